@@ -25,15 +25,30 @@ MAY_IMPORT = {
     "hardware": BASE | {"catalog"},
     "memory": BASE | {"model", "hardware"},
     "engines": BASE | {"model", "hardware", "memory"},
-    "planner": BASE | {"model", "hardware", "memory", "engines"},
-    "accuracy": BASE | {"model", "hardware", "memory", "engines", "planner"},
-    "api": BASE | {"model", "readers", "sources", "hardware", "memory", "engines", "planner", "catalog"},
-    "cli": BASE | {"api", "model", "readers", "sources", "hardware", "memory", "engines", "planner", "accuracy", "catalog"},
+    "speed": BASE | {"model", "hardware", "memory", "engines"},
+    "cost": BASE | {"model", "hardware", "memory", "engines", "speed"},
+    "admission": BASE | {"model", "hardware", "memory", "engines"},
+    "planner": BASE | {"model", "hardware", "memory", "engines", "speed", "cost", "admission"},
+    "accuracy": BASE | {"model", "hardware", "memory", "engines", "speed", "planner"},
+    "api": BASE | {"model", "readers", "sources", "hardware", "memory", "engines", "speed", "cost", "admission", "planner", "catalog"},
+    "cli": BASE | {"api", "model", "readers", "sources", "hardware", "memory", "engines", "speed", "cost", "admission", "planner", "accuracy", "catalog"},
     "__init__": BASE | {"api", "model", "hardware", "memory", "planner"},
     "__main__": {"cli"},
 }
 # No I/O, no clock, no environment, nothing but the standard library (readers: and msgspec).
-PURE = {"units": (), "errors": (), "model": (), "readers": ("msgspec",), "memory": (), "planner": (), "engines": (), "accuracy": ()}
+PURE = {
+    "units": (),
+    "errors": (),
+    "model": (),
+    "readers": ("msgspec",),
+    "memory": (),
+    "engines": (),
+    "speed": (),
+    "cost": (),
+    "admission": (),
+    "planner": (),
+    "accuracy": (),
+}
 IMPURE_MODULES = {"os", "io", "pathlib", "socket", "time", "subprocess", "urllib", "http", "shutil", "tempfile", "random", "datetime", "threading", "asyncio"}
 
 FILES = sorted(ROOT.rglob("*.py"))
