@@ -1,0 +1,168 @@
+"""The seconds of one engine step: a roofline over the work of each stage, with the calibrated rates of engine and card.
+
+A step's weights are read once, for all of its tokens; its operations grow with the tokens. Each kind of work (dense layers,
+output layer, experts, attention) takes the longer of its bytes and its operations, rounded where both are alike; what a
+layer takes beside that, and the exchange between ranks, is added.
+"""
+
+from dataclasses import dataclass
+
+from vram.engines.base import Demand
+from vram.engines.registry import engine as engine_named
+from vram.errors import UsageError
+from vram.hardware.gpu import Gpu
+from vram.speed.calibration import Entry, entry_for
+from vram.speed.rates import Rates
+from vram.speed.step import StepClock
+from vram.speed.work import Spread, Work, work_of
+
+SLOW_LINK = 16e9
+"""Bytes a second of a link that the catalogue does not tell: PCIe 3.0 x16, what any host has."""
+_NO_PEAK = 1e30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageClock:
+    """One stage's work in seconds per unit, on its card at an engine's rates."""
+
+    work: Work
+    rates: Rates
+    dense_read: float
+    head_read: float
+    expert_read: float
+    cache_byte: float
+    dense_token: float
+    head_row: float
+    expert_token: float
+    decode_pair: float
+    decode_windows: tuple[float, ...]
+    prefill_pair: float
+    fixed: float
+    message_token: float
+
+    def seconds(self, prefill_tokens: float, prefill_pairs: float, decode_sequences: float, kv_tokens: float) -> float:
+        """Seconds of one step of this stage."""
+        tokens = prefill_tokens + decode_sequences
+        rows = decode_sequences + (1 if prefill_tokens else 0)
+        total = self.fixed + roof(self.dense_read, self.dense_token * tokens) + roof(self.head_read, self.head_row * rows)
+        if self.expert_read:
+            total += roof(self.expert_read * self.work.expert_share(tokens), self.expert_token * tokens)
+        if decode_sequences:
+            held = kv_tokens / decode_sequences
+            ops = self.decode_pair * kv_tokens
+            for one, (_, window) in zip(self.decode_windows, self.work.reads.windows, strict=True):
+                ops += one * decode_sequences * min(held, window)
+            total += roof(self.cache_byte * decode_sequences * self.work.reads.at(held), ops) + self.rates.sequence_seconds * decode_sequences
+        if prefill_tokens:
+            held = prefill_pairs / prefill_tokens
+            total += self.prefill_pair * prefill_pairs
+            for one, (_, window) in zip(self.decode_windows, self.work.reads.windows, strict=True):
+                total += one * prefill_tokens * min(held, window)
+        return total + self.message_token * tokens
+
+
+def roof(reading: float, computing: float) -> float:
+    """The longer of two times that overlap, rounded where they are alike."""
+    return float((reading**4 + computing**4) ** 0.25)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clock(StepClock):
+    """The clock of one replica.
+
+    Attributes:
+        stages: its pipeline stages.
+        spread: how its ranks share a step.
+        entry: the calibration that it stands on.
+    """
+
+    stages: tuple[StageClock, ...]
+    spread: Spread
+    entry: Entry
+
+    def seconds(self, prefill_tokens: int, prefill_pairs: int, decode_sequences: int, kv_tokens: int) -> float:
+        """Seconds of one step (see `StepClock.seconds`).
+
+        Where pipeline stages overlap, each works on its share of the sequences at a time, and a sequence's token passes all.
+        """
+        share = 1.0 if self.spread.sequential else float(self.spread.pp)
+        n, p = decode_sequences / share, prefill_tokens / share
+        if decode_sequences and n < 1:
+            n, share = 1.0, float(decode_sequences)
+        kv = kv_tokens / share
+        pairs = prefill_pairs / self.spread.pp if not self.spread.sequential else prefill_pairs
+        total = self.entry.rates.step_seconds
+        for stage in self.stages:
+            total += stage.seconds(p, pairs, n, kv)
+        return total
+
+
+def clock(demand: Demand, engine: str) -> Clock:
+    """The step clock of a demand under an engine.
+
+    Args:
+        demand: model, card, placement, workload and settings.
+        engine: name of the engine.
+
+    Raises:
+        UsageError: no such engine, or the card's bandwidth is not known.
+        PlacementError: more stages than layers.
+    """
+    return clock_over(demand, engine, Spread.of(demand.placement, sequential=engine_named(engine).layer_split))
+
+
+def unknown(gpu: Gpu) -> str:
+    """Why nothing is said of a card's speed; empty when there is nothing against it."""
+    return "" if gpu.bandwidth_bytes_per_second else f"the memory bandwidth of {gpu.name} is not known"
+
+
+def peak_flops(gpu: Gpu, computes_in: str) -> float | None:
+    """Operations a second of the type that kernels compute in on that card; None when not known.
+
+    Where the card lacks the type, weights are unpacked and multiplied at 16 bits (weight-only kernels).
+    """
+    own: float | None = getattr(gpu.tflops, computes_in, None)
+    best = own or gpu.tflops.half
+    return None if best is None else best * 1e12
+
+
+def clock_over(demand: Demand, engine: str, spread: Spread) -> Clock:
+    """`clock` for a spread that a plan's placement cannot say (data-parallel attention).
+
+    Raises:
+        UsageError: no such engine, or the card's bandwidth is not known.
+        PlacementError: more stages than layers.
+    """
+    gpu, model = demand.gpu, demand.model
+    bandwidth = gpu.bandwidth_bytes_per_second
+    if not bandwidth:
+        raise UsageError(unknown(gpu), hint="name a card whose bandwidth the catalogue knows: vram gpus")
+    works = work_of(model, spread, demand.workload.formats)
+    entry = entry_for(engine_named(engine).name, gpu, works[0].stored_bits, experts=model.geometry.experts > 0)
+    return Clock(stages=tuple(_stage(w, gpu, bandwidth, entry.rates, spread) for w in works), spread=spread, entry=entry)
+
+
+def _stage(w: Work, gpu: Gpu, bandwidth: float, r: Rates, spread: Spread) -> StageClock:
+    dense, expert = (r.compute_share * (peak_flops(gpu, t) or _NO_PEAK) for t in (w.dense_type, w.expert_type))
+    half = peak_flops(gpu, "bf16") or _NO_PEAK
+    attention = r.attention_share * half
+    link = (gpu.link.bytes_per_second if gpu.link else None) or SLOW_LINK
+    ranks = spread.expert_ranks
+    exchanges = 2 * w.layers if ranks > 1 else 0
+    return StageClock(
+        work=w,
+        rates=r,
+        dense_read=w.dense_bytes / (r.memory_share * bandwidth),
+        head_read=w.head_bytes / (r.memory_share * bandwidth),
+        expert_read=w.expert_bytes / (r.expert_share * bandwidth),
+        cache_byte=1 / (r.cache_share * bandwidth),
+        dense_token=w.dense_ops / dense,
+        head_row=w.head_ops / (r.compute_share * half),
+        expert_token=w.expert_ops / expert,
+        decode_pair=w.decode_pair / attention,
+        decode_windows=tuple(one / attention for one in w.decode_windows),
+        prefill_pair=w.prefill_pair / attention,
+        fixed=r.layer_seconds * w.layers + r.expert_layer_seconds * w.expert_layers + exchanges * r.message_seconds,
+        # A ring passes every number twice, less each rank's own share (NCCL's all-reduce).
+        message_token=exchanges * 2 * (ranks - 1) / ranks * w.message_bytes / (r.link_share * link),
+    )

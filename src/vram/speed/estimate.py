@@ -1,0 +1,141 @@
+"""How fast a demand runs: the figures that people ask for, from the step clock, each with its band."""
+
+from dataclasses import dataclass
+
+from vram.engines.base import Demand
+from vram.speed.calibration import Entry
+from vram.speed.clock import Clock, clock, peak_flops, unknown
+from vram.speed.figure import Figure
+
+MOST_SEQUENCES = 65536
+CHUNK_TOKENS = 8192
+"""Prompt tokens of one step where no setting says another number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """What one replica does.
+
+    Attributes:
+        prompt_tokens: tokens of the prompt that the figures are for.
+        output_tokens: tokens of the answer.
+        concurrency: sequences at the same time.
+        decode_tokens_per_second: one sequence alone.
+        tpot_seconds: time of each output token at the concurrency, other sequences' prompts in between counted.
+        decode_total_tokens_per_second: output tokens of all sequences together at the concurrency.
+        prefill_tokens_per_second: of one prompt alone; None where the card's arithmetic is not known.
+        ttft_seconds: time to the first token with nothing else running; None where the card's arithmetic is not known.
+        crossover_sequences: sequences from which on a decode step is bound by arithmetic, not by memory; None: see `crossover_why`.
+        crossover_step_seconds: time of that step.
+        crossover_why: where the crossover lies, or why there is none.
+    """
+
+    prompt_tokens: int
+    output_tokens: int
+    concurrency: int
+    decode_tokens_per_second: Figure
+    tpot_seconds: Figure
+    decode_total_tokens_per_second: Figure
+    prefill_tokens_per_second: Figure | None
+    ttft_seconds: Figure | None
+    crossover_sequences: int | None
+    crossover_step_seconds: float | None
+    crossover_why: str
+
+
+def why_unknown(demand: Demand) -> str:
+    """Why `estimate` says nothing; empty when it does."""
+    if demand.model.geometry.encoder_only or not demand.model.layers:
+        return "the model does not decode" if demand.model.caches_known else "what a layer of this architecture keeps is not known"
+    return unknown(demand.gpu)
+
+
+def estimate(demand: Demand, engine: str, *, prompt_tokens: int | None = None, output_tokens: int | None = None) -> Speed | None:
+    """The speed of a demand; None where `why_unknown` says why.
+
+    Args:
+        demand: model, card, placement, workload and settings.
+        engine: name of the engine.
+        prompt_tokens: tokens of the prompt; what the answer leaves of the context when None.
+        output_tokens: tokens of the answer; an eighth of the context, at most 1,024, when None.
+
+    Raises:
+        UsageError: no such engine.
+        PlacementError: more stages than layers.
+    """
+    if why_unknown(demand):
+        return None
+    context, sequences = demand.workload.context_tokens, demand.workload.concurrency
+    output = output_tokens or max(1, min(1024, context // 8))
+    prompt = prompt_tokens or max(1, context - output)
+    c = clock(demand, engine)
+    alone = decode_seconds(c, prompt, output, 1)
+    tpot = tpot_seconds(c, demand, prompt, output, sequences)
+    computes = peak_flops(demand.gpu, "bf16") is not None
+    first = prefill_seconds(c, demand, prompt) if computes else None
+    many, step, why = crossover(c, prompt + output // 2) if computes else (None, None, f"the arithmetic of {demand.gpu.name} is not known")
+    doubt, entry = c.entry.doubt, c.entry
+    return Speed(
+        prompt_tokens=prompt,
+        output_tokens=output,
+        concurrency=sequences,
+        decode_tokens_per_second=_figure(1 / alone, doubt.decode, entry),
+        tpot_seconds=_figure(tpot, doubt.decode if sequences == 1 else doubt.tpot, entry),
+        decode_total_tokens_per_second=_figure(sequences / tpot, doubt.decode if sequences == 1 else doubt.tpot, entry),
+        prefill_tokens_per_second=None if first is None else _figure(prompt / first, doubt.prefill, entry),
+        ttft_seconds=None if first is None else _figure(first, doubt.prefill, entry),
+        crossover_sequences=many,
+        crossover_step_seconds=step,
+        crossover_why=why,
+    )
+
+
+def _figure(value: float, factor: float, entry: Entry) -> Figure:
+    return Figure(value=value, low=value / factor, high=value * factor, source="calibrated" if entry.calibrated else "formula", why=entry.why)
+
+
+def decode_seconds(c: Clock, prompt: int, output: int, sequences: int) -> float:
+    """Seconds of a decode step of so many sequences at their mean length."""
+    return c.seconds(0, 0, sequences, sequences * (prompt + output // 2))
+
+
+def prefill_seconds(c: Clock, demand: Demand, prompt: int) -> float:
+    """Seconds until a lone prompt is read, chunk by chunk."""
+    chunk = demand.settings.max_batched_tokens or demand.settings.ubatch or CHUNK_TOKENS
+    total, done = 0.0, 0
+    whole = (prompt - 1) // chunk
+    # Chunks in between cost in proportion to what lies before them: the first, the mean of the middle, and the rest.
+    if whole:
+        mean_pairs = chunk * (chunk + 1) // 2 + chunk * chunk * (whole - 1) // 2
+        total += whole * c.seconds(chunk, mean_pairs, 0, 0)
+        done = whole * chunk
+    rest = prompt - done
+    return total + c.seconds(rest, rest * (rest + 1) // 2 + rest * done, 0, 0)
+
+
+def tpot_seconds(c: Clock, demand: Demand, prompt: int, output: int, sequences: int) -> float:
+    """Seconds of an output token when every sequence that ends is followed by a new prompt."""
+    step = decode_seconds(c, prompt, output, sequences)
+    if sequences == 1:
+        return step
+    return step + (sequences - 1) / output * prefill_seconds(c, demand, prompt)
+
+
+def crossover(c: Clock, held: int) -> tuple[int | None, float | None, str]:
+    """Sequences from which on a decode step's operations take longer than its bytes; with that step's time."""
+
+    def bound_by_arithmetic(n: int) -> bool:
+        reading = computing = 0.0
+        for s in c.stages:
+            w = s.work
+            reading += s.dense_read + s.head_read + s.expert_read * w.expert_share(n) + s.cache_byte * n * w.reads.at(held)
+            computing += n * (s.dense_token + s.head_row + s.expert_token + s.decode_pair * held)
+        return computing >= reading
+
+    if not bound_by_arithmetic(MOST_SEQUENCES):
+        return None, None, f"never: at {held:,} tokens each more sequence reads more than it computes"
+    low, high = 0, MOST_SEQUENCES
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if bound_by_arithmetic(middle) else (middle, high)
+    return high, c.seconds(0, 0, high, high * held), f"from {high:,} sequences of {held:,} tokens on arithmetic binds a decode step, below memory does"
