@@ -15,6 +15,8 @@ from vram.accuracy.row import Row, parse_rows
 from vram.accuracy.subject import as_measured, gpu_of
 from vram.accuracy.summary import Line, line_of, percentile, table
 from vram.cli.accuracy import loader
+from vram.cli.render.axis import Axis
+from vram.cli.render.svg import Series, line_chart
 from vram.errors import VramError
 from vram.units import GIB
 
@@ -216,52 +218,24 @@ def peers(r: Result) -> list[str]:
     return out
 
 
-# Colours that people with colour blindness tell apart (Okabe and Ito); each line has a dash of its own, too.
-STYLES = (("#0072B2", ""), ("#D55E00", "7 3"), ("#009E73", "2 3"), ("#CC79A7", "10 3 2 3"), ("#56B4E9", "5 5"), ("#E69F00", "1 4"), ("#000000", "12 4"))
-
-
 def picture(title: str, groups: list[tuple[str, list[float]]], unit: str) -> str:
     """Share of rows (upwards) whose error is at most so large (to the right, each grid line ten times the last)."""
-    decades = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0]
-    width, height, left, top, bottom = 860, 420, 60, 40, 60
-    right = 350
-    inner_w, inner_h = width - left - right, height - top - bottom
-    from math import log10
 
-    def x(value: float) -> float:
-        return left + inner_w * (log10(min(max(value, decades[0]), decades[-1])) - log10(decades[0])) / (log10(decades[-1]) - log10(decades[0]))
+    def label(error: float) -> str:
+        if unit == "GiB":
+            return f"{error:g}" if error >= 1e-4 else f"{error:.0e}"
+        return f"{error:.3%}" if error < 1e-3 else f"{error:.0%}" if error >= 1e-2 else f"{error:.1%}"
 
-    def y(share: float) -> float:
-        return top + inner_h * (1 - share)
-
-    out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" aria-label="{title}" font-family="sans-serif" font-size="12">',
-        f'<rect width="{width}" height="{height}" fill="#fff"/>',
-        f'<text x="{left}" y="22" font-size="15">{title}</text>',
-    ]
-    for d in decades:
-        label = (f"{d:g}" if d >= 1e-4 else f"{d:.0e}") if unit == "GiB" else f"{d:.3%}" if d < 1e-3 else f"{d:.0%}" if d >= 1e-2 else f"{d:.1%}"
-        out.append(
-            f'<line x1="{x(d):.1f}" x2="{x(d):.1f}" y1="{top}" y2="{height - bottom}" stroke="#ddd"/><text x="{x(d):.1f}" y="{height - bottom + 16}" text-anchor="middle">{label}</text>'
-        )
-    out += [
-        f'<line x1="{left}" x2="{width - right}" y1="{y(share):.1f}" y2="{y(share):.1f}" stroke="#ddd"/><text x="{left - 6}" y="{y(share) + 4:.1f}" text-anchor="end">{share:.0%}</text>'
-        for share in (0, 0.25, 0.5, 0.75, 0.9, 1)
-    ]
-    out.append(f'<text x="{left + inner_w / 2:.1f}" y="{height - 14}" text-anchor="middle">error at most{", GiB" if unit == "GiB" else ""}</text>')
-    for i, (name, errors) in enumerate(groups):
-        colour, dash = STYLES[i % len(STYLES)]
+    across = Axis(
+        label="error at most, GiB" if unit == "GiB" else "error at most", show=label, log=True, low=1e-5, high=10, ticks=(1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1, 10)
+    )
+    upright = Axis(label="share of rows", show="{:.0%}".format, low=0, high=1, ticks=(0, 0.25, 0.5, 0.75, 0.9, 1))
+    series = []
+    for name, errors in groups:
         n = len(errors)
-        points = [f"{x(decades[0]):.1f},{y(0):.1f}"]
-        for k, e in enumerate(sorted(errors)):
-            points += [f"{x(e):.1f},{y(k / n):.1f}", f"{x(e):.1f},{y((k + 1) / n):.1f}"]
-        points.append(f"{x(decades[-1]):.1f},{y(1):.1f}")
-        at = top + 14 + 34 * i
-        dashes = f' stroke-dasharray="{dash}"' if dash else ""
-        out.append(f'<polyline fill="none" stroke="{colour}" stroke-width="2"{dashes} points="{" ".join(points)}"/>')
-        out.append(f'<line x1="{width - right + 14}" x2="{width - right + 44}" y1="{at}" y2="{at}" stroke="{colour}" stroke-width="2"{dashes}/>')
-        out.append(f'<text x="{width - right + 50}" y="{at + 4}">{name}</text><text x="{width - right + 50}" y="{at + 18}" fill="#555">{n} rows</text>')
-    return "\n".join([*out, "</svg>"]) + "\n"
+        points = [(across.low, 0.0), *((e, (k + 1) / n) for k, e in enumerate(sorted(errors))), (across.high, 1.0)]
+        series.append(Series(name=name, note=f"{n} rows", points=points, step=True))
+    return line_chart(title, series, x=across, y=upright)
 
 
 def pictures(checked: Checked) -> dict[str, str]:

@@ -1,1 +1,1 @@
-"""Pictures and tables for people. Rich draws them; nothing here computes."""
+"""Pictures, tables and reports for people: terminal, SVG and HTML as strings. Nothing here plans or measures."""
