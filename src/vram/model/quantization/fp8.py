@@ -101,6 +101,9 @@ def apply(c: Config, tensors: Sequence[Tensor]) -> Quantized:
     # modelopt writes experts anew into a checkpoint of this method (DeepSeek-V4 in NVFP4); what it ignored stays fp8.
     nvfp4_experts = c.raw.get("moe_quant_algo") == "NVFP4"
     scheme: Scheme
+    # Meta's checkpoints of this method keep all attention in 16 bits (arXiv:2407.21783, 6.2; 57.75 GiB of 405B on each of eight
+    # GPUs, vllm-project/vllm#6746), and lists of them that go about name one layer's only.
+    whole_attention = method == "fbgemm_fp8" and any("self_attn" in name for name in listed)
     if method == "fbgemm_fp8":
         scheme = Fp8Row()
     elif method == "mxfp8":
@@ -113,7 +116,7 @@ def apply(c: Config, tensors: Sequence[Tensor]) -> Quantized:
         scheme = Fp8Block(*block, scale=F8_E8M0 if ue8m0 and expert_fp4 else F32)
 
     def choose(linear: Linear, module: str) -> Scheme | None:
-        if linear.tensor.role is Role.LM_HEAD or module in kept:
+        if linear.tensor.role is Role.LM_HEAD or module in kept or (whole_attention and "self_attn" in module):
             return None
         # DeepSeek-V3.2's own code keeps the indexer's weights_proj in BF16; its config does not list it.
         if module.endswith(("indexer.weights_proj", "eh_proj")):
