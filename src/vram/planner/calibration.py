@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from typing import Any, Final
 
-from vram.engines.base import Demand
+from vram.engines.base import Demand, Settings
 from vram.engines.registry import engine as engine_named
 from vram.memory.part import Part, Parts
 from vram.planner.make import free_bytes, judge, kv_room, limits_of
@@ -16,12 +16,13 @@ from vram.planner.plan import GpuPlan, Plan
 
 PART_NAMES: Final = ("weights", "kv_cache", "activations", "cuda_graphs", "runtime", "communication")
 _MOST: Final = 2**50
+_DEFAULTS: Final = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(Settings()).items()}
 
 
 def signature(plan: Plan) -> dict[str, Any]:
     """What has to be the same for a measurement to hold."""
     m, p = plan.model, plan.placement
-    settings = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(plan.settings).items() if name != "version"}
+    settings = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(plan.settings).items()}
     return {
         "architecture": m.architecture,
         "model_type": m.model_type,
@@ -35,15 +36,22 @@ def signature(plan: Plan) -> dict[str, Any]:
         "pp": p.pp,
         "ep": p.ep,
         "kv_dtype": plan.workload.kv_dtype,
-        "settings": settings,
+        "settings": _chosen(settings),
     }
+
+
+def _chosen(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that are not the default: a row saved before a setting was known still holds for plans that don't use it."""
+    return {name: value for name, value in settings.items() if name != "version" and value != _DEFAULTS.get(name)}
 
 
 def find_row(plan: Plan, rows: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """The newest row (the last one) that was measured under the plan's circumstances; None when there is none."""
     found, wanted = None, signature(plan)
     for row in rows:
-        if row.get("signature") != wanted:
+        held = row.get("signature")
+        settings = held.get("settings") if isinstance(held, Mapping) else None
+        if not isinstance(held, Mapping) or not isinstance(settings, Mapping) or {**held, "settings": _chosen(settings)} != wanted:
             continue
         version = row.get("engine_version")
         if plan.settings.version and (not isinstance(version, str) or version.lstrip("v") != plan.settings.version.lstrip("v")):
