@@ -27,6 +27,7 @@ class Settings:
         max_batched_tokens: most tokens in one step (the chunk of a chunked prefill).
         block_size: tokens of one KV block.
         kv_pool_bytes: bytes of the KV pool per GPU when it is known.
+        enforce_eager: no CUDA graphs are captured (vLLM's `--enforce-eager`, SGLang's `--disable-cuda-graph`).
         ubatch: llama.cpp's physical batch (`-ub`).
         parallel: llama.cpp's slots (`-np`).
         flash_attention: whether attention is fused, so that scores are never held.
@@ -44,6 +45,7 @@ class Settings:
     max_batched_tokens: int | None = None
     block_size: int | None = None
     kv_pool_bytes: int | None = None
+    enforce_eager: bool = False
     ubatch: int | None = None
     parallel: int | None = None
     flash_attention: bool = True
@@ -89,6 +91,19 @@ class Capacity:
     concurrency: float | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankGap:
+    """Ranks of one stage do not find equally much memory: the poorest one's pool decides, the first one's is what is printed.
+
+    Attributes:
+        bytes: how much less the poorest has.
+        doubt_bytes: how far that may be off.
+    """
+
+    bytes: int = 0
+    doubt_bytes: int = 0
+
+
 class Engine(ABC):
     """An engine's memory rules. Methods are pure; `stage` is the pipeline stage whose ranks are meant.
 
@@ -125,6 +140,10 @@ class Engine(ABC):
         if not one:
             return Capacity(tokens=None, concurrency=None)
         return Capacity(tokens=pool_bytes * demand.workload.context_tokens // one, concurrency=pool_bytes / one)
+
+    def rank_gap(self, gpu: Gpu, placement: Placement) -> RankGap:  # noqa: ARG002  (engines that know look at them)
+        """How much smaller the pool of a stage's poorest rank is than its first rank's."""
+        return RankGap()
 
     @abstractmethod
     def parts(self, demand: Demand, stage: int) -> Parts:

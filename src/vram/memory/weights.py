@@ -7,9 +7,10 @@ more ranks than heads. Engines that differ say so in their own file.
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from vram.memory.placement import Placement, Stage, layer_count, stages
-from vram.model.cache import FullCache, LatentCache
+from vram.model.cache import FullCache, LatentCache, SharedCache
 from vram.model.memo import once_per_model
 from vram.model.model import Model
 from vram.model.role import Component, Role
@@ -52,6 +53,23 @@ def split_of(tensor: Tensor, *, latent: bool) -> Split:
     if tensor.role is Role.QKV:
         return Split.QKV
     return Split.EVEN if tensor.role in _EVEN else Split.WHOLE
+
+
+def unlisted_bytes(model: Model) -> int:
+    """What the publisher's checkpoints of a type hold and this config does not tell: an upper bound, 0 where nothing is known.
+
+    Gemma 4 with per-layer embeddings (E2B, E4B): an audio tower of about 300 million parameters (its model card) where the config
+    has none, and keys and values of the layers that share others' (E4B: 14.89 GiB on disk are 0.10 more than its tensors in use).
+    """
+    shared = sum(isinstance(c, SharedCache) for layer in model.layers for c in layer.caches)
+    if not shared or not model.model_type.startswith("gemma4"):
+        return 0
+    tower = 0 if any(t.component is Component.AUDIO for t in model.tensors) else _GEMMA4_EAR
+    keys = [t.nbytes for t in model.tensors if t.role is Role.KEY_VALUE and t.component is Component.TEXT]
+    return tower + shared * 2 * max(keys, default=0)
+
+
+_GEMMA4_EAR: Final = 300_000_000 * 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

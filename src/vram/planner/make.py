@@ -236,7 +236,8 @@ def kv_room(rules: Engine, ranks: Sequence[_Rank]) -> KvPool:
     poorest: tuple[int, Capacity] | None = None
     for gpu, demand in ranks:
         room = gpu.pool.bytes if gpu.pool is not None else max(gpu.usable_bytes - gpu.total_bytes + gpu.parts.kv_cache.bytes, 0)
-        held = rules.capacity(demand, gpu.stage, room)
+        derived = gpu.pool is not None and demand.settings.kv_pool_bytes is None
+        held = rules.capacity(demand, gpu.stage, max(room - rules.rank_gap(demand.gpu, demand.placement).bytes, 0) if derived else room)
         # A stage that keeps nothing binds nothing.
         if poorest is None or poorest[1].concurrency is None or (held.concurrency is not None and held.concurrency < poorest[1].concurrency):
             poorest = room, held

@@ -13,7 +13,7 @@ from vram.engines.sglang.budget import Batches, batches, decode_graphs, default_
 from vram.engines.sglang.pools import STATE_RATIO, Layout, layout
 from vram.engines.sglang.release import Release, release
 from vram.memory.part import Part, Parts
-from vram.memory.weights import rank_weights
+from vram.memory.weights import rank_weights, unlisted_bytes
 from vram.units import GIB
 
 _LOGIT_BYTES: Final = 4
@@ -42,7 +42,7 @@ class Sglang(Engine):
 
     name = "sglang"
     pools = True
-    heeds = frozenset({"version", "gpu_memory_utilization", "max_num_seqs", "max_batched_tokens", "block_size", "kv_pool_bytes"})
+    heeds = frozenset({"version", "gpu_memory_utilization", "max_num_seqs", "max_batched_tokens", "block_size", "kv_pool_bytes", "enforce_eager"})
 
     def kv_bytes(self, demand: Demand, stage: int, context_tokens: int, sequences: int) -> int:
         """What the pools must have, all together, for neither tokens nor slots of state to run out."""
@@ -127,8 +127,14 @@ def _weights(demand: Demand, stage: int) -> Part:
     if held.draft_bytes:
         why += f"; without {held.draft_bytes / GIB:.2f} GiB of multi-token prediction, which only speculative decoding loads"
     why += f"; {_LOAD_EXTRA / GIB:.2f} GiB that loading leaves with the allocator ({_LOAD_ROWS} rows)"
-    # Kernels for AMD pad experts and shuffle weights.
-    slack = resident // 8 if demand.gpu.vendor.lower() == "amd" else resident // 100
+    slack = resident // 100
+    if demand.gpu.vendor.lower() == "amd":
+        slack = resident // 8  # kernels for AMD pad experts and shuffle weights
+    elif demand.model.quantization and demand.model.geometry.experts:
+        slack = resident // 10  # kernels repack and pad quantised experts, as those of vLLM: 4 to 10 % in 9 rows
+    if demand.gpu.unified_memory:
+        slack += resident // 20  # a difference of free memory that the files' page cache shares: 15.56 GiB for 14.9 on disk
+    slack += unlisted_bytes(demand.model) if stage == 0 else 0
     return Part(bytes=resident + _LOAD_EXTRA, low=resident, high=resident + _LOAD_MOST + slack, source="calibrated", why=why)
 
 
@@ -165,6 +171,8 @@ def _pool(demand: Demand, stage: int, weights: Part, runtime: Part, talk: Part) 
 def _graphs(demand: Demand, chosen: Batches) -> Part:
     if demand.gpu.vendor.lower() in {"apple", "intel"} or demand.model.geometry.encoder_only:
         return Part(bytes=0, low=0, high=_GRAPHS[3], source="formula", why="no graphs are expected on this card")
+    if demand.settings.enforce_eager:
+        return Part.exact(0, "formula", "no graphs with --disable-cuda-graph")
     base, each, low, high = _GRAPHS
     rows = min(demand.settings.max_num_seqs or chosen.graph_rows, chosen.graph_rows)
     expected = min(base + each * decode_graphs(rows), high)

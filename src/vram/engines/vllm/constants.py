@@ -25,7 +25,6 @@ class Constant:
     source: str
 
 
-AMD_EXPERTS: Final = Constant(value=0.027, rows=2, source="Qwen3-235B-A22B on MI300X, TP4 and TP8, 0.11.2 (share of the experts' bytes)")
 AMD_QUANTISED_EXPERTS: Final = Constant(value=0.015, rows=5, source="DeepSeek-R1 and Qwen3-235B FP8 on MI300X, 0.11-0.18")
 AMD_DENSE: Final = Constant(value=0.010, rows=4, source="Llama-3.3-70B FP8 on MI300X, 0.13-0.18")
 
@@ -61,6 +60,11 @@ NON_TORCH: Final = (0.13, 0.54, 0.62, 0.95)  # 33 rows of 0.10-0.17 on H100 and 
 NON_TORCH_FLASHINFER: Final = (0.25, 2.07, 2.17, 2.20)  # 62 rows from 0.18 on: FlashInfer's all-reduce workspace
 NON_TORCH_PIPELINE: Final = Constant(value=0.07, rows=3, source="Llama-3.1-8B PP2, PP4 and Qwen3-8B PP3 on H100, 0.19")
 NON_TORCH_AMD: Final = (1.10, 1.30, 1.55, 3.40)  # 20 rows of 0.11-0.18 on MI300X
+# The poorest rank's pool beside the printed one's, GiB, by ranks: tokens imply 0.418 to 0.427 less on 8 MI300X (5 rows of Qwen3-235B
+# and DeepSeek-R1, 0.11-0.18, pools of 85 to 140 GiB; Llama 4 Maverick, left out, 0.424 to 0.427) and 0.014 to 0.019 on 4 (4 rows);
+# on H100, H200 and B200 at most 0.02 (110 rows).
+RANK_GAP_AMD: Final = (0.0, 0.01, 0.0165, 0.421)
+RANK_GAP_DOUBT_AMD_GIB: Final = 0.006
 # In use when the worker starts, outside the budget, GiB, by ranks: the CUDA context and, with several, NCCL.
 CONTEXT: Final = (0.51, 1.53, 1.55, 1.6)  # 38 rows on H100, 0.19: 0.51; 1.53 or 2.01; 1.55 or 2.07
 CONTEXT_MOST: Final = (1.1, 2.1, 2.2, 2.4)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import ClassVar
 
-from vram.engines.base import Capacity, Demand, Engine, Settings
+from vram.engines.base import Capacity, Demand, Engine, RankGap, Settings
 from vram.engines.vllm import profile
 from vram.engines.vllm.kv_layout import MOST_TOKENS, Layout, LayoutError, lay_out
 from vram.engines.vllm.kv_layout import Settings as LayoutSettings
@@ -115,6 +115,10 @@ class Vllm(Engine):
             return Capacity(tokens=tokens, concurrency=tokens / layout.settings.max_model_len)
         return Capacity(tokens=blocks // len(layout.groups) * layout.block_size, concurrency=layout.concurrency(blocks))
 
+    def rank_gap(self, gpu: Gpu, placement: Placement) -> RankGap:
+        """What the ranks' figures in truth/engine_logs.jsonl say."""
+        return profile.rank_gap(placement, gpu)
+
     def working_bytes(self, demand: Demand, stage: int, context_tokens: int, sequences: int) -> int:  # noqa: ARG002  (the profile run is what counts)
         """The profile run's peak: vLLM sets it aside whatever then runs."""
         return self.budget(demand, stage).activations.bytes
@@ -175,14 +179,16 @@ def _budget(model: Model, gpu: Gpu, placement: Placement, stage: int, settings: 
     beside = profile.non_torch(placement, release, gpu)
     graphs = profile.graphs(model, placement, layers.last - layers.first, release, gpu)
     around = profile.context(placement, gpu)
+    if settings.enforce_eager or release.cpu:
+        graphs = profile.Band(bytes=0, low=0, high=0, why="no CUDA graphs with --enforce-eager" if settings.enforce_eager else "no CUDA graphs on a CPU")
     if release.cpu:
-        graphs = profile.Band(bytes=0, low=0, high=0, why="no CUDA graphs on a CPU")
         beside = profile.Band(bytes=0, low=0, high=2 * GIB, why="not known for a CPU")
         around = profile.Band(bytes=0, low=0, high=2 * GIB, why="the process itself; not known for a CPU")
     deducted = graphs if release.graphs_deducted and (profile.is_nvidia(gpu) or release.version >= (0, 29)) else None
     fixed = (weights.bytes, peak.bytes, beside.bytes, deducted.bytes if deducted else 0)
     most = (weights.high, peak.high, beside.high, deducted.high if deducted else 0)
-    least = (weights.low, peak.low, beside.low, deducted.low if deducted else 0)
+    # Graphs may have been switched off (--enforce-eager), or their estimate (VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS=0).
+    least = (weights.low, peak.low, beside.low, 0)
     # Parts are wrong independently of each other: the pool's band is their deviations' root of squares, never less than one MiB.
     down = _root(high - size for high, size in zip(most, fixed, strict=True)) + MIB
     up = _root(size - low for size, low in zip(fixed, least, strict=True)) + MIB
@@ -228,6 +234,8 @@ def _weights_part(held: Resident, model: Model, placement: Placement, gpu: Gpu) 
         (held.wasted_bytes, "whole segments of torch's allocator"),
     )
     why += "".join(f"; {size / GIB:.2f} GiB {what}" for size, what in extras if size >= 5 * MIB)
+    if held.doubtful_bytes + held.possible_bytes >= 5 * MIB:
+        why += f"; {(held.doubtful_bytes + held.possible_bytes) / GIB:.2f} GiB that not every build or checkpoint takes"
     if held.draft_bytes:
         why += f"; {held.draft_bytes / GIB:.2f} GiB of multi-token-prediction layers are not loaded"
     amd = profile.is_amd(gpu)
@@ -238,8 +246,8 @@ def _weights_part(held: Resident, model: Model, placement: Placement, gpu: Gpu) 
     slack = 30 * MIB
     return Part(
         bytes=held.bytes,
-        low=max(int(held.bytes * (1 - below)) - slack, 0),
-        high=int(held.bytes * (1 + above)) + slack,
+        low=max(int((held.bytes - held.doubtful_bytes) * (1 - below)) - slack, 0),
+        high=int((held.bytes + held.possible_bytes) * (1 + above)) + slack,
         source="header" if model.source == "header" else "formula",
         why=why,
     )

@@ -7,7 +7,7 @@ max_num_seqs); their coefficients are measured (constants.py). It does not know 
 from dataclasses import dataclass
 from functools import lru_cache
 
-from vram.engines.base import Settings
+from vram.engines.base import RankGap, Settings
 from vram.engines.vllm import constants as c
 from vram.engines.vllm.release import Release
 from vram.hardware.gpu import Gpu
@@ -197,6 +197,13 @@ def non_torch(placement: Placement, release: Release, gpu: Gpu) -> Band:
         else "kernels and workspaces loaded by the profile run"
     )
     return Band(bytes=int(gib * GIB), low=int(max(0.0, gib - spread) * GIB), high=int(most * GIB), why=f"{name}, vLLM {release.label} at TP{tp}")
+
+
+def rank_gap(placement: Placement, gpu: Gpu) -> RankGap:
+    """How much less the poorest rank's pool is than the printed one's: all pools are cut to the poorest."""
+    if placement.tp == 1 or not is_amd(gpu):
+        return RankGap()
+    return RankGap(bytes=int(_by_ranks(c.RANK_GAP_AMD, placement.tp) * GIB), doubt_bytes=int(c.RANK_GAP_DOUBT_AMD_GIB * GIB))
 
 
 def context(placement: Placement, gpu: Gpu) -> Band:

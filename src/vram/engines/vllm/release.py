@@ -99,6 +99,8 @@ def release_of(text: str) -> Release:
     version = _parse(text)
     values = {name: value for since, name, value in CHANGES if since <= version}
     known = {f.name for f in fields(Release)}
+    if "+v0" in text.lower():
+        values |= {"v1": False, "hybrid": False, "context_counts": False}  # the old engine in a later version: VLLM_USE_V1=0
     if cpu := "+cpu" in text.lower():
         values["batches_in_flight"] = 1  # platforms/cpu.py: async_scheduling is False
     return Release(version=version, cpu=cpu, amx=cpu and "amx" in text.lower(), **{k: v for k, v in values.items() if k in known})  # type: ignore[arg-type]

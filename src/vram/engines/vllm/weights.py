@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from vram.engines.vllm.constants import AMD_DENSE, AMD_EXPERTS, AMD_QUANTISED_EXPERTS
+from vram.engines.vllm.constants import AMD_DENSE, AMD_QUANTISED_EXPERTS
 from vram.engines.vllm.profile import expert_width, is_amd
 from vram.engines.vllm.release import Release
+from vram.engines.vllm.rocm import expert_padding, inner_width, is_padded
 from vram.hardware.gpu import Gpu
 from vram.memory.placement import Placement, Stage, layer_count, stages
-from vram.memory.weights import Split, split_of
-from vram.model.cache import FullCache, LatentCache
+from vram.memory.weights import Split, split_of, unlisted_bytes
+from vram.model.cache import FullCache, LatentCache, WindowCache
 from vram.model.model import Model
 from vram.model.role import Component, Role
 from vram.model.tensor import Tensor
@@ -28,9 +29,13 @@ VOCAB_MULTIPLE: Final = 64
 
 # From 0.8 the linears of vision towers are split like those of the text (`--mm-encoder-tp-mode weights`, the default): 53.12 GiB of
 # Llama 4 Scout at TP4 and 27.81 at TP8 are 200 GiB split and 2.5 of rotary angles; 8.41 of Qwen2.5-VL at TP2 in 0.7.2 are not.
+TOWERS_SPLIT: Final = (0, 8)
 _TOWER_SPLIT: Final = frozenset({Role.QUERY, Role.KEY_VALUE, Role.QKV, Role.ATTENTION_OUT, Role.MLP})
 WHOLE_TOWERS: Final = frozenset({"kimi_k25"})
 """Types whose published launch commands keep the tower whole on each rank (`--mm-encoder-tp-mode data`)."""
+
+LOCAL_ROTARY: Final = ("gemma3", "gemma4")
+"""Types whose layers with windows turn by a base of their own, and so have a second table (gemma3.py, gemma4.py)."""
 
 # c10/cuda/CUDACachingAllocator.cpp: allocations of 10 MiB and more get segments of whole 2 MiB (kRoundLarge), and what is
 # left of a segment is given to others only if it is more than 1 MiB (kSmallSize); else it counts as allocated.
@@ -57,6 +62,8 @@ class Resident:
         padded_bytes: what kernels pad.
         wasted_bytes: what torch's allocator cannot give to others.
         draft_bytes: layers that the checkpoint has and only speculative decoding loads: not in `bytes`.
+        doubtful_bytes: of `bytes`, what some builds and kernels do not take.
+        possible_bytes: what some take beside `bytes`.
     """
 
     bytes: int
@@ -67,6 +74,8 @@ class Resident:
     padded_bytes: int
     wasted_bytes: int
     draft_bytes: int
+    doubtful_bytes: int = 0
+    possible_bytes: int = 0
 
 
 def allocated(size: int) -> int:
@@ -90,6 +99,7 @@ def resident(model: Model, placement: Placement, stage: int, release: Release, g
     tied = not any(t.role is Role.LM_HEAD and t.component is Component.TEXT for t in model.tensors)
     pieces: Counter[tuple[int | None, str]] = Counter()
     stored = whole = absorbed = padded = draft = 0
+    experts: dict[int, int] = {}
     for t in model.tensors:
         is_draft = t.component is Component.DRAFT or (t.layer is not None and bool(model.layers) and t.layer >= len(model.layers))
         if is_draft:
@@ -98,18 +108,22 @@ def resident(model: Model, placement: Placement, stage: int, release: Release, g
         if not _lies_on(t, part, tied=tied):
             continue
         split = split_of(t, latent=t.layer in latent)
-        if release.v1 and t.component is Component.VISION and t.role in _TOWER_SPLIT and model.model_type not in WHOLE_TOWERS:
+        if release.version >= TOWERS_SPLIT and t.component is Component.VISION and t.role in _TOWER_SPLIT and model.model_type not in WHOLE_TOWERS:
             split = Split.EVEN
         held = _held(t, split, heads.get(t.layer or 0) or model.geometry.kv_heads, model, placement)
         stored += held
         whole += held if split is Split.WHOLE else 0
         if t.layer in latent and t.role is Role.KEY_VALUE and t.packed:
             absorbed += -(-t.parameters * 2 // placement.tp)
+        if is_amd(gpu) and t.layer is not None and is_padded(t):
+            experts[t.layer] = experts.get(t.layer, 0) + held
         extra = _kernel_padding(t, held, model, placement, release, gpu)
         padded += extra
         pieces[t.layer, _fused(t.name)] += held + extra
     wasted = sum(allocated(size) - size for size in pieces.values())
     rotary = _rotary_bytes(model)
+    rocm = expert_padding(experts, model.geometry.hidden_size, inner_width(expert_width(model), model, placement) if experts else 0, release)
+    padded += rocm.bytes
     return Resident(
         bytes=stored + absorbed + padded + wasted + rotary,
         stored_bytes=stored,
@@ -119,6 +133,8 @@ def resident(model: Model, placement: Placement, stage: int, release: Release, g
         padded_bytes=padded,
         wasted_bytes=wasted,
         draft_bytes=draft,
+        doubtful_bytes=rocm.bytes,
+        possible_bytes=rocm.most - rocm.bytes + (unlisted_bytes(model) if part.is_first else 0),
     )
 
 
@@ -162,7 +178,7 @@ def _held(t: Tensor, split: Split, kv_heads: int, model: Model, placement: Place
 
 
 def _rotary_bytes(model: Model) -> int:
-    """Cosines and sines of every position, in the model's type: one table for all layers (layers/rotary_embedding)."""
+    """Cosines and sines of every position, in the model's type: one table for all layers that turn alike (layers/rotary_embedding)."""
     g = model.geometry
     caches = [c for layer in model.layers for c in layer.caches]
     latent = max((c.rope_dim for c in caches if isinstance(c, LatentCache)), default=0)
@@ -170,7 +186,10 @@ def _rotary_bytes(model: Model) -> int:
         t.role is Role.POSITION and t.component is Component.TEXT for t in model.tensors
     ):
         return 0
-    return g.max_context_tokens * (latent or g.head_dim) * max(model.dtype.block_bytes, 2)
+    width = latent or g.head_dim
+    if model.model_type.startswith(LOCAL_ROTARY):
+        width += max((c.key_dim for c in caches if isinstance(c, WindowCache)), default=0)
+    return g.max_context_tokens * width * max(model.dtype.block_bytes, 2)
 
 
 def _kernel_padding(t: Tensor, held: int, model: Model, placement: Placement, release: Release, gpu: Gpu) -> int:
@@ -179,7 +198,7 @@ def _kernel_padding(t: Tensor, held: int, model: Model, placement: Placement, re
     expert = t.role is Role.EXPERT
     if amd and t.packed:
         if expert:
-            return int(held * (AMD_EXPERTS if t.format.block_bytes >= 2 else AMD_QUANTISED_EXPERTS).value)
+            return 0 if is_padded(t) else int(held * AMD_QUANTISED_EXPERTS.value)
         return int(held * AMD_DENSE.value) if t.format.block_bytes < 2 and t.role is not Role.EMBEDDING else 0
     if amd or not expert or "mxfp4" not in model.quantization or t.name.endswith("bias"):
         return 0
