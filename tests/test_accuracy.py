@@ -124,6 +124,35 @@ def test_another_vendors_quantised_sibling_stands_for_the_shapes_only(tmp_path):
     assert found.error < 0.003
 
 
+def test_a_checkpoint_that_nobody_can_read_has_the_bands_of_all_readings(tmp_path):
+    """DeepSeek-R1 in NVFP4 and Qwen3.6-27B in FP8 kept attention in 16 bits (94.50 and 33.66 GiB); a config of another kind can't tell."""
+    rows = {r["id"]: r for r in map(json.loads, ROWS.read_text().splitlines()) if r["id"] in {"c-151", "c-120"}}
+    for row in rows.values():
+        row["config"] = str(TRUTH / row["config"])
+    found = {c.id: c for c in check_file(write(tmp_path, *rows.values())).comparisons if c.quantity is Quantity.WEIGHTS}
+    assert found.keys() == {"c-151", "c-120"}
+    assert all(c.inside for c in found.values())
+
+
+def test_sums_of_rounded_figures_are_as_uncertain_as_their_terms(tmp_path):
+    """SGLang printed "K 0.12 GB, V 0.12 GB" and 20,480 tokens of 12 KiB: 0.2344 GiB, further from 0.24 than one rounding explains."""
+    row = next(r for r in map(json.loads, ROWS.read_text().splitlines()) if r["id"] == "c-144")
+    row["config"] = str(TRUTH / row["config"])
+    (found,) = (c for c in check_file(write(tmp_path, row)).comparisons if c.quantity is Quantity.KV_GIVEN_POOL)
+    assert found.inside
+    assert found.low > 20480 * 0.97
+    assert found.high < 20480 * 1.08
+
+
+def test_no_graphs_were_captured_where_the_log_says_so(tmp_path):
+    """Qwen2.5-0.5B on 23.99 GiB printed 0.0 GiB for its graphs, and a pool of 20.52 GiB that no graphs were taken off."""
+    row = next(r for r in map(json.loads, ROWS.read_text().splitlines()) if r["id"] == "c-133")
+    row["config"] = str(TRUTH / row["config"])
+    (found,) = (c for c in check_file(write(tmp_path, row)).comparisons if c.quantity is Quantity.KV_POOL)
+    assert found.inside
+    assert found.error < 0.02
+
+
 def test_experts_over_data_parallel_ranks_are_told(tmp_path):
     """Two ranks that share experts but no layers (DP2 EP2) are no split that a plan has: the row is listed."""
     checked = check_file(write(tmp_path, {**QWEN, "ep": 2, "tp": 1}))

@@ -1,14 +1,16 @@
 """The quantities that a row prints, each beside what a plan says of it. Pure; every figure that can't be compared is told with its reason."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from vram.accuracy.row import Figure, Row, Unread
 from vram.accuracy.subject import settings_of
-from vram.engines.base import Settings
+from vram.engines.base import RankGap, Settings
 from vram.engines.registry import engine as engine_named
 from vram.hardware.fleet import Fleet
+from vram.memory.part import Part
+from vram.model.cache import FullCache
 from vram.model.model import Model
 from vram.planner.make import make_plan
 from vram.planner.plan import GpuPlan, Plan
@@ -103,7 +105,7 @@ def plan_of(row: Row, model: Model, fleet: Fleet, engine: str, settings: Setting
     )
 
 
-def compare(row: Row, model: Model, fleet: Fleet, *, engine: str, gpu_known: bool) -> Iterator[Comparison | Unread]:
+def compare(row: Row, model: Model, fleet: Fleet, *, engine: str, gpu_known: bool, others: tuple[Model, ...] = ()) -> Iterator[Comparison | Unread]:
     """Every figure that the row prints beside its plan; an `Unread` for each that can't be compared.
 
     Args:
@@ -112,16 +114,17 @@ def compare(row: Row, model: Model, fleet: Fleet, *, engine: str, gpu_known: boo
         fleet: its GPUs.
         engine: whose rules to use.
         gpu_known: whether the fleet is the row's own; a stand-in serves figures that no card shapes.
+        others: what else its checkpoint may be, where the row does not tell: their bands are the row's, too.
 
     Raises:
         VramError: the rules refuse the model, the split or a setting.
     """
     plan = plan_of(row, model, fleet, engine)
+    others_plans = [plan_of(row, m, fleet, engine) for m in others]
     take = _Taker(row, model, plan)
     if (weights := row.measured.get("weights")) is not None:
-        heaviest = max(plan.gpus, key=lambda g: g.parts.weights.bytes)
-        part = heaviest.parts.weights
-        yield take(Quantity.WEIGHTS, weights.bytes, part.bytes, part.low, part.high, weights.doubt_bytes)
+        part, *more = (max((g.parts.weights for g in p.gpus), key=lambda w: w.bytes) for p in (plan, *others_plans))
+        yield take(Quantity.WEIGHTS, weights.bytes, part.bytes, *_ends(part, more), weights.doubt_bytes)
     yield from _given_pool(row, model, fleet, engine, take)
     budget = ("kv_pool", "kv_tokens", "concurrency", "other", "total")
     if not gpu_known:
@@ -132,7 +135,7 @@ def compare(row: Row, model: Model, fleet: Fleet, *, engine: str, gpu_known: boo
     elif row.pool_given:
         yield from (take.unread(q, "the pool was set by hand, not derived") for q in budget[:3] if _has(row, q))
     else:
-        yield from _from_settings(row, model, fleet, engine, plan, take)
+        yield from _from_settings(row, model, fleet, engine, (plan, *others_plans), take)
     yield from _rest(row, plan, take)
 
 
@@ -179,6 +182,23 @@ def _pool(row: Row) -> Figure | None:
     return found if found is not None and found.gib > 0 else None
 
 
+def _ends(part: Part, others: Iterable[Part]) -> tuple[int, int]:
+    """The least and the most of a part, whichever reading of the row is right."""
+    every = (part, *others)
+    return min(p.low for p in every), max(p.high for p in every)
+
+
+def _keeps_values(model: Model) -> bool:
+    return any(isinstance(c, FullCache) for c, _ in model.cache_counts)
+
+
+def _gap(row: Row, plan: Plan, engine: str) -> RankGap:
+    """How much less than the printed pool the poorest rank has; nothing where the row tells that rank's pool."""
+    if "kv_cache_min_rank" in row.measured:
+        return RankGap()
+    return engine_named(engine).rank_gap(plan.fleet.gpus[0].gpu, plan.placement)
+
+
 def _with_pool(row: Row, pool_bytes: int) -> Settings:
     return replace(settings_of(row), kv_pool_bytes=max(pool_bytes, 1))
 
@@ -203,7 +223,10 @@ def _given_pool(row: Row, model: Model, fleet: Fleet, engine: str, take: "_Taker
         kv = plan_of(row, model, fleet, engine, _with_pool(row, pool_bytes), context).kv_pool
         return kv.max_concurrency if by_concurrency else kv.capacity_tokens
 
-    expected, low, high = (held(pool.bytes + d) for d in (0, -pool.doubt_bytes, pool.doubt_bytes))
+    gap = _gap(row, plan_of(row, model, fleet, engine), engine)
+    # SGLang prints keys and values apart: their sum is twice as uncertain as either. Latents are one figure.
+    doubt = pool.doubt_bytes * (2 if row.engine == "sglang" and _keeps_values(model) else 1)
+    expected, low, high = (held(pool.bytes - gap.bytes + d) for d in (0, -doubt - gap.doubt_bytes, doubt + gap.doubt_bytes))
     if expected is None or low is None or high is None:
         yield take.unread(Quantity.KV_GIVEN_POOL, "the plan knows no cache that grows with the tokens")
         return
@@ -216,16 +239,19 @@ def _given_pool(row: Row, model: Model, fleet: Fleet, engine: str, take: "_Taker
         yield take(Quantity.KV_GIVEN_POOL, row.counts["kv_blocks"] * block, expected, low, high, block)
 
 
-def _from_settings(row: Row, model: Model, fleet: Fleet, engine: str, plan: Plan, take: "_Taker") -> Iterator[Comparison | Unread]:
+def _from_settings(row: Row, model: Model, fleet: Fleet, engine: str, plans: tuple[Plan, ...], take: "_Taker") -> Iterator[Comparison | Unread]:
     """The pool and what it holds, with nothing measured given."""
     if not engine_named(engine).pools:
         yield from (take.unread(q, f"the rules of {engine} reserve no pool") for q in ("kv_pool", "kv_tokens", "concurrency") if _has(row, q))
         return
-    poorest = min(plan.gpus, key=lambda g: g.parts.kv_cache.bytes)
-    part = poorest.parts.kv_cache
+    part, *more = (min((g.parts.kv_cache for g in p.gpus), key=lambda k: k.bytes) for p in plans)
+    low, high = _ends(part, more)
+    # The card's total is printed to two decimals, too, and the pool is a share of it.
+    coarse = int((row.utilization or 1) * row.total.doubt_bytes) if row.total is not None else 0
+    low, high = max(low - coarse, 0), high + coarse
     pool = _pool(row)
     if pool is not None and not row.failure:
-        yield take(Quantity.KV_POOL, pool.bytes, part.bytes, part.low, part.high, pool.doubt_bytes)
+        yield take(Quantity.KV_POOL, pool.bytes, part.bytes, low, high, pool.doubt_bytes)
 
     def held(pool_bytes: int, context: int | None) -> tuple[int | None, float | None]:
         kv = plan_of(row, model, fleet, engine, _with_pool(row, pool_bytes), context).kv_pool
@@ -233,6 +259,7 @@ def _from_settings(row: Row, model: Model, fleet: Fleet, engine: str, plan: Plan
 
     if row.failure:
         return
+    gap = engine_named(engine).rank_gap(fleet.gpus[0].gpu, plans[0].placement).bytes
     for quantity, which, doubt, context in (
         (Quantity.KV_TOKENS, 0, 0.5, row.max_model_len),
         (Quantity.CONCURRENCY, 1, 0.005, row.concurrency_tokens),
@@ -242,7 +269,7 @@ def _from_settings(row: Row, model: Model, fleet: Fleet, engine: str, plan: Plan
         if quantity is Quantity.CONCURRENCY and context is None:
             yield take.unread(quantity, "the length that it counts in was not printed")
             continue
-        values = [held(size, context)[which] for size in (part.bytes, part.low, part.high)]
+        values = [held(max(size - gap, 0), context)[which] for size in (part.bytes, low, high)]
         measured = row.counts["kv_tokens" if quantity is Quantity.KV_TOKENS else "max_concurrency"]
         if values[0] is None or values[1] is None or values[2] is None or not measured:
             yield take.unread(quantity, "the plan knows no cache that grows with the tokens")
@@ -298,6 +325,8 @@ def _other(row: Row, plan: Plan, take: "_Taker") -> Comparison:
         used = row.measured.get("init_cuda_used") or row.measured.get("init_non_torch")
         if used is not None:
             pieces.append(used)
+        # "Memory used outside torch" of TensorRT-LLM is all that is: the context, too.
+        if used is not None or row.engine.startswith("tensorrt"):
             chosen.append(parts.runtime)
     else:
         pieces = [row.measured.get("derived_other") or row.measured["derived_act_plus_non_torch"]]

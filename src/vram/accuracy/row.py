@@ -6,7 +6,7 @@ Rows come from strangers' files: whatever is wrong with one is told with its lin
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from vram.errors import printable
@@ -14,6 +14,8 @@ from vram.units import GIB
 
 MAX_LINE: Final = 1_000_000
 MAX_ROWS: Final = 1_000_000
+_PRINTED_DOUBT: Final = 0.005
+"""GiB: half a unit of the second decimal, which is the last that engines print."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +155,8 @@ def parse_row(row: Mapping[str, Any], where: str = "") -> Row:
         raise ValueError("`engine` is missing")
     figures = {k.removesuffix("_gib"): _figure(k, v) for k, v in measured.items() if k.endswith("_gib") and v is not None}
     if (poorest := measured.get("kv_cache_gib_min_rank_derived")) is not None:
-        figures["kv_cache_min_rank"] = _figure("kv_cache_gib_min_rank_derived", poorest)
+        # What was requested less weights, peak and workspaces of that rank: four printed figures, each with its own rounding.
+        figures["kv_cache_min_rank"] = replace(_figure("kv_cache_gib_min_rank_derived", poorest), doubt_gib=4 * _PRINTED_DOUBT)
     counts = {k: _number(k, v) for k, v in measured.items() if k in {"kv_tokens", "kv_blocks", "max_concurrency", "est_max_len"} and v is not None}
     note, quote = _text(row, "note"), _text(row, "quote")
     failure, other = _failure(_text(row, "outcome"), note, quote, figures, counts)
@@ -184,7 +187,8 @@ def parse_row(row: Mapping[str, Any], where: str = "") -> Row:
         max_num_seqs=_whole(row, "max_num_seqs"),
         max_batched_tokens=_whole(row, "max_num_batched_tokens"),
         block_size=_whole(row, "block_size"),
-        enforce_eager=row.get("enforce_eager") is True,
+        # A start that says what its graphs take and says nothing (0.0) captured none.
+        enforce_eager=row.get("enforce_eager") is True or ("cuda_graph" in figures and figures["cuda_graph"].gib == 0),
         measured=figures,
         counts=counts,
         ranks=_ranks(row.get("ranks")),

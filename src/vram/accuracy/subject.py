@@ -11,8 +11,10 @@ from vram.errors import UsageError
 from vram.hardware.fleet import Fleet
 from vram.hardware.gpu import Gpu
 from vram.hardware.spelling import parse_fleet
+from vram.model.cache import StateCache
 from vram.model.model import Model
 from vram.model.quantization.named import requantize
+from vram.model.role import Role
 
 # Words of a checkpoint's name or of a log that say how its linear layers are stored, the more particular first.
 _QUANT_WORDS: Final = (
@@ -31,6 +33,7 @@ MAX_RANKS: Final = 4096
 VENDORS_SIBLING: Final = "another vendor's quantised sibling"
 _DTYPES: Final = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 _FORMATS: Final = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
+_MLPS: Final = frozenset({Role.MLP, Role.EXPERT})
 # What stands in for a card that nobody names: for figures that no card shapes (weights, what a given pool holds).
 _STAND_IN: Final = "80GiB"
 
@@ -56,12 +59,39 @@ def as_measured(model: Model, row: Row) -> Model:
             raise UsageError(f"the row is of a quantised checkpoint ({row.quant or row.model_id}), the config is not, and nothing says how it was quantised")
         return _quantised(model, name)
     if model.quantization and row.config_relation == VENDORS_SIBLING:
-        # The same shapes in another quantization: what the row names is put in its place, or none at all.
-        return _quantised(model, quant_name(row) or _DTYPES.get(row.dtype, "bf16"))
+        # The same shapes in another quantization: what the row names is put in its place, or none at all. Where it is the same
+        # method, the sibling's own list of what stays in 16 bits says more than a guess.
+        name = quant_name(row)
+        return model if name and name in model.quantization else _quantised(model, name or _DTYPES.get(row.dtype, "bf16"))
     wanted = _DTYPES.get(row.dtype)
     if wanted is not None and not model.quantization and _FORMATS[wanted] != model.dtype.name:
         return _quantised(model, wanted)
     return model
+
+
+def other_readings(model: Model, row: Row) -> tuple[Model, ...]:
+    """What else the row's checkpoint may be: publishers of quantised experts and mixers often leave attention in 16 bits.
+
+    Only where the config is not the checkpoint's own, so that nobody can tell; of plain decoders every common recipe takes all linears.
+    """
+    if model.quantization and row.config_relation != VENDORS_SIBLING:
+        return ()
+    name = quant_name(row)
+    if name is None or not (row.quant or "quantised" in row.config_relation):
+        return ()
+    mixed = model.geometry.experts or any(isinstance(c, StateCache) for c, _ in model.cache_counts)
+    if not mixed:
+        return ()
+    plain = _quantised(model, "bf16") if model.quantization else model
+    whole = _quantised(model, name)
+    return whole, _with_attention_of(plain, whole)
+
+
+@lru_cache(maxsize=256)
+def _with_attention_of(plain: Model, quantised: Model) -> Model:
+    """`quantised` with all but its MLPs and routed experts as `plain` stores them."""
+    kept = [t for t in quantised.tensors if t.role in _MLPS]
+    return replace(quantised, tensors=(*kept, *(t for t in plain.tensors if t.role not in _MLPS)))
 
 
 @lru_cache(maxsize=256)
@@ -123,8 +153,8 @@ def rules_version(row: Row) -> str:
         build = re.search(r"\bb?(\d{3,6})\b", row.version_text)
         return build[1] if build else ""
     v0 = "v0" in re.split(r"[^a-z0-9.]+", row.version_text.lower())
-    if engine.startswith("vllm") and v0 and (not row.version or tuple(map(int, row.version.split(".")[:2])) >= (0, 8)):
-        return "0.7"
+    if engine.startswith("vllm") and v0:
+        return f"{row.version or '0.8'}+v0"
     return row.version or (year[0] if year else "")
 
 
@@ -136,4 +166,5 @@ def settings_of(row: Row) -> Settings:
         max_num_seqs=row.max_num_seqs,
         max_batched_tokens=row.max_batched_tokens,
         block_size=row.block_size,
+        enforce_eager=row.enforce_eager,
     )
