@@ -17,6 +17,8 @@ BAD = {
     "HF_HUB_OFFLINE": "maybe",
     "XDG_CACHE_HOME": "a\0b",
     "XDG_DATA_HOME": "a\0b",
+    "XDG_CONFIG_HOME": "a\0b",
+    "VRAM_PRICES_URL": "ftp://prices.example",
     "VRAM_CACHE_DIR": "a\0b",
     "VRAM_CACHE_BYTES": "-1",
     "VRAM_HUB_SECONDS": "nan",

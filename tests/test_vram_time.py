@@ -2,6 +2,7 @@
 
 import random
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -68,7 +69,7 @@ def test_what_requests_pay_and_what_is_idle_is_the_rent(events, rent, usable):
 
 def test_a_meter_agrees_with_a_sweep_over_its_intervals():
     """Shares equal those of a slow reckoning that cuts time at every event and deals each piece with fractions."""
-    rng = random.Random(4)
+    rng = random.Random(4)  # noqa: S311  (a case, no secret)
     spans = [(s := rng.randrange(10**9), s + rng.randrange(1, 10**9), rng.randrange(100)) for _ in range(40)]
     meter = Meter(nanodollars_per_hour=10**10, usable_bytes=10**5, shared_bytes=777, began_ns=0)
     events = sorted([(start, 1, i) for i, (start, _, _) in enumerate(spans)] + [(end, 0, i) for i, (_, end, _) in enumerate(spans)])
@@ -81,7 +82,7 @@ def test_a_meter_agrees_with_a_sweep_over_its_intervals():
     cuts = sorted({t for s, e, _ in spans for t in (s, e)})
     for i, (start, end, held) in enumerate(spans):
         shared = sum(
-            (Fraction((b - a) * 777, sum(s <= a and b <= e for s, e, _ in spans)) for a, b in zip(cuts, cuts[1:], strict=False) if start <= a and b <= end),
+            (Fraction((b - a) * 777, sum(s <= a and b <= e for s, e, _ in spans)) for a, b in pairwise(cuts) if start <= a and b <= end),
             Fraction(0),
         )
         assert got[i].kv_byte_ns == held * (end - start)
@@ -114,7 +115,10 @@ def test_the_integral_equals_a_sum_over_tokens(prompt, output, state, window):
 
     def fine(first, last, seconds, pieces=64):
         n = (last - first) * pieces
-        at = [bytes_at((first * pieces + k) // pieces) * (1 - (k % pieces) / pieces) + bytes_at((first * pieces + k) // pieces + 1) * (k % pieces) / pieces for k in range(n)]
+        at = [
+            bytes_at((first * pieces + k) // pieces) * (1 - (k % pieces) / pieces) + bytes_at((first * pieces + k) // pieces + 1) * (k % pieces) / pieces
+            for k in range(n)
+        ]
         return seconds * sum(at) / n
 
     reading, writing = kv_byte_seconds(
@@ -129,8 +133,6 @@ def test_a_token_by_hand():
 
     A GB-second is $2.88 / 3600 / 80 = $0.00001: the cache costs $0.00036 and the weights 144 GB-seconds = $0.00144.
     """
-    cache, shared = token_cost(
-        usd_per_hour=2.88, usable_bytes=80 * 10**9, kv_byte_seconds=36e9, shared_bytes=16 * 10**9, shared_by=1, seconds=9, tokens=1000
-    )
+    cache, shared = token_cost(usd_per_hour=2.88, usable_bytes=80 * 10**9, kv_byte_seconds=36e9, shared_bytes=16 * 10**9, shared_by=1, seconds=9, tokens=1000)
     assert (cache * 1000, shared * 1000) == (pytest.approx(0.00036), pytest.approx(0.00144))
     assert byte_second_usd(2.88, 80 * 10**9) * 1e9 == pytest.approx(1e-5)

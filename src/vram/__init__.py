@@ -12,12 +12,14 @@ from vram.version import __version__
 
 if TYPE_CHECKING:
     from vram.api import detect, load_model, parse_gpus, plan
+    from vram.costs.cost import Cost
     from vram.errors import (
         HardwareNotFoundError,
         ModelError,
         ModelFormatError,
         ModelNotFoundError,
         PlacementError,
+        PriceListError,
         SourceError,
         UnknownArchitectureError,
         UnknownGpuError,
@@ -31,17 +33,22 @@ if TYPE_CHECKING:
     from vram.planner.document import plan_document
     from vram.planner.mends import Mend
     from vram.planner.plan import GpuPlan, KvPool, Limits, Plan, Verdict
+    from vram.pricing import cost, price_book
 
 _HOMES = {
     "detect": "vram.api",
     "load_model": "vram.api",
     "parse_gpus": "vram.api",
     "plan": "vram.api",
+    "Cost": "vram.costs.cost",
+    "cost": "vram.pricing",
+    "price_book": "vram.pricing",
     "HardwareNotFoundError": "vram.errors",
     "ModelError": "vram.errors",
     "ModelFormatError": "vram.errors",
     "ModelNotFoundError": "vram.errors",
     "PlacementError": "vram.errors",
+    "PriceListError": "vram.errors",
     "SourceError": "vram.errors",
     "UnknownArchitectureError": "vram.errors",
     "UnknownGpuError": "vram.errors",
@@ -62,6 +69,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Cost",
     "Fleet",
     "Gpu",
     "GpuPlan",
@@ -77,6 +85,7 @@ __all__ = [
     "Parts",
     "PlacementError",
     "Plan",
+    "PriceListError",
     "SourceError",
     "UnknownArchitectureError",
     "UnknownGpuError",
@@ -84,11 +93,13 @@ __all__ = [
     "Verdict",
     "VramError",
     "__version__",
+    "cost",
     "detect",
     "load_model",
     "parse_gpus",
     "plan",
     "plan_document",
+    "price_book",
 ]
 
 

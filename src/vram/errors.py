@@ -8,6 +8,7 @@ VramError
 │   ├── ModelFormatError     bytes that break their format (what, where, hint)
 │   ├── UnknownArchitectureError   a config of a type that no family knows
 │   └── SourceError          a hub or disk that fails, lies or hangs
+├── PriceListError           a price list that can't be fetched, read or written exit 1
 ├── PlacementError           the model can't be split as asked                   exit 2
 └── HardwareNotFoundError    no GPU detected and none named                      exit 5
 """
@@ -86,6 +87,10 @@ class ModelFormatError(ModelError):
             f"{self.where}: {self.what}" if where else self.what,
             hint=hint or "the file is damaged or not what its name says; fetch it again from where it was published",
         )
+
+
+class PriceListError(VramError):
+    """A price list that can't be fetched, read or written."""
 
 
 class HardwareNotFoundError(VramError):

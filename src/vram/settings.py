@@ -13,6 +13,7 @@ from typing import Any, Final
 from vram.errors import UsageError
 from vram.units import GIB, parse_bytes
 
+PRICES_URL: Final = "https://raw.githubusercontent.com/skypilot-org/skypilot-catalog/master/catalogs/v8"
 _YES: Final = frozenset({"1", "true", "yes", "on"})
 _NO: Final = frozenset({"", "0", "false", "no", "off"})
 
@@ -88,6 +89,8 @@ VARIABLES: Final = (
     Variable("HF_HUB_OFFLINE", "offline", _flag, "0", "1: touch no network"),
     Variable("XDG_CACHE_HOME", "xdg_cache", _folder, "~/.cache", "folder of all caches"),
     Variable("XDG_DATA_HOME", "xdg_data", _folder, "~/.local/share", "folder of the user's data: vram/calibration.jsonl holds measured starts"),
+    Variable("XDG_CONFIG_HOME", "xdg_config", _folder, "~/.config", "folder of the user's settings: vram/prices.toml holds one's own prices and cards"),
+    Variable("VRAM_PRICES_URL", "prices_url", _endpoint, PRICES_URL, "where vram prices refresh reads PROVIDER/vms.csv (SkyPilot's catalogues or a mirror)"),
     Variable("VRAM_CACHE_DIR", "cache_dir", _folder, "$XDG_CACHE_HOME/vram", "headers that were read before"),
     Variable("VRAM_CACHE_BYTES", "cache_bytes", parse_bytes, "1GiB", "most that this cache holds; 0 for no cache"),
     Variable("VRAM_HUB_SECONDS", "hub_seconds", _seconds, "120", "time limit for all that one model needs of a hub"),
@@ -111,6 +114,8 @@ class Settings:
     offline: bool = False
     xdg_cache: Path | None = None
     xdg_data: Path | None = None
+    xdg_config: Path | None = None
+    prices_url: str = PRICES_URL
     cache_dir: Path | None = None
     cache_bytes: int = GIB
     hub_seconds: float = 120.0
@@ -151,9 +156,24 @@ class Settings:
         return self.cache_dir or self.caches / "vram"
 
     @property
+    def data(self) -> Path:
+        """The folder of what the program keeps for the user."""
+        return (self.xdg_data or Path("~/.local/share").expanduser()) / "vram"
+
+    @property
     def calibration(self) -> Path:
         """Starts that were measured on this machine, one JSON object a line."""
-        return (self.xdg_data or Path("~/.local/share").expanduser()) / "vram" / "calibration.jsonl"
+        return self.data / "calibration.jsonl"
+
+    @property
+    def refreshed_prices(self) -> Path:
+        """Prices that `vram prices refresh` wrote."""
+        return self.data / "prices.json"
+
+    @property
+    def own_prices(self) -> Path:
+        """Prices and cards of the user's own."""
+        return (self.xdg_config or Path("~/.config").expanduser()) / "vram" / "prices.toml"
 
     @property
     def token_file(self) -> Path:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # command -> what it does. Its module is vram.cli.<command> (- as _), its click command is `command` there.
 COMMANDS = {
     "plan": "How many bytes a model takes on which GPU, part by part, and whether it fits.",
+    "cost": "What models cost on a fleet, by the hour and by the token.",
+    "prices": "What an hour of which GPU costs, and who says so as of when.",
     "gpus": "The GPUs of this machine, and those that can be named with --gpu.",
     "models": "The models that can be named without a network.",
     "args": "The launch command that makes a plan true.",
