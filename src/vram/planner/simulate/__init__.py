@@ -1,0 +1,1 @@
+"""Replaying requests against pools: continuous batching under the real KV capacity, step by step, without an engine."""
