@@ -6,17 +6,20 @@ Precedence: what the caller states, the user's own file, what `vram prices refre
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from vram.costs.book import PriceBook, read_book
 from vram.costs.cost import Cost
 from vram.costs.money import MOST_USD, check_usd
-from vram.costs.owned import DEFAULT_LIFETIME_YEARS, OwnedCard, parse_lifetime
 from vram.costs.price import Price
-from vram.costs.rent import rent
+from vram.costs.rent import Rent, rent
 from vram.errors import UsageError, VramError, printable
-from vram.hardware.fleet import Fleet
+from vram.hardware.fleet import Fleet, Origin
 from vram.model.model import Model
+from vram.planner.plan import Plan, Verdict
+
+if TYPE_CHECKING:
+    from vram.costs.owned import OwnedCard
 
 REFRESHED: Final = ("nebius", "lambda", "verda", "hyperstack", "runpod", "primeintellect")
 """Lists that `vram prices refresh` reads when none is named: those whose rows price a whole machine with its GPUs."""
@@ -45,7 +48,7 @@ class UserPrices:
     """
 
     prices: Mapping[str, Price]
-    owned: Mapping[str, OwnedCard]
+    owned: "Mapping[str, OwnedCard]"
 
     @property
     def by_gpu(self) -> dict[str, Price]:
@@ -134,12 +137,14 @@ def owned_card(
     utilisation: Any = 1.0,
     watts: Any = None,
     usd_per_kwh: Any = 0.0,
-) -> OwnedCard:
+) -> "OwnedCard":
     """A card of that full name that the user owns; its draw is the catalogue's where none is given and electricity costs something.
 
     Raises:
         UsageError: an amount that makes no sense, or a draw that nobody tells.
     """
+    from vram.costs.owned import DEFAULT_LIFETIME_YEARS, OwnedCard, parse_lifetime  # noqa: PLC0415  (most users rent)
+
     if watts is None:
         watts = _tdp_watts(gpu) if usd_per_kwh else 0.0
     if lifetime is None:
@@ -266,6 +271,35 @@ def catalogue_name(text: str, mib: int | None) -> str | None:
     return entry.name
 
 
+def plan_cost(plan: Plan) -> Cost:
+    """What the GPUs that a plan uses cost, at full load of its own concurrency, with requests that fill its context (an eighth is answer).
+
+    Raises:
+        UsageError: a price file of the user's says what makes no sense.
+        PriceListError: it can't be read.
+    """
+    from vram.planner.costing import cost_of  # noqa: PLC0415  (prices alone need none of it)
+
+    context = plan.workload.context_tokens
+    output = max(1, min(1024, context // 8))
+    return cost_of(plan, _used(plan), plan_rent(plan), prompt_tokens=max(1, context - output), output_tokens=output)
+
+
+def plan_rent(plan: Plan) -> Rent:
+    """What the GPUs that a plan uses cost an hour; those of this machine by the user's own word only, because they may be owned.
+
+    Raises:
+        UsageError: a price file of the user's says what makes no sense.
+        PriceListError: it can't be read.
+    """
+    book = PriceBook(prices=()) if plan.fleet.origin is Origin.DETECTED else price_book()
+    return rent([member.gpu.name for member in _used(plan).gpus], book, own=user_prices().by_gpu)
+
+
+def _used(plan: Plan) -> Fleet:
+    return plan.fleet.only(range(plan.placement.gpus)) if plan.placement.gpus < len(plan.fleet) else plan.fleet
+
+
 def cost(
     model: str | Model,
     *,
@@ -327,7 +361,6 @@ def cost(
     """
     from vram.api import detect, load_model, parse_gpus, plan  # noqa: PLC0415  (prices alone need none of it)
     from vram.planner.costing import best, check_load, cost_of, replica_sizes, with_concurrency  # noqa: PLC0415  (the same)
-    from vram.planner.plan import Plan, Verdict  # noqa: PLC0415  (the same)
 
     check_load(load, prompt_tokens, output_tokens)
     fleet = parse_gpus(gpu) if isinstance(gpu, str) else gpu or detect()

@@ -1,9 +1,15 @@
 """`vram plan MODEL`: how many bytes a model takes on which GPU, part by part, and whether it fits."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from vram.cli.types import BYTES, TOKENS, shares
-from vram.errors import ExitCode
+from vram.errors import ExitCode, VramError
+
+if TYPE_CHECKING:
+    from vram.costs.cost import Cost
+    from vram.planner.plan import Plan
 
 
 @click.command(name="plan", short_help="How many bytes a model takes on which GPU.")
@@ -113,12 +119,24 @@ def command(
         from vram.cli.output import print_json
         from vram.planner.document import plan_document
 
-        print_json(plan_document(made))
+        print_json(plan_document(made, cost=_cost(made)))
     elif quiet:
         click.echo(made.verdict.value)
     else:
         from vram.cli.output import print_styled, terminal_width
         from vram.cli.render.plan import picture
+        from vram.cli.render.price import price_line
 
-        print_styled(picture(made, terminal_width()))
+        print_styled(picture(made, terminal_width(), price=price_line(made)))
     ctx.exit(ExitCode.DOES_NOT_FIT if made.verdict == "does_not_fit" else ExitCode.OK)
+
+
+def _cost(made: "Plan") -> "Cost | None":
+    """What it costs; a price file that can't be read is said, and no reason to withhold a plan."""
+    from vram.pricing import plan_cost
+
+    try:
+        return plan_cost(made)
+    except VramError as e:
+        click.echo(f"note: {e.message}; {e.hint}", err=True)
+        return None

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from typing import Any, Final
 
 from vram.costs.price import Price
@@ -70,6 +69,8 @@ class PriceBook:
         """
         names = {_key(p): p for p in self.providers}
         if _key(name) not in names:
+            from difflib import get_close_matches  # noqa: PLC0415  (only a slip of the fingers pays for it)
+
             near = get_close_matches(_key(name), names, n=1)
             hint = f"did you mean {names[near[0]]!r}?" if near else f"known: {', '.join(self.providers)}"
             raise UsageError(f"no prices of a provider {printable(name, 60)!r}", hint=hint)

@@ -1,7 +1,6 @@
 """Dollars: sums are whole billionths (nanodollars), so that no cent drifts; estimates are floats. Knows no other currency."""
 
 import math
-from fractions import Fraction
 from typing import Final
 
 from vram.errors import UsageError, printable
@@ -9,14 +8,14 @@ from vram.errors import UsageError, printable
 NANO: Final = 10**9
 """Nanodollars in a dollar. A short request costs some 30 millionths, so millionths would round it by percents."""
 
-MOST_USD_PER_GPU_HOUR: Final = 1_000.0
+MOST_USD_PER_GPU_HOUR: Final = 100.0
 """Above this nobody rents: in 2026 the dearest card of any list is some $14 an hour."""
 MOST_USD: Final = 1e9
 
 
 def nanodollars(usd: float) -> int:
-    """Dollars in whole nanodollars, rounded half to even at the ninth decimal."""
-    return round(Fraction(str(usd)) * NANO)
+    """Dollars in whole nanodollars; exact for amounts of at most nine decimals below a million dollars (products below 2^53 / 9)."""
+    return round(usd * NANO)
 
 
 def check_usd(name: str, usd: object, most: float, *, least: float = 0.0) -> float:

@@ -63,11 +63,14 @@ class Price:
         """The day as it is shown beside every amount."""
         if not self.as_of:
             return "as you state it"
-        return f"as of {self.as_of}" if self.dated == "stated" else f"read {self.as_of}, the list states no day"
+        return f"as of {self.as_of}" if self.dated == "stated" else f"in a list read {self.as_of}"
+
+    @property
+    def who(self) -> str:
+        """Who asks it, and as of when."""
+        return self.source if self.kind in {"stated", "owned"} else f"{self.provider} {self.kind}, {self.when}"
 
     @property
     def told(self) -> str:
         """One line: amount, who, kind, day."""
-        if self.kind in {"stated", "owned"}:
-            return f"{show_usd(self.usd_per_gpu_hour)}/GPU-hour, {self.source}"
-        return f"{show_usd(self.usd_per_gpu_hour)}/GPU-hour, {self.provider} {self.kind}, {self.when}"
+        return f"{show_usd(self.usd_per_gpu_hour)}/GPU-hour, {self.who}"

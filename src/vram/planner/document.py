@@ -1,9 +1,12 @@
 """A plan as the JSON object `vram.plan/1` (schema: vram/schemas/plan.json, printed by `vram schema plan`)."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vram.memory.part import Part, Parts
 from vram.planner.plan import Plan
+
+if TYPE_CHECKING:
+    from vram.costs.cost import Cost
 
 SCHEMA = "vram.plan/1"
 
@@ -18,8 +21,8 @@ def parts_document(parts: Parts) -> dict[str, Any]:
     return {name: part_document(part) for name, part in parts.items()}
 
 
-def plan_document(plan: Plan) -> dict[str, Any]:
-    """The whole plan, in whole bytes and tokens."""
+def plan_document(plan: Plan, *, cost: "Cost | None" = None) -> dict[str, Any]:
+    """The whole plan, in whole bytes and tokens; with what its GPUs cost where that is given (`vram.pricing.plan_cost`)."""
     model, workload, settings = plan.model, plan.workload, plan.settings
     return {
         "schema": SCHEMA,
@@ -96,8 +99,17 @@ def plan_document(plan: Plan) -> dict[str, Any]:
             }
             for mend in plan.mends
         ],
+        "cost": _cost_document(cost),
         "notes": list(plan.notes),
     }
+
+
+def _cost_document(cost: "Cost | None") -> dict[str, Any] | None:
+    if cost is None:
+        return None
+    from vram.costs.document import cost_document  # noqa: PLC0415  (a plan without prices needs none of it)
+
+    return cost_document(cost)
 
 
 def _layers_by_kind(plan: Plan) -> dict[str, int]:

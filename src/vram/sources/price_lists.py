@@ -1,17 +1,18 @@
 """Where prices lie: the built-in catalogue, what `vram prices refresh` fetched, and the user's own file. Knows bytes, not prices."""
 
 import re
-import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from vram.errors import PriceListError, SourceError, printable
 from vram.settings import Settings, settings
-from vram.sources.http import Client
+
+if TYPE_CHECKING:
+    from vram.sources.http import Client
 
 _BUILT_IN: Final = Path(__file__).parent.parent / "catalog" / "prices.json"  # importlib.resources would cost 18 ms of start-up
 MOST_FILE_BYTES: Final = 16 * 2**20
@@ -22,6 +23,12 @@ _PROVIDER: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}", re.ASCII)
 def built_in_prices() -> Any:
     """The catalogue's document."""
     return msgspec.json.decode(_BUILT_IN.read_bytes())
+
+
+def has_own_prices() -> bool:
+    """Whether there is a file of this user's, so that the built-in list is not all there is."""
+    options = settings()
+    return options.refreshed_prices.exists() or options.own_prices.exists()
 
 
 def refreshed_prices() -> tuple[Any, Path] | None:
@@ -77,6 +84,8 @@ def keep_prices(document: Any) -> Path:
     Raises:
         PriceListError: the folder or the file can't be written.
     """
+    import secrets  # noqa: PLC0415  (only here is anything written)
+
     path = settings().refreshed_prices
     part = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     try:
@@ -104,6 +113,8 @@ def fetch_lists(providers: Sequence[str], options: Settings) -> dict[str, tuple[
     for provider in providers:
         if not _PROVIDER.fullmatch(provider):
             raise PriceListError(f"{printable(provider, 60)!r} is no name of a price list", hint="names are like lambda, runpod, nebius")
+    from vram.sources.http import Client  # noqa: PLC0415  (sockets and TLS only when lists are fetched)
+
     client = Client(
         options.prices_url,
         token=None,
@@ -118,7 +129,7 @@ def fetch_lists(providers: Sequence[str], options: Settings) -> dict[str, tuple[
         client.close()
 
 
-def _fetch(client: Client, url: str) -> tuple[str, bytes]:
+def _fetch(client: "Client", url: str) -> tuple[str, bytes]:
     try:
         reply = client.get(url, length=MOST_LIST_BYTES + 1)
     except SourceError as e:

@@ -32,14 +32,14 @@ BAR_WIDTH = 60
 NARROW = 28
 
 
-def picture(plan: Plan, width: int) -> str:
-    """The plan in lines of at most about `width` columns, with ANSI styles that the caller may strip."""
+def picture(plan: Plan, width: int, *, price: str = "") -> str:
+    """The plan in lines of at most about `width` columns, with ANSI styles that the caller may strip; `price` is what its GPUs cost, in words."""
     lines = [*_head(plan, width), ""]
     for gpus in _alike(plan):
         lines += [*_gpu(gpus, plan, width), ""]
     if plan.host:
         lines += [*_host(plan, width), ""]
-    lines += [*_verdict(plan, width), *_limits(plan)]
+    lines += [*_verdict(plan, width), *_limits(plan), *_price(price, width)]
     for note in plan.notes:
         lines += _hanging("note: ", printable(note, 600), width)
     if plan.mends:
@@ -184,6 +184,10 @@ def _limits(plan: Plan) -> list[str]:
     if pool.capacity_tokens is not None and cache.bytes_per_token:
         lines.append(f"  room for caches  {gib(pool.bytes_per_gpu)}{' per GPU' if len(plan.gpus) > 1 else ''} = {pool.capacity_tokens:,} tokens")
     return lines
+
+
+def _price(price: str, width: int) -> list[str]:
+    return wrap(f"  price            {printable(price, 600)}", max(width, 40), subsequent_indent=" " * 19) if price else []
 
 
 def _mends(plan: Plan, width: int) -> list[str]:
