@@ -10,6 +10,7 @@ VramError
 │   └── SourceError          a hub or disk that fails, lies or hangs
 ├── PriceListError           a price list that can't be fetched, read or written exit 1
 ├── PlacementError           the model can't be split as asked                   exit 2
+├── UnmetError               no hardware that was considered does what is asked  exit 3
 └── HardwareNotFoundError    no GPU detected and none named                      exit 5
 """
 
@@ -91,6 +92,12 @@ class ModelFormatError(ModelError):
 
 class PriceListError(VramError):
     """A price list that can't be fetched, read or written."""
+
+
+class UnmetError(VramError):
+    """Nothing that was considered does what is asked for: a service level, a budget."""
+
+    exit_code = ExitCode.DOES_NOT_FIT
 
 
 class HardwareNotFoundError(VramError):

@@ -1,4 +1,6 @@
-"""Seconds, money and shares as a person reads them; bytes and counts are `vram.units`'. It rounds, and never changes a unit's meaning."""
+"""Seconds and shares as a person reads them, and the marks of axes; bytes and counts are `vram.units`', money `vram.costs.money`'s."""
+
+from vram.costs.money import show_usd
 
 
 def seconds(value: float) -> str:
@@ -19,17 +21,9 @@ def seconds(value: float) -> str:
     return f"{sign}{hours // 24} d" + (f" {hours % 24} h" if hours % 24 else "")
 
 
-def usd(value: float) -> str:
-    """US dollars: cents from one cent on, three digits below it, no cents from 1,000 on."""
-    size = abs(value)
-    if size >= 1000:
-        return f"${value:,.0f}"
-    return f"${value:.2f}" if size >= 0.01 or not value else f"${value:.3g}"
-
-
 def dollars(value: float) -> str:
     """US dollars as a mark of an axis: no cents where there are none."""
-    return f"${value:,.0f}" if value == int(value) else usd(value)
+    return f"${value:,.0f}" if value == int(value) else show_usd(value)
 
 
 def share(value: float) -> str:

@@ -1,0 +1,120 @@
+"""Which replicas could serve a model: every kind and number of GPUs that is offered, with the settings worth trying; what fits no request is left out, with the reason."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from vram.engines.base import Settings
+from vram.errors import PlacementError, UsageError, VramError
+from vram.hardware.fleet import Fleet
+from vram.model.model import Model
+from vram.planner.make import make_plan
+from vram.planner.plan import Plan, Verdict
+from vram.planner.simulate.spec import ReplicaSpec
+from vram.planner.size.candidate import Candidate
+
+CHUNKS: Final = (2048, 1024, 512)
+"""Tokens of a step that are tried beside the engine's default: shorter steps keep answers flowing while long prompts are read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """GPUs that one replica could have.
+
+    Attributes:
+        fleet: they.
+        nanodollars_per_hour: what they cost together.
+        told: the price in words, with its day and source.
+    """
+
+    fleet: Fleet
+    nanodollars_per_hour: int
+    told: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """An offer that cannot hold the model or its longest request.
+
+    Attributes:
+        gpu: its GPUs.
+        why: in words.
+        max_context_tokens: the longest request that it holds; 0 for none, None when that is not known.
+    """
+
+    gpu: str
+    why: str
+    max_context_tokens: int | None
+
+
+def options(
+    model: Model,
+    offers: Sequence[Offer],
+    spec_of: Callable[[Plan], ReplicaSpec],
+    *,
+    engine: str,
+    context_tokens: int,
+    kv_dtype: str | None = None,
+    tp: int | None = None,
+    settings: Settings | None = None,
+) -> tuple[tuple[Candidate, ...], tuple[Rejected, ...]]:
+    """What could serve requests of at most `context_tokens` tokens.
+
+    Args:
+        model: the model.
+        offers: GPUs of one replica, and what they cost.
+        spec_of: from a plan to what a replay needs of it.
+        engine: name of the engine.
+        context_tokens: tokens of the longest request.
+        kv_dtype: type of the KV cache; the model's own when None.
+        tp: tensor-parallel ranks; all GPUs of an offer when None.
+        settings: the engine's settings; where they name no `max_batched_tokens`, some are tried.
+
+    Returns:
+        The candidates, and the offers that are none.
+    """
+    base = settings or Settings()
+    found: list[Candidate] = []
+    rejected: list[Rejected] = []
+    version = f"@{base.version}" if base.version else ""
+    for offer in offers:
+        name = offer.fleet.name
+        for chunk in (None,) if base.max_batched_tokens is not None else (None, *CHUNKS):
+            chosen = base if chunk is None else replace(base, max_batched_tokens=chunk, max_num_seqs=base.max_num_seqs or min(chunk, 256))
+            try:
+                plan = make_plan(model, offer.fleet, engine=engine, context_tokens=context_tokens, kv_dtype=kv_dtype, tp=tp, settings=chosen)
+                if plan.verdict is Verdict.DOES_NOT_FIT:
+                    if chunk is None:
+                        rejected.append(Rejected(gpu=name, why=_short(plan), max_context_tokens=plan.limits.max_context_tokens))
+                    continue
+                spec = spec_of(plan)
+            except (PlacementError, UsageError) as e:
+                if chunk is None:
+                    rejected.append(Rejected(gpu=name, why=_told(e), max_context_tokens=None))
+                continue
+            if chunk is not None and any(c.gpu == name and c.spec.max_batched_tokens == spec.max_batched_tokens for c in found):
+                continue
+            found.append(
+                Candidate(
+                    gpu=name,
+                    gpus=plan.placement.gpus,
+                    engine=f"{engine}{version}",
+                    plan=plan,
+                    spec=spec,
+                    nanodollars_per_hour=offer.nanodollars_per_hour,
+                    told=f"steps of {chunk:,} tokens" if chunk is not None else "",
+                    flags=("--max-batched-tokens", str(chunk)) if chunk is not None else (),
+                )
+            )
+    return tuple(found), tuple(rejected)
+
+
+def _short(plan: Plan) -> str:
+    most = plan.limits.max_context_tokens
+    if most:
+        return f"holds requests of {most:,} tokens at most"
+    return "the weights and working memory alone do not fit"
+
+
+def _told(e: VramError) -> str:
+    return e.message
