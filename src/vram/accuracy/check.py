@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from vram.accuracy.comparison import Comparison, compare, plan_of
 from vram.accuracy.row import Row, Unread
-from vram.accuracy.subject import as_measured, fleet_of, gpu_of, other_readings
+from vram.accuracy.subject import as_measured, fleet_of, gpu_of, other_readings, other_settings
 from vram.engines.registry import engine as engine_named
 from vram.errors import UsageError, VramError
 from vram.model.model import Model
@@ -110,7 +110,7 @@ def _check_row(row: Row, load: Loader, engine: str | None, into: list[Comparison
         model, others = as_measured(loaded, row), other_readings(loaded, row)
         gpu, known = gpu_of(row)
         fleet = fleet_of(row, gpu)
-        found = list(compare(row, model, fleet, engine=rules, gpu_known=known, others=others))
+        found = list(compare(row, model, fleet, engine=rules, gpu_known=known, others=others, settings=other_settings(model, row)))
         verdict = plan_of(row, model, fleet, rules).verdict.value if row.failure and known else ""
     except VramError as e:
         return e.message, ""

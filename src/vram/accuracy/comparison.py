@@ -90,6 +90,14 @@ class Comparison:
         return (self.high - self.low) / whole if whole else 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """One way to understand a row: which model, under which settings."""
+
+    model: Model
+    settings: Settings
+
+
 def plan_of(row: Row, model: Model, fleet: Fleet, engine: str, settings: Settings | None = None, context_tokens: int | None = None) -> Plan:
     """The plan of one sequence of the row's full length with the row's settings."""
     return make_plan(
@@ -105,7 +113,9 @@ def plan_of(row: Row, model: Model, fleet: Fleet, engine: str, settings: Setting
     )
 
 
-def compare(row: Row, model: Model, fleet: Fleet, *, engine: str, gpu_known: bool, others: tuple[Model, ...] = ()) -> Iterator[Comparison | Unread]:
+def compare(
+    row: Row, model: Model, fleet: Fleet, *, engine: str, gpu_known: bool, others: tuple[Model, ...] = (), settings: tuple[Settings, ...] = ()
+) -> Iterator[Comparison | Unread]:
     """Every figure that the row prints beside its plan; an `Unread` for each that can't be compared.
 
     Args:
@@ -115,17 +125,21 @@ def compare(row: Row, model: Model, fleet: Fleet, *, engine: str, gpu_known: boo
         engine: whose rules to use.
         gpu_known: whether the fleet is the row's own; a stand-in serves figures that no card shapes.
         others: what else its checkpoint may be, where the row does not tell: their bands are the row's, too.
+        settings: what else its settings may be, likewise.
 
     Raises:
         VramError: the rules refuse the model, the split or a setting.
     """
     plan = plan_of(row, model, fleet, engine)
-    others_plans = [plan_of(row, m, fleet, engine) for m in others]
+    asked = settings_of(row)
+    more = [*(Reading(model=m, settings=asked) for m in others), *(Reading(model=model, settings=s) for s in settings)]
+    readings = (Reading(model=model, settings=asked), *more)
+    others_plans = [plan_of(row, r.model, fleet, engine, r.settings) for r in more]
     take = _Taker(row, model, plan)
     if (weights := row.measured.get("weights")) is not None:
-        part, *more = (max((g.parts.weights for g in p.gpus), key=lambda w: w.bytes) for p in (plan, *others_plans))
-        yield take(Quantity.WEIGHTS, weights.bytes, part.bytes, *_ends(part, more), weights.doubt_bytes)
-    yield from _given_pool(row, model, fleet, engine, take)
+        part, *rest = (max((g.parts.weights for g in p.gpus), key=lambda w: w.bytes) for p in (plan, *others_plans))
+        yield take(Quantity.WEIGHTS, weights.bytes, part.bytes, *_ends(part, rest), weights.doubt_bytes)
+    yield from _given_pool(row, readings, fleet, engine, take)
     budget = ("kv_pool", "kv_tokens", "concurrency", "other", "total")
     if not gpu_known:
         yield from (take.unread(q, "the card's total is not known") for q in budget if _has(row, q))
@@ -135,7 +149,7 @@ def compare(row: Row, model: Model, fleet: Fleet, *, engine: str, gpu_known: boo
     elif row.pool_given:
         yield from (take.unread(q, "the pool was set by hand, not derived") for q in budget[:3] if _has(row, q))
     else:
-        yield from _from_settings(row, model, fleet, engine, (plan, *others_plans), take)
+        yield from _from_settings(row, readings, fleet, engine, (plan, *others_plans), take)
     yield from _rest(row, plan, take)
 
 
@@ -199,11 +213,11 @@ def _gap(row: Row, plan: Plan, engine: str) -> RankGap:
     return engine_named(engine).rank_gap(plan.fleet.gpus[0].gpu, plan.placement)
 
 
-def _with_pool(row: Row, pool_bytes: int) -> Settings:
-    return replace(settings_of(row), kv_pool_bytes=max(pool_bytes, 1))
+def _with_pool(settings: Settings, pool_bytes: int) -> Settings:
+    return replace(settings, kv_pool_bytes=max(pool_bytes, 1))
 
 
-def _given_pool(row: Row, model: Model, fleet: Fleet, engine: str, take: "_Taker") -> Iterator[Comparison | Unread]:
+def _given_pool(row: Row, readings: tuple[Reading, ...], fleet: Fleet, engine: str, take: "_Taker") -> Iterator[Comparison | Unread]:
     """What the measured pool holds: only the caches' layout is asked, nothing of the budget."""
     pool = _pool(row)
     printed = row.counts.get("max_concurrency") or row.counts.get("kv_tokens") or row.counts.get("kv_blocks")
@@ -218,15 +232,19 @@ def _given_pool(row: Row, model: Model, fleet: Fleet, engine: str, take: "_Taker
         yield take.unread(Quantity.KV_GIVEN_POOL, "the length that the printed concurrency counts in was not printed")
         return
 
-    def held(pool_bytes: int) -> float | None:
+    def held(reading: Reading, pool_bytes: int) -> float | None:
         context = row.concurrency_tokens if by_concurrency else None
-        kv = plan_of(row, model, fleet, engine, _with_pool(row, pool_bytes), context).kv_pool
+        kv = plan_of(row, reading.model, fleet, engine, _with_pool(reading.settings, pool_bytes), context).kv_pool
         return kv.max_concurrency if by_concurrency else kv.capacity_tokens
 
+    model = readings[0].model
     gap = _gap(row, plan_of(row, model, fleet, engine), engine)
     # SGLang prints keys and values apart: their sum is twice as uncertain as either. Latents are one figure.
     doubt = pool.doubt_bytes * (2 if row.engine == "sglang" and _keeps_values(model) else 1)
-    expected, low, high = (held(pool.bytes - gap.bytes + d) for d in (0, -doubt - gap.doubt_bytes, doubt + gap.doubt_bytes))
+    expected = held(readings[0], pool.bytes - gap.bytes)
+    lows = [held(r, pool.bytes - gap.bytes - doubt - gap.doubt_bytes) for r in readings]
+    highs = [held(r, pool.bytes - gap.bytes + doubt + gap.doubt_bytes) for r in readings]
+    low, high = min((v for v in lows if v is not None), default=None), max((v for v in highs if v is not None), default=None)
     if expected is None or low is None or high is None:
         yield take.unread(Quantity.KV_GIVEN_POOL, "the plan knows no cache that grows with the tokens")
         return
@@ -239,7 +257,9 @@ def _given_pool(row: Row, model: Model, fleet: Fleet, engine: str, take: "_Taker
         yield take(Quantity.KV_GIVEN_POOL, row.counts["kv_blocks"] * block, expected, low, high, block)
 
 
-def _from_settings(row: Row, model: Model, fleet: Fleet, engine: str, plans: tuple[Plan, ...], take: "_Taker") -> Iterator[Comparison | Unread]:
+def _from_settings(
+    row: Row, readings: tuple[Reading, ...], fleet: Fleet, engine: str, plans: tuple[Plan, ...], take: "_Taker"
+) -> Iterator[Comparison | Unread]:
     """The pool and what it holds, with nothing measured given."""
     if not engine_named(engine).pools:
         yield from (take.unread(q, f"the rules of {engine} reserve no pool") for q in ("kv_pool", "kv_tokens", "concurrency") if _has(row, q))
@@ -253,8 +273,8 @@ def _from_settings(row: Row, model: Model, fleet: Fleet, engine: str, plans: tup
     if pool is not None and not row.failure:
         yield take(Quantity.KV_POOL, pool.bytes, part.bytes, low, high, pool.doubt_bytes)
 
-    def held(pool_bytes: int, context: int | None) -> tuple[int | None, float | None]:
-        kv = plan_of(row, model, fleet, engine, _with_pool(row, pool_bytes), context).kv_pool
+    def held(reading: Reading, pool_bytes: int, context: int | None) -> tuple[int | None, float | None]:
+        kv = plan_of(row, reading.model, fleet, engine, _with_pool(reading.settings, pool_bytes), context).kv_pool
         return kv.capacity_tokens, kv.max_concurrency
 
     if row.failure:
@@ -269,12 +289,14 @@ def _from_settings(row: Row, model: Model, fleet: Fleet, engine: str, plans: tup
         if quantity is Quantity.CONCURRENCY and context is None:
             yield take.unread(quantity, "the length that it counts in was not printed")
             continue
-        values = [held(max(size - gap, 0), context)[which] for size in (part.bytes, low, high)]
+        expected = held(readings[0], max(part.bytes - gap, 0), context)[which]
+        ends = [held(r, max(size - gap, 0), context)[which] for r in readings for size in (low, high)]
+        known = [v for v in ends if v is not None]
         measured = row.counts["kv_tokens" if quantity is Quantity.KV_TOKENS else "max_concurrency"]
-        if values[0] is None or values[1] is None or values[2] is None or not measured:
+        if expected is None or not known or not measured:
             yield take.unread(quantity, "the plan knows no cache that grows with the tokens")
             continue
-        yield take(quantity, measured, values[0], values[1], values[2], doubt)
+        yield take(quantity, measured, expected, min(known), max(known), doubt)
 
 
 def _rest(row: Row, plan: Plan, take: "_Taker") -> Iterator[Comparison | Unread]:

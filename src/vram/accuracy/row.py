@@ -48,6 +48,8 @@ class Row:
         failure: how it is known that the engine could not serve for want of memory, empty when it could.
         other_failure: how a start ended that failed for a reason that is not the model's memory, else empty.
         ep_size: ranks that the experts are dealt to, where the row tells a number; else 1.
+        prefix_caching: whether prefixes were kept, where the row tells it.
+        language_only: whether the towers of a multimodal model were left out (`--language-model-only`).
         pool_given: whether the pool was set by hand, so that nothing was derived.
         graphs_deducted: whether that build takes an estimate of the CUDA graphs off the pool.
     """
@@ -75,6 +77,8 @@ class Row:
     max_batched_tokens: int | None
     block_size: int | None
     enforce_eager: bool
+    language_only: bool
+    prefix_caching: bool | None
     measured: Mapping[str, Figure]
     counts: Mapping[str, float]
     ranks: tuple[Mapping[str, float], ...] = field(default=(), repr=False)
@@ -189,6 +193,8 @@ def parse_row(row: Mapping[str, Any], where: str = "") -> Row:
         block_size=_whole(row, "block_size"),
         # A start that says what its graphs take and says nothing (0.0) captured none.
         enforce_eager=row.get("enforce_eager") is True or ("cuda_graph" in figures and figures["cuda_graph"].gib == 0),
+        language_only=_set(row, "language_model_only") or False,
+        prefix_caching=_prefix_caching(row),
         measured=figures,
         counts=counts,
         ranks=_ranks(row.get("ranks")),
@@ -256,6 +262,21 @@ def _ranks(value: Any) -> tuple[Mapping[str, float], ...]:
     if not isinstance(value, list):
         return ()
     return tuple({k: float(v) for k, v in r.items() if isinstance(v, (int, float)) and not isinstance(v, bool)} for r in value[:4096] if isinstance(r, dict))
+
+
+def _set(row: Mapping[str, Any], name: str) -> bool | None:
+    """What a flag was set to, among the settings and the configuration line as the log has them; None where neither tells."""
+    for place in ("settings", "engine_config"):
+        found = row.get(place)
+        value = found.get(name, found.get(name.replace("_", "-"))) if isinstance(found, dict) else None
+        if str(value).lower() in {"true", "false"}:
+            return str(value).lower() == "true"
+    return None
+
+
+def _prefix_caching(row: Mapping[str, Any]) -> bool | None:
+    said, denied = _set(row, "enable_prefix_caching"), _set(row, "no_enable_prefix_caching")
+    return said if said is not None else None if denied is None else not denied
 
 
 def _known(row: Mapping[str, Any], name: str) -> str:

@@ -14,7 +14,7 @@ from vram.hardware.spelling import parse_fleet
 from vram.model.cache import StateCache
 from vram.model.model import Model
 from vram.model.quantization.named import requantize
-from vram.model.role import Role
+from vram.model.role import Component, Role
 
 # Words of a checkpoint's name or of a log that say how its linear layers are stored, the more particular first.
 _QUANT_WORDS: Final = (
@@ -33,9 +33,11 @@ MAX_RANKS: Final = 4096
 VENDORS_SIBLING: Final = "another vendor's quantised sibling"
 _DTYPES: Final = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 _FORMATS: Final = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
+_TOWERS: Final = frozenset({Component.VISION, Component.AUDIO, Component.PROJECTOR})
 _MLPS: Final = frozenset({Role.MLP, Role.EXPERT})
 # What stands in for a card that nobody names: for figures that no card shapes (weights, what a given pool holds).
 _STAND_IN: Final = "80GiB"
+_STAND_IN_AMD: Final = "MI300X"
 
 
 def quant_name(row: Row) -> str | None:
@@ -53,6 +55,8 @@ def as_measured(model: Model, row: Row) -> Model:
     Raises:
         UsageError: the row says that it was quantised, but not how.
     """
+    if row.language_only:
+        model = _language_of(model)
     if not model.quantization and (row.quant or "quantised" in row.config_relation):
         name = quant_name(row)
         if name is None:
@@ -67,6 +71,12 @@ def as_measured(model: Model, row: Row) -> Model:
     if wanted is not None and not model.quantization and _FORMATS[wanted] != model.dtype.name:
         return _quantised(model, wanted)
     return model
+
+
+@lru_cache(maxsize=64)
+def _language_of(model: Model) -> Model:
+    """`model` without its towers (`--language-model-only`)."""
+    return replace(model, tensors=tuple(t for t in model.tensors if t.component not in _TOWERS))
 
 
 def other_readings(model: Model, row: Row) -> tuple[Model, ...]:
@@ -85,6 +95,27 @@ def other_readings(model: Model, row: Row) -> tuple[Model, ...]:
     plain = _quantised(model, "bf16") if model.quantization else model
     whole = _quantised(model, name)
     return whole, _with_attention_of(plain, whole)
+
+
+def other_settings(model: Model, row: Row) -> tuple[Settings, ...]:
+    """What else the row's settings may be, of what it does not tell: its version, and whether a model with states kept prefixes."""
+    settings = settings_of(row)
+    found = [settings, *(replace(settings, version=v) for v in _other_versions(row))]
+    if row.engine.lower().startswith("vllm") and row.prefix_caching is None and any(isinstance(c, StateCache) for c, _ in model.cache_counts):
+        found = [replace(s, prefix_caching=kept) for s in found for kept in (None, False, True)]
+    return tuple(found[1:])
+
+
+def _other_versions(row: Row) -> tuple[str, ...]:
+    """Versions that the row may be of as well, where it names none: vLLM's rules change every other month."""
+    if not row.engine.lower().startswith("vllm") or row.engine_version_known:
+        return ()
+    text = row.version_text.lower()
+    if month := re.search(r"\b2026-(\d\d)\b", text):
+        return tuple(f"2026-{m:02}" for m in (int(month[1]) - 1, int(month[1]) + 1) if 1 <= m <= 12)
+    if re.search(r"\b20(2[345])\b|v0\b", text):
+        return ()
+    return ("0.20", "0.21", "0.26", "0.29") if "0.2" in text else ("0.16", "0.18", "0.20", "0.21", "0.26", "0.29")
 
 
 @lru_cache(maxsize=256)
@@ -107,6 +138,8 @@ def gpu_of(row: Row) -> tuple[Gpu, bool]:
 @lru_cache(maxsize=1024)
 def _gpu(name: str, total_bytes: int | None) -> tuple[Gpu, bool]:
     found = _named(name)
+    if found is None and "rocm" in name.lower():
+        return parse_fleet(_STAND_IN_AMD).gpus[0].gpu, False
     if total_bytes is not None:
         found = found or parse_fleet(f"{max(total_bytes // 2**20, 1)}MiB").gpus[0].gpu
         return replace(found, capacity_bytes=total_bytes, cuda_total_bytes=total_bytes), True
@@ -167,4 +200,5 @@ def settings_of(row: Row) -> Settings:
         max_batched_tokens=row.max_batched_tokens,
         block_size=row.block_size,
         enforce_eager=row.enforce_eager,
+        prefix_caching=row.prefix_caching,
     )

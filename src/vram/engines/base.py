@@ -28,6 +28,7 @@ class Settings:
         block_size: tokens of one KV block.
         kv_pool_bytes: bytes of the KV pool per GPU when it is known.
         enforce_eager: no CUDA graphs are captured (vLLM's `--enforce-eager`, SGLang's `--disable-cuda-graph`).
+        prefix_caching: whether blocks of equal prefixes are shared (vLLM's `--enable-prefix-caching`).
         ubatch: llama.cpp's physical batch (`-ub`).
         parallel: llama.cpp's slots (`-np`).
         flash_attention: whether attention is fused, so that scores are never held.
@@ -46,6 +47,7 @@ class Settings:
     block_size: int | None = None
     kv_pool_bytes: int | None = None
     enforce_eager: bool = False
+    prefix_caching: bool | None = None
     ubatch: int | None = None
     parallel: int | None = None
     flash_attention: bool = True

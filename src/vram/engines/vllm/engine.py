@@ -16,7 +16,7 @@ from vram.engines.vllm.kv_layout import MOST_TOKENS, Layout, LayoutError, lay_ou
 from vram.engines.vllm.kv_layout import Settings as LayoutSettings
 from vram.engines.vllm.quirks import formats_of, kept
 from vram.engines.vllm.release import Release, release_of
-from vram.engines.vllm.weights import Resident, resident
+from vram.engines.vllm.weights import Resident, per_token_buffer, resident
 from vram.hardware.gpu import Gpu
 from vram.memory.kv import rank_caches, sequence_bytes
 from vram.memory.part import Part, Parts
@@ -174,7 +174,7 @@ def _budget(model: Model, gpu: Gpu, placement: Placement, stage: int, settings: 
     layers = stages(layer_count(model), placement.pp)[stage]
     utilization = settings.gpu_memory_utilization if settings.gpu_memory_utilization is not None else release.utilization
     requested = int(gpu.engine_total_bytes * utilization)
-    weights = _weights_part(resident(model, placement, stage, release, gpu), model, placement, gpu)
+    weights = _weights_part(resident(model, placement, stage, release, gpu), model, placement, gpu, batch.tokens if stage == 0 else 0)
     peak = profile.activation_peak(model, placement, stage, batch, release, gpu)
     beside = profile.non_torch(placement, release, gpu)
     graphs = profile.graphs(model, placement, layers.last - layers.first, release, gpu)
@@ -220,14 +220,16 @@ def _root(deviations: Iterable[int]) -> int:
     return int(sum(d * d for d in deviations) ** 0.5)
 
 
-def _weights_part(held: Resident, model: Model, placement: Placement, gpu: Gpu) -> Part:
+def _weights_part(held: Resident, model: Model, placement: Placement, gpu: Gpu, batched_tokens: int) -> Part:
     """Weights with the band that the rows justify: tight for plain types on NVIDIA, wider where kernels may keep copies."""
     why = "headers of the files" if model.source == "header" else "tensors that the config describes"
     if model.quantization:
         why += f", {model.quantization}"
     if placement.tp > 1 and held.whole_bytes >= 5 * MIB:
         why += f"; {held.whole_bytes / GIB:.2f} GiB on every rank"
+    buffers = batched_tokens * per_token_buffer(model)
     extras = (
+        (buffers, "buffers for what the vision tower adds to each token"),
         (held.rotary_bytes, "rotary table"),
         (held.absorbed_bytes, "MLA's absorbed projections"),
         (held.padded_bytes, "padding of kernels"),
@@ -245,9 +247,10 @@ def _weights_part(held: Resident, model: Model, placement: Placement, gpu: Gpu) 
         above = 0.10
     slack = 30 * MIB
     return Part(
-        bytes=held.bytes,
+        bytes=held.bytes + buffers,
         low=max(int((held.bytes - held.doubtful_bytes) * (1 - below)) - slack, 0),
-        high=int((held.bytes + held.possible_bytes) * (1 + above)) + slack,
+        # The offline class batches four times as many tokens as the server does.
+        high=int((held.bytes + held.possible_bytes) * (1 + above)) + slack + 4 * buffers,
         source="header" if model.source == "header" else "formula",
         why=why,
     )
@@ -285,7 +288,7 @@ def _laid_out(
         max_batched_tokens=batched_tokens,
         block_size=_block_size(caches, settings, release, gpu),
         kernel_block=CPU_KERNEL_BLOCK if release.cpu else KERNEL_BLOCK,
-        prefix_caching=release.hybrid_prefixes,
+        prefix_caching=release.hybrid_prefixes if settings.prefix_caching is None else settings.prefix_caching,
         batches_in_flight=1 if release.batches_in_flight == 1 else max(placement.pp, release.batches_in_flight),
         near_equal=release.near_equal,
         null_block=release.null_block,

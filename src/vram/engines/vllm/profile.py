@@ -172,6 +172,16 @@ def _by_ranks(table: tuple[float, float, float, float], tp: int) -> float:
     return next((value for ranks, value in zip(_BETWEEN, table, strict=True) if tp <= ranks), table[-1])
 
 
+def _fuses_all_reduce(gpu: Gpu) -> bool:
+    """Whether FlashInfer's fused all-reduce, and so its workspace, is there: on Hopper and data-centre Blackwell only.
+
+    vllm/compilation/passes/fusion/allreduce_rms_fusion.py, FI_ALLREDUCE_FUSION_MAX_SIZE_MB: capabilities 90, 100, 103 and 107. A card
+    of unknown capability is taken for one of them.
+    """
+    major = gpu.compute_capability.split(".")[0]
+    return major in {"", "9", "10"} or not major.isdigit()
+
+
 def non_torch(placement: Placement, release: Release, gpu: Gpu) -> Band:
     """Memory in use beside torch's that grew during the profile run, inside the budget."""
     tp, amd = placement.tp, is_amd(gpu)
@@ -180,7 +190,7 @@ def non_torch(placement: Placement, release: Release, gpu: Gpu) -> Band:
     elif not release.v1:
         table = c.NON_TORCH_V0
     else:
-        table = c.NON_TORCH if release.version < (0, 18) else c.NON_TORCH_FLASHINFER
+        table = c.NON_TORCH if release.version < (0, 18) or not _fuses_all_reduce(gpu) else c.NON_TORCH_FLASHINFER
     gib = c.NON_TORCH_PIPELINE.value if tp == 1 and placement.pp > 1 else _by_ranks(table, tp)
     # 0.8 counts everything that is in use on the card, the context too.
     gib += _by_ranks(c.CONTEXT, tp) if release.context_counts else 0

@@ -14,6 +14,8 @@ from vram.errors import UsageError
 NEWEST: Final = (0, 33)
 # Releases of the years that people name instead of a version ("2026-08 build"): the last of that year, of this year the newest.
 _BY_YEAR: Final = {2023: (0, 2), 2024: (0, 6), 2025: (0, 13)}
+# What logs of a month of 2026 mostly print (truth/engine_logs.jsonl, truth/found_startups.jsonl).
+_BY_MONTH: Final = {1: 14, 2: 16, 3: 18, 4: 19, 5: 21, 6: 23, 7: 25, 8: 27, 9: 29, 10: 31}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +82,7 @@ CHANGES: Final[tuple[tuple[tuple[int, int], str, object], ...]] = (
     ((0, 18), "latent_block", 16),  # printed blocks: FLASH_ATTN_MLA on H100 and H200 takes any multiple of 16
     ((0, 20), "utilization", 0.92),  # config/cache.py: gpu_memory_utilization
     ((0, 20), "graphs_deducted", True),  # envs.py: VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS is 1 (0 in 0.18 and 0.19)
-    ((0, 20), "tokens_from_concurrency", True),  # v1/core/kv_cache_utils.py, _report_kv_cache_config
+    ((0, 21), "tokens_from_concurrency", True),  # v1/core/kv_cache_utils.py, _report_kv_cache_config; 0.20.0 printed blocks (3 starts)
     ((0, 26), "batches_in_flight", 2),  # config/vllm.py: max_in_flight_tokens; async_scheduling itself is on since 0.14
     ((0, 26), "hybrid_prefixes", True),  # config/model.py: "Generative hybrid models support prefix caching"
     ((0, 28), "huge_batches", True),  # engine/arg_utils.py: "for GPUs like B200/B300 with >= 160GB memory"
@@ -109,8 +111,9 @@ def release_of(text: str) -> Release:
 def _parse(text: str) -> tuple[int, int]:
     if not text.strip():
         return NEWEST
-    if year := re.search(r"\b(20\d\d)\b", text):
-        return _BY_YEAR.get(int(year[1]), NEWEST)
+    if year := re.search(r"\b(20\d\d)(?:-(\d\d))?\b", text):
+        minor = _BY_MONTH.get(int(year[2] or 0)) if int(year[1]) == 2026 else None
+        return (0, minor) if minor is not None else _BY_YEAR.get(int(year[1]), NEWEST)
     if found := re.search(r"(\d{1,3})\.(\d{1,3})", text):
         return int(found[1]), int(found[2])
     raise UsageError(f"{text!r} is no version of vLLM", hint="write vllm@0.19.0, or vllm for the newest that is known")

@@ -78,6 +78,13 @@ class Resident:
     possible_bytes: int = 0
 
 
+@lru_cache(maxsize=64)
+def per_token_buffer(model: Model) -> int:
+    """Bytes of each batched token that a model sets aside when it loads: Qwen3-VL's deepstack has one row for every level (qwen3_vl.py)."""
+    levels = sum(t.count for t in model.tensors if "deepstack_merger_list" in t.name and t.name.endswith("norm.weight"))
+    return levels * model.geometry.hidden_size * max(model.dtype.block_bytes, 2)
+
+
 def allocated(size: int) -> int:
     """Bytes that torch counts as allocated for a tensor of `size` bytes."""
     if size < _LARGE:

@@ -1,0 +1,115 @@
+"""Starts that were entered before any plan was held against them, and what they taught: a rule each, not a row each."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vram.accuracy.check import check
+from vram.accuracy.row import Row, parse_row, parse_rows
+from vram.accuracy.subject import as_measured, fleet_of, gpu_of, settings_of
+from vram.api import load_model
+from vram.cli.accuracy import loader
+from vram.engines.base import Settings
+from vram.engines.vllm.weights import per_token_buffer
+from vram.hardware.spelling import parse_fleet
+from vram.planner.make import make_plan
+from vram.units import GIB
+
+TRUTH = Path(__file__).parents[1] / "truth"
+LINES = (TRUTH / "found_startups.jsonl").read_bytes().splitlines()
+ROWS = {r["id"]: r for r in map(json.loads, LINES)}
+
+
+def held(name, **changes):
+    """What came of one row, by quantity."""
+    rows = list(parse_rows([json.dumps({**ROWS[name], **changes})]))
+    return {c.quantity.value: c for c in check(rows, loader(TRUTH, online=False)).comparisons}
+
+
+def test_most_rows_have_every_figure_inside_its_band():
+    """At least 85 in a hundred (27 of 39 before anything was mended), all figures of a row together; none that ran out of memory is judged to fit; each row is compared or told."""
+    checked = check(list(parse_rows(LINES)), loader(TRUTH, online=False))
+    inside = {}
+    for c in checked.comparisons:
+        inside[c.id] = inside.get(c.id, True) and c.inside
+    assert len(ROWS) == checked.rows >= 40
+    assert sum(inside.values()) >= 0.85 * len(inside)
+    assert not [f for f in checked.failures if f.verdict == "fits"]
+    assert set(ROWS) == set(inside) | {u.id for u in (*checked.unread, *checked.flagged)} | {f.id for f in checked.failures}
+
+
+def test_the_first_comparison_is_kept():
+    """What plans said before anything was mended stays there: 27 of the 39 rows that could be compared were inside."""
+    first = json.loads((TRUTH / "found_first.json").read_text())
+    assert {line["worst_row"] for line in first["lines"]} <= set(ROWS)
+    assert first["rows"] == len(ROWS)
+    assert first["rows_inside"] == 27
+
+
+def test_only_hopper_and_large_blackwell_fuse_the_all_reduce():
+    """vLLM's table of FlashInfer's workspaces has capabilities 9.0 and 10.x alone: other cards keep that memory for the pool."""
+    model = load_model("Qwen/Qwen3-32B", offline=True)
+    beside = {}
+    for card in ("2xH100-SXM", "2xB200", "2xRTX5090", "2xL40S"):
+        made = make_plan(model, parse_fleet(card), engine="vllm", tp=2, settings=Settings(version="0.23"))
+        beside[card] = made.gpus[0].parts.communication.bytes
+    assert beside["2xH100-SXM"] == beside["2xB200"] > beside["2xRTX5090"] == beside["2xL40S"]
+
+
+@pytest.mark.parametrize(("version", "by_concurrency"), [("0.19.0", False), ("0.20.0", False), ("0.21.0", True), ("0.26.0", True)])
+def test_which_versions_print_tokens_by_their_concurrency(version, by_concurrency):
+    """Windows make one sequence cheaper than its blocks suggest: from 0.21 on the printed tokens say so, before they count blocks."""
+    pool = make_plan(
+        load_model("google/gemma-3-27b-it", offline=True),
+        parse_fleet("H100-SXM"),
+        engine="vllm",
+        context_tokens=32768,
+        settings=Settings(version=version, kv_pool_bytes=20 * GIB),
+    ).kv_pool
+    assert (pool.capacity_tokens == int(pool.max_concurrency * 32768)) is by_concurrency
+
+
+def test_a_model_without_its_towers():
+    """`--language-model-only` leaves Gemma 4's eye and ear out: 8.89 GiB printed, and half a GiB more with them."""
+    assert held("found-gemma4-e2b-l4-021")["weights"].inside
+    assert not held("found-gemma4-e2b-l4-021", settings=None)["weights"].inside
+
+
+def test_prefixes_of_a_model_with_states():
+    """Qwen3.5's states are kept once a sequence, or twice where prefixes are cached: both where the row does not tell, one where it does."""
+    name = "found-qwen36-35b-nvfp4-020"
+    unknown, off, on = (held(name, settings=s)["kv_given_pool"] for s in (None, {"enable_prefix_caching": False}, {"enable_prefix_caching": "True"}))
+    assert unknown.inside
+    assert on.inside
+    assert not off.inside
+    assert unknown.low <= on.predicted < off.predicted <= unknown.high
+    assert held(name, settings={"no-enable-prefix-caching": "True"})["kv_given_pool"].predicted == off.predicted
+
+
+def test_a_row_without_a_version_has_the_bands_of_several():
+    """Nobody can tell which rules a start followed that names no version: its band holds the tokens of each."""
+    row = {**ROWS["found-qwen3-next-w4a16-64g-075"]}
+    found = held(row["id"])["kv_tokens"] if "kv_tokens" in held(row["id"]) else held(row["id"])["kv_given_pool"]
+    for version in ("0.18.0", "0.21.0", "0.29.0"):
+        single = held(row["id"], engine_version=version)[found.quantity.value]
+        assert found.low <= single.predicted <= found.high
+
+
+def test_buffers_of_the_eyes_deep_layers():
+    """Qwen3-VL sets three rows of its hidden size aside for every batched token; Qwen2.5-VL none."""
+    assert per_token_buffer(load_model("Qwen/Qwen3-VL-30B-A3B-Instruct", offline=True)) == 3 * 2048 * 2
+    assert (
+        per_token_buffer(as_measured(load_model(str(TRUTH / "configs/Qwen-Qwen2.5-VL-7B-Instruct/config.json")), parse_row(ROWS["found-qwen25-vl-7b-weights"])))
+        == 0
+    )
+
+
+def test_no_graphs_are_planned_where_none_are_captured():
+    """`--enforce-eager` takes the graphs away, and nothing else but what depends on them."""
+    row = parse_row(ROWS["found-tinyllama-0102"])
+    assert isinstance(row, Row)
+    assert row.enforce_eager
+    model = as_measured(load_model("TinyLlama/TinyLlama-1.1B-Chat-v1.0", offline=True), row)
+    made = make_plan(model, fleet_of(row, gpu_of(row)[0]), engine="vllm", context_tokens=2048, settings=settings_of(row))
+    assert made.gpus[0].parts.cuda_graphs.bytes == 0
