@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from importlib.resources import files
+from xml.etree import ElementTree as ET
 
 import jsonschema
 import pytest
@@ -232,6 +233,17 @@ def test_json_follows_its_schema():
         done = run("cost", *args, "--json")
         assert done.returncode == code, done.stderr
         jsonschema.validate(json.loads(done.stdout), schema)
+
+
+def test_a_page_and_a_picture_are_written(tmp_path):
+    """Both are well-formed, name prices with their day, and stand also where nothing fits or nothing is priced."""
+    for args in ((EIGHT, SEVENTY, "--gpu", "8x H100 SXM"), (SEVENTY, "--gpu", "RTX 4090"), (EIGHT, "--gpu", "M4 Max 128GB")):
+        html, svg = tmp_path / "a.html", tmp_path / "a.svg"
+        done = run("cost", *args, "--html", str(html), "--svg", str(svg))
+        assert done.returncode in {0, 3}, done.stderr
+        ET.fromstring(svg.read_text())  # noqa: S314  (our own file)
+        assert "</html>" in html.read_text()
+        assert ("in a list read 2026-11-23" in html.read_text()) == ("M4 Max 128GB" not in args)
 
 
 def test_quiet_is_a_line_a_model():

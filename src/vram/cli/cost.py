@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 @click.option("--power-price", metavar="USD", help="Dollars for a kWh.")
 @click.option("--revision", metavar="NAME", help="Branch, tag or commit of a hub repository.")
 @click.option("--offline", is_flag=True, help="Touch no network: local files, the hub's cache and the built-in catalogue.")
+@click.option("--html", "html_file", metavar="FILE", type=click.Path(dir_okay=False, writable=True), help="Write the answer as a page too.")
+@click.option("--svg", "svg_file", metavar="FILE", type=click.Path(dir_okay=False, writable=True), help="Write the picture of where the rent goes.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, schema vram.cost/1.")
 @click.option("--quiet", "-q", is_flag=True, help="Print the dollars for a million input and output tokens only.")
 @click.pass_context
@@ -66,6 +68,8 @@ def command(
     watts: float | None,
     power_price: str | None,
     revision: str | None,
+    html_file: str | None,
+    svg_file: str | None,
     *,
     offline: bool,
     as_json: bool,
@@ -123,6 +127,14 @@ def command(
                     progress=report,
                 )
             )
+    if html_file or svg_file:
+        from pathlib import Path
+
+        from vram.cli.render.cost_page import chart, whole_page
+
+        for name, text in ((html_file, whole_page), (svg_file, chart)):
+            if name:
+                Path(name).write_text(text(found), encoding="utf-8")
     if as_json:
         from vram.cli.output import print_json
         from vram.costs.document import costs_document

@@ -20,19 +20,22 @@ BAR_WIDTH = 50
 def picture(costs: Sequence[Cost], width: int) -> str:
     """All costs in lines, with ANSI styles that the caller may strip."""
     first = costs[0]
-    lines = [*_head(first, width), "", table(TITLES, [_row(c) for c in costs], right=TITLES[1:])]
+    lines = [*_head(first, width), "", table(TITLES, [row(c) for c in costs], right=TITLES[1:])]
     if drawn := [c for c in costs if c.vram_time is not None]:
         lines += ["", style("where the rent goes, by bytes x time", bold=True), *_bars(drawn, width)]
-    if told := _why_dearer(drawn):
+    if told := why_dearer(drawn):
         lines += ["", *wrap(told, max(width, 40))]
-    notes = [f"{_short(c.model)}: {printable(n, 400)}" for c in costs for n in c.notes]
-    notes += [f"{_short(c.model)}: {printable(c.why, 400)}" for c in costs if c.round is None]
-    if any(c.round is not None for c in costs):
-        notes += [_speed(c) for c in costs if c.round is not None]
-    notes += [first.rent.hint] if first.rent.missing else []
-    for note in dict.fromkeys(notes):
-        lines += [style(row, dim=True) for row in wrap(f"note: {note}", max(width, 40), subsequent_indent="  ")]
+    for note in remarks(costs):
+        lines += [style(part, dim=True) for part in wrap(f"note: {note}", max(width, 40), subsequent_indent="  ")]
     return "\n".join(lines)
+
+
+def remarks(costs: Sequence[Cost]) -> list[str]:
+    """What a reader has to know besides: of each model, of its speed, and of prices that are missing; each once."""
+    first = costs[0]
+    told = [f"{short(c.model)}: {printable(n, 400)}" for c in costs for n in c.notes]
+    told += [f"{short(c.model)}: {printable(c.why, 400)}" if c.round is None else _speed(c) for c in costs]
+    return list(dict.fromkeys([*told, *([first.rent.hint] if first.rent.missing else [])]))
 
 
 def one_line(cost: Cost) -> str:
@@ -47,7 +50,8 @@ def _amount(figure: Figure | None) -> str:
     return "unknown" if figure is None else f"{figure.value:.6g}"
 
 
-def _short(model: str) -> str:
+def short(model: str) -> str:
+    """A model's name without its publisher."""
     return printable(model.rstrip("/").rpartition("/")[2] or model, 60)
 
 
@@ -69,16 +73,17 @@ def _head(cost: Cost, width: int) -> list[str]:
     return lines
 
 
-def _row(cost: Cost) -> tuple[str, ...]:
+def row(cost: Cost) -> tuple[str, ...]:
+    """One model's cells, under `TITLES`."""
     turn, parts = cost.round, cost.vram_time
     if turn is None or parts is None or cost.bytes is None:
-        return (_short(cost.model), cost.verdict.replace("_", " ") if not cost.replicas else _spread(cost), *[""] * 8)
+        return (short(cost.model), cost.verdict.replace("_", " ") if not cost.replicas else _spread(cost), *[""] * 8)
 
     def dollars(figure: Figure | None) -> str:
         return "?" if figure is None else show_usd(figure.value)
 
     return (
-        _short(cost.model),
+        short(cost.model),
         _spread(cost),
         f"{turn.concurrency:,}",
         gib(cost.bytes.kv_per_token),
@@ -96,7 +101,7 @@ def _spread(cost: Cost) -> str:
 
 
 def _bars(costs: Sequence[Cost], width: int) -> list[str]:
-    names = max(len(_short(c.model)) for c in costs)
+    names = max(len(short(c.model)) for c in costs)
     room = min(BAR_WIDTH, max(width - names - 60, 20))
     lines = []
     for cost in costs:
@@ -108,11 +113,11 @@ def _bars(costs: Sequence[Cost], width: int) -> list[str]:
         taken = sum(s.bytes for s in drawn)
         bar = "".join(style(s.mark * s.bytes, fg=s.color) for s in drawn) + style(MARKS["free"][0] * max(room - taken, 0), fg=MARKS["free"][1])
         told = ", ".join(f"{MARKS[mark][0]} {name} {share:.0%}" for name, share, mark in shares)
-        lines.append(f"  {_short(cost.model):<{names}}  ▕{bar}▏ {told}, {MARKS['free'][0]} idle {parts.idle_share:.0%}")
+        lines.append(f"  {short(cost.model):<{names}}  ▕{bar}▏ {told}, {MARKS['free'][0]} idle {parts.idle_share:.0%}")
     return lines
 
 
-def _why_dearer(costs: Sequence[Cost]) -> str:
+def why_dearer(costs: Sequence[Cost]) -> str:
     """What makes the dearest of several models dear: the factors between it and the cheapest."""
     by_speed = sorted(costs, key=lambda c: (c.input_tokens_per_second or 0) + (c.output_tokens_per_second or 0))
     if len(by_speed) < 2:
@@ -133,7 +138,7 @@ def _why_dearer(costs: Sequence[Cost]) -> str:
     facts += [f"{a.prefill_seconds / b.prefill_seconds:.2g} x the time a prompt", f"{a.step_seconds / b.step_seconds:.2g} x the time a step"]
     if a.concurrency != b.concurrency:
         facts.append(f"steps for {a.concurrency:,} sequences, not {b.concurrency:,}")
-    return f"A token of {_short(dear.model)} costs {tokens:.3g} x one of {_short(cheap.model)} on the same GPUs: {', '.join(facts)}."
+    return f"A token of {short(dear.model)} costs {tokens:.3g} x one of {short(cheap.model)} on the same GPUs: {', '.join(facts)}."
 
 
 def _speed(cost: Cost) -> str:
