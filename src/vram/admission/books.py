@@ -1,0 +1,255 @@
+"""The books of one replica: what its KV cache holds for whom now, what it will hold when all of them end, and what else is known of it.
+
+Two numbers matter. `held_bytes` is what is in the cache now: prompt and output so far, in whole blocks, lease by lease. The *peak* is
+the most that it will be before everybody has ended as expected: sequences that end give back what others still grow into, so it is less
+than the sum of their greatest sizes, and never less than what is held. A request is let in when the peak with it stays within
+capacity. An answer that outgrows what was expected of it is expected to be longer, and is served before anybody new.
+
+What the engine says of itself corrects the books only while it is fresh, and only upwards: others may use the replica, too.
+"""
+
+from math import ceil
+
+from vram.admission.curve import KvCurve
+from vram.admission.need import Need
+
+FRESH_SECONDS = 5.0
+"""How long an engine's own figure counts."""
+
+
+class Lease:
+    """KV bytes of one request in one replica, from its admission to its one release.
+
+    Attributes:
+        books: the replica's.
+        need: the request.
+        held_bytes: in the cache now (or about to be: a prompt counts whole from the start).
+        promised_bytes: at its expected end.
+        produced: output tokens so far, of each sequence.
+        expected: output tokens that it is expected to have in the end.
+        live: whether it is not released yet.
+        since: when it began.
+    """
+
+    __slots__ = ("_at", "_byte_seconds", "books", "expected", "held_bytes", "live", "most", "need", "produced", "promised_bytes", "since")
+
+    def __init__(self, books: "Books", need: Need, expected: int, most: int, held_bytes: int, promised_bytes: int, now: float) -> None:
+        self.books = books
+        self.need = need
+        self.expected = expected
+        self.most = most
+        self.held_bytes = held_bytes
+        self.promised_bytes = promised_bytes
+        self.produced = 0
+        self.live = True
+        self.since = self._at = now
+        self._byte_seconds = 0.0
+
+    def byte_seconds(self, now: float) -> float:
+        """Bytes held times seconds, up to `now` (up to its release, once it is released)."""
+        return self._byte_seconds + (self.held_bytes * (now - self._at) if self.live and now > self._at else 0.0)
+
+    def _account(self, now: float) -> None:
+        if now > self._at:
+            self._byte_seconds += self.held_bytes * (now - self._at)
+            self._at = now
+
+
+class Books:
+    """One replica.
+
+    Attributes:
+        name: its name, for people.
+        curve: what a sequence holds on one of its GPUs.
+        capacity_bytes: KV bytes that sequences can hold on one of its GPUs.
+        context_tokens: longest sequence.
+        max_sequences: most sequences at once.
+        held_bytes: sum of what the leases hold.
+        promised_bytes: sum of what they promise.
+        sequences: sequences of all leases.
+        leases: the live ones.
+        usable: whether anybody may come (health, draining).
+        reserved: a request that waited too long and comes next here, before all others; None: nobody.
+        over_bytes: what running answers need beyond capacity, because they outgrew all expectation; 0 when all is well.
+    """
+
+    __slots__ = (
+        "_reported_at",
+        "_reported_bytes",
+        "_reported_held",
+        "capacity_bytes",
+        "context_tokens",
+        "curve",
+        "held_bytes",
+        "leases",
+        "max_sequences",
+        "name",
+        "owner",
+        "promised_bytes",
+        "reserved",
+        "sequences",
+        "sessions",
+        "usable",
+    )
+
+    def __init__(self, name: str, curve: KvCurve, capacity_bytes: int, *, context_tokens: int, max_sequences: int = 256, owner: object = None) -> None:
+        self.name = name
+        self.curve = curve
+        self.capacity_bytes = capacity_bytes
+        self.context_tokens = context_tokens
+        self.max_sequences = max_sequences
+        self.owner = owner
+        self.held_bytes = 0
+        self.promised_bytes = 0
+        self.sequences = 0
+        self.leases: set[Lease] = set()
+        self.sessions: dict[bytes, int] = {}
+        self.usable = True
+        self.reserved: Need | None = None
+        self._reported_bytes = self._reported_held = 0
+        self._reported_at = float("-inf")
+
+    # --- questions
+
+    def foreign_bytes(self, now: float) -> int:
+        """Bytes that somebody else holds here, by the engine's own word while that is fresh."""
+        if not self._reported_bytes or now - self._reported_at > FRESH_SECONDS:
+            return 0
+        return max(self._reported_bytes - self._reported_held, 0)
+
+    def size(self, need: Need, output_tokens: int) -> int:
+        """Bytes of the request with so many output tokens, what it shares with a live one of its session taken off."""
+        prompt = need.prompt_tokens
+        if need.shared_tokens and need.session and need.session in self.sessions:
+            # Whole blocks that a live request keeps alive are there once for both.
+            whole = self.curve.nbytes(prompt + output_tokens)
+            return max(whole - self.curve.nbytes(need.shared_tokens) + self._block(), self._block()) + (need.sequences - 1) * whole
+        return need.sequences * self.curve.nbytes(prompt + output_tokens)
+
+    def _block(self) -> int:
+        return self.curve.nbytes(1)
+
+    def ever(self, need: Need, output_tokens: int) -> bool:
+        """Whether it fits when nobody else is here. Sequences beyond the first may take turns inside the engine."""
+        prompt = need.prompt_tokens
+        return prompt + output_tokens <= self.context_tokens and self.curve.nbytes(prompt + output_tokens) <= self.capacity_bytes
+
+    def fits(self, need: Need, output_tokens: int, now: float) -> bool:
+        """Whether it fits now, with everybody who is here ending as expected."""
+        if self.reserved is not None and self.reserved is not need:
+            return False
+        capacity = self.capacity_bytes
+        if not self.leases:
+            # Alone it is let in even where its sequences together are more than there is: the engine lets them take turns.
+            return self.foreign_bytes(now) == 0 or self.size(need, output_tokens) + self.foreign_bytes(now) <= capacity
+        if self.sequences + need.sequences > self.max_sequences:
+            return False
+        room = capacity - self.foreign_bytes(now)
+        promise = self.size(need, output_tokens)
+        if self.promised_bytes + promise <= room:
+            return True
+        held = self.size(need, 0)
+        if self.held_bytes + held > room:
+            return False
+        return self.peak_bytes((output_tokens if need.streams else 0, held if need.streams else promise, promise)) <= room
+
+    def peak_bytes(self, also: tuple[int, int, int] | None = None) -> int:
+        """The most that will be held before all leases end as expected; with one more (tokens to go, held, promised) where given.
+
+        All sequences grow at one pace, a token a step. When one with r tokens to go ends, all that have more to go have grown by r:
+        the peak is at one of these ends.
+        """
+        waiting = [also] if also is not None else []
+        for lease in self.leases:
+            to_go = lease.expected - lease.produced
+            waiting.append((to_go if to_go > 0 and lease.need.streams else 0, lease.held_bytes, lease.promised_bytes))
+        waiting.sort(reverse=True)
+        base = slack = 0
+        growth = most = 0.0
+        for to_go, held, promised in waiting:
+            base += held
+            if to_go:
+                growth += (promised - held) / to_go
+                # Whole blocks run ahead of the line from what is held to what is promised.
+                slack += self.curve.step_bytes
+            now = base + growth * to_go + slack
+            most = max(most, now)
+        return ceil(most)
+
+    # --- deeds
+
+    def reserve(self, need: Need, output_tokens: int, most: int, now: float) -> Lease:
+        """Let the request in: it holds its prompt, and promises the rest."""
+        promised = self.size(need, output_tokens)
+        held = self.size(need, 0) if need.streams else promised
+        if not self.leases:
+            # Alone, it may be more than there is (see `fits`): then it holds all.
+            promised, held = min(promised, self.capacity_bytes), min(held, self.capacity_bytes)
+        lease = Lease(self, need, output_tokens, most, held, max(promised, held), now)
+        self.held_bytes += lease.held_bytes
+        self.promised_bytes += lease.promised_bytes
+        self.sequences += need.sequences
+        self.leases.add(lease)
+        if need.session:
+            self.sessions[need.session] = self.sessions.get(need.session, 0) + 1
+        if self.reserved is need:
+            self.reserved = None
+        return lease
+
+    def grow(self, lease: Lease, produced: int, now: float, expected: int | None = None) -> bool:
+        """So many output tokens are there; `expected` replaces what was expected where it was outgrown.
+
+        The books never say more than capacity. Returns False where the lease should hold more than there is: then somebody
+        else's end has to make room, and nobody new comes before.
+        """
+        if not lease.live:
+            return True
+        lease._account(now)  # noqa: SLF001  (one thing in two classes)
+        lease.produced = produced
+        if expected is not None:
+            lease.expected = min(expected, lease.most)
+            promised = max(self._grown(lease, lease.expected), lease.held_bytes)
+            self.promised_bytes += promised - lease.promised_bytes
+            lease.promised_bytes = promised
+        # The step that makes token k + 1 writes the cache of token k: with k made, prompt + k are held.
+        wanted = self._grown(lease, produced)
+        more = wanted - lease.held_bytes
+        if more <= 0:
+            return True
+        given = min(more, max(self.capacity_bytes - self.held_bytes, 0))
+        lease.held_bytes += given
+        self.held_bytes += given
+        if lease.held_bytes > lease.promised_bytes:
+            self.promised_bytes += lease.held_bytes - lease.promised_bytes
+            lease.promised_bytes = lease.held_bytes
+        return given == more
+
+    def _grown(self, lease: Lease, output_tokens: int) -> int:
+        return lease.need.sequences * self.curve.nbytes(lease.need.prompt_tokens + output_tokens)
+
+    def release(self, lease: Lease, now: float) -> bool:
+        """End a lease. Only the first call does; returns whether it was that one."""
+        if not lease.live:
+            return False
+        lease._account(now)  # noqa: SLF001  (the same)
+        lease.live = False
+        self.leases.discard(lease)
+        self.held_bytes -= lease.held_bytes
+        self.promised_bytes -= lease.promised_bytes
+        self.sequences -= lease.need.sequences
+        session = lease.need.session
+        if session:
+            left = self.sessions[session] - 1
+            if left:
+                self.sessions[session] = left
+            else:
+                del self.sessions[session]
+        return True
+
+    def report(self, used_bytes: int, now: float) -> None:
+        """The engine says how much is used."""
+        self._reported_bytes, self._reported_held, self._reported_at = used_bytes, self.held_bytes, now
+
+    def resize(self, capacity_bytes: int) -> None:
+        """The engine says how much there is. Less than is held: nobody new comes until enough have ended."""
+        self.capacity_bytes = capacity_bytes

@@ -1,0 +1,95 @@
+"""What one sequence of n tokens holds on one GPU of a replica, in bytes, to the block: the planner's own arithmetic, made quick.
+
+An engine's rule is a sum of terms: blocks that grow with the tokens up to some number of them (a window), blocks that are there
+whatever the length (a state). It knows neither how many sequences there are nor how large the pool is.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+NO_LIMIT = 2**62
+"""More tokens than any sequence has."""
+
+
+class Term(NamedTuple):
+    """`unit_bytes` x (ceil(min(tokens, most_tokens) / step_tokens) + extra)."""
+
+    unit_bytes: int
+    step_tokens: int
+    most_tokens: int
+    extra: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class KvCurve:
+    """Bytes of one sequence as a function of its tokens; never falls as they grow.
+
+    Attributes:
+        terms: the sum's terms.
+    """
+
+    terms: tuple[Term, ...]
+
+    @cached_property
+    def step_bytes(self) -> int:
+        """Most bytes that one more token can add."""
+        return sum(unit for unit, _, most, _ in self.terms if most > 0)
+
+    def nbytes(self, tokens: int) -> int:
+        """Bytes that one sequence of `tokens` tokens holds."""
+        total = 0
+        for unit, step, most, extra in self.terms:
+            total += unit * (extra - (-(min(tokens, most))) // step)
+        return total
+
+    def most_tokens(self, room_bytes: int) -> int:
+        """Most tokens of one sequence in `room_bytes`; -1 when not even an empty one fits, `NO_LIMIT` when nothing grows."""
+        if self.nbytes(0) > room_bytes:
+            return -1
+        low, high = 0, 1
+        while self.nbytes(high) <= room_bytes:
+            low, high = high, high * 2
+            if high > NO_LIMIT:
+                return NO_LIMIT
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self.nbytes(middle) <= room_bytes:
+                low = middle
+            else:
+                high = middle
+        return low
+
+
+def blocks(block_bytes: int, block_tokens: int) -> KvCurve:
+    """Uniform full attention: whole blocks."""
+    return KvCurve(terms=(Term(block_bytes, block_tokens, NO_LIMIT, 0),))
+
+
+def sampled(kv_bytes: Callable[[int], int], breakpoints: Sequence[int], longest_tokens: int) -> KvCurve:
+    """A curve out of an engine's rule that is linear between its breakpoints and never steepens (windows that fill, full layers).
+
+    Between breakpoints it is taken at every token: a rule that rounds up to blocks has its own terms and needs no samples.
+
+    Args:
+        kv_bytes: bytes of one sequence of so many tokens.
+        breakpoints: token counts at which the growth changes, ascending.
+        longest_tokens: the longest sequence that matters.
+    """
+    points = [p for p in dict.fromkeys(breakpoints) if 0 < p < longest_tokens]
+    ends = [*points, max(longest_tokens, (points[-1] if points else 0) + 2)]
+    fixed = kv_bytes(0)
+    slopes: list[int] = []
+    start, before = 0, fixed
+    for end in ends:
+        value = kv_bytes(end)
+        # Rounded up: a curve may say a byte too much, never too little.
+        slopes.append(max(-((before - value) // (end - start)), 0))
+        start, before = end, value
+    terms = [Term(fixed, 1, 0, 1)] if fixed else []
+    for i, end in enumerate(ends):
+        fall = slopes[i] - (slopes[i + 1] if i + 1 < len(slopes) else 0)
+        if fall:
+            terms.append(Term(fall, 1, end if i + 1 < len(ends) else NO_LIMIT, 0))
+    return KvCurve(terms=tuple(terms))

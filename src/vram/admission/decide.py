@@ -1,0 +1,178 @@
+"""Where a request goes: let in, made to wait, or refused – a pure function of the request, the routes' books and the time.
+
+The ladder, before any refusal: another replica, another pool of the route, another model that the route allows, a shorter answer.
+A request that fits an empty replica is never refused for want of room: it waits, and it comes. One that fits none is refused at once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from vram.admission.books import Books
+from vram.admission.need import Need
+
+SHORTER: Final = "shorter_output"
+LARGER: Final = "larger_pool"
+OTHER: Final = "other_model"
+
+
+class Pool:
+    """Replicas of one plan. Attributes: `name`; `model`, the name that its engines know; `books` of its replicas."""
+
+    __slots__ = ("books", "model", "name")
+
+    def __init__(self, name: str, model: str, books: Sequence[Books]) -> None:
+        self.name = name
+        self.model = model
+        self.books = list(books)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """What a public model name means.
+
+    Attributes:
+        model: the public name.
+        pools: the pools that serve it, the preferred first.
+        larger_pool: whether later pools may serve what the first cannot.
+        others: routes of other models that may answer instead, in order.
+        least_output_tokens: an answer may be cut to as few tokens; None: never cut.
+    """
+
+    model: str
+    pools: tuple[Pool, ...]
+    larger_pool: bool = True
+    others: "tuple[Route, ...]" = ()
+    least_output_tokens: int | None = None
+
+
+class Admit:
+    """Let it in: `books` of the replica, `pool`, output tokens to reserve for and at most, and what the client is to be told."""
+
+    __slots__ = ("books", "expected", "fallback", "most", "pool")
+
+    def __init__(self, books: Books, pool: Pool, expected: int, most: int, fallback: tuple[str, ...]) -> None:
+        self.books = books
+        self.pool = pool
+        self.expected = expected
+        self.most = most
+        """Output tokens that the engine may make; less than the client's own limit only when `fallback` says so."""
+        self.fallback = fallback
+
+
+class Wait:
+    """It fits an empty replica: its turn will come."""
+
+    __slots__ = ()
+
+
+WAIT: Final = Wait()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refuse:
+    """It fits nowhere, however long it waits.
+
+    Attributes:
+        prompt_tokens: what it has, as far as known.
+        longest_tokens: the longest sequence that any of its pools takes, prompt and output together.
+        output_tokens: the output that it asks for; None: it set no limit.
+        down: nothing is usable now at all: waiting may help, another request would not.
+    """
+
+    prompt_tokens: int
+    longest_tokens: int
+    output_tokens: int | None
+    down: bool = False
+
+
+Decision = Admit | Wait | Refuse
+
+
+def decide(need: Need, route: Route, now: float, *, last: bool = False) -> Decision:
+    """Where the request goes now.
+
+    Args:
+        need: what it needs.
+        route: what it asked for.
+        now: the time.
+        last: it cannot wait any longer: whatever the route allows is tried at once.
+    """
+    found = _in_route(need, route, now, ())
+    if isinstance(found, Admit) or (found is WAIT and not last):
+        return found
+    for other in route.others:
+        answer = _in_route(need, other, now, (OTHER,))
+        if isinstance(answer, Admit):
+            return answer
+        if answer is WAIT and found is not WAIT:
+            found = WAIT
+            if not last:
+                return found
+    if route.least_output_tokens is not None:
+        for candidate, told in ((route, ()), *((other, (OTHER,)) for other in route.others)):
+            shorter = _shorter(need, candidate, route.least_output_tokens, now, told)
+            if isinstance(shorter, Admit) or (shorter is WAIT and found is not WAIT):
+                return shorter
+    return found
+
+
+def _in_route(need: Need, route: Route, now: float, told: tuple[str, ...]) -> Decision:
+    possible = usable = False
+    for place, pool in enumerate(route.pools):
+        if place and not route.larger_pool:
+            break
+        best: Books | None = None
+        free = -1
+        expected = most = 0
+        for books in pool.books:
+            if not books.usable:
+                continue
+            usable = True
+            room = books.context_tokens - need.prompt_tokens
+            limit = need.most_tokens
+            # Whoever sets no limit gets what the context leaves, as engines have it.
+            most_here = room if limit is None else limit
+            expected_here = min(most_here, need.expected_tokens)
+            if most_here > room or (limit is None and room < 1) or not books.ever(need, most_here if limit is not None else min(expected_here, room)):
+                continue
+            possible = True
+            left = books.capacity_bytes - books.promised_bytes
+            if need.session and need.session in books.sessions:
+                # Whose prefix is there already comes first where there is room.
+                left += books.capacity_bytes
+            if left > free and books.fits(need, expected_here, now):
+                best, free, expected, most = books, left, expected_here, most_here
+        if best is not None:
+            return Admit(best, pool, expected, most, (*told, LARGER) if place else told)
+    if possible:
+        return WAIT
+    return _refusal(need, route, usable=usable)
+
+
+def _shorter(need: Need, route: Route, least: int, now: float, told: tuple[str, ...]) -> Decision:
+    """The longest answer that fits, not below `least`."""
+    possible = False
+    for place, pool in enumerate(route.pools):
+        if place and not route.larger_pool:
+            break
+        for books in sorted((b for b in pool.books if b.usable), key=lambda b: b.promised_bytes - b.capacity_bytes):
+            most = min(books.context_tokens - need.prompt_tokens, books.curve.most_tokens(books.capacity_bytes) - need.prompt_tokens)
+            if need.most_tokens is not None:
+                most = min(most, need.most_tokens)
+            if most < least or most < 1:
+                continue
+            possible = True
+            for length in (most, max(least, min(most, need.expected_tokens)), least):
+                expected = min(need.expected_tokens, length)
+                if books.fits(need, expected, now):
+                    return Admit(books, pool, expected, length, (*told, LARGER, SHORTER) if place else (*told, SHORTER))
+    return WAIT if possible else _refusal(need, route, usable=True)
+
+
+def _refusal(need: Need, route: Route, *, usable: bool) -> Refuse:
+    longest = 0
+    for place, pool in enumerate(route.pools):
+        if not place or route.larger_pool:
+            longest = max([longest, *(min(b.context_tokens, max(b.curve.most_tokens(b.capacity_bytes), 0)) for b in pool.books)])
+    return Refuse(prompt_tokens=need.prompt_tokens, longest_tokens=longest, output_tokens=need.most_tokens, down=not usable)

@@ -1,0 +1,67 @@
+"""What one request needs, as far as it can be known before it runs."""
+
+
+class Need:
+    """One request, in tokens. A plain object with slots: one is made for every request of a gateway.
+
+    Attributes:
+        prompt_tokens: of each sequence; estimated from above where no tokenizer was asked.
+        expected_tokens: output that most requests like it do not pass, at most `most_tokens`.
+        most_tokens: output that it may have at most, by its own word; None when it set no limit.
+        sequences: sequences that it makes (`n`, prompts of a batch).
+        streams: whether its progress can be watched.
+        priority: higher ones go first.
+        key: whose it is: keys share a queue fairly.
+        arrived: when it came, in seconds of the caller's clock.
+        deadline: until when it may wait; None: as long as the line allows.
+        session: what it may share a prefix with, as bytes that are equal for it; empty for nothing.
+        shared_tokens: prompt tokens that it shares with others of the same session at least.
+        passed: how many later ones were let past it.
+    """
+
+    __slots__ = (
+        "arrived",
+        "deadline",
+        "expected_tokens",
+        "key",
+        "most_tokens",
+        "owner",
+        "passed",
+        "priority",
+        "prompt_tokens",
+        "sequences",
+        "session",
+        "shared_tokens",
+        "streams",
+    )
+
+    def __init__(
+        self,
+        prompt_tokens: int,
+        expected_tokens: int,
+        most_tokens: int | None = None,
+        *,
+        sequences: int = 1,
+        streams: bool = True,
+        priority: int = 0,
+        key: str = "",
+        arrived: float = 0.0,
+        deadline: float | None = None,
+        session: bytes = b"",
+        shared_tokens: int = 0,
+        owner: object = None,
+    ) -> None:
+        self.prompt_tokens = prompt_tokens
+        self.expected_tokens = expected_tokens if most_tokens is None or expected_tokens < most_tokens else most_tokens
+        self.most_tokens = most_tokens
+        self.sequences = sequences
+        self.streams = streams
+        self.priority = priority
+        self.key = key
+        self.arrived = arrived
+        self.deadline = deadline
+        self.session = session
+        self.shared_tokens = shared_tokens
+        self.passed = 0
+        self.owner = owner
+        """Whoever asked, for its own use; never looked at here."""

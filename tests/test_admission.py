@@ -1,0 +1,322 @@
+"""Admission: never above capacity, nothing leaked, nobody starved; decided by a pure function."""
+
+from itertools import count
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vram.admission.books import FRESH_SECONDS, Books
+from vram.admission.curve import NO_LIMIT, KvCurve, Term, blocks, sampled
+from vram.admission.decide import LARGER, OTHER, SHORTER, WAIT, Admit, Pool, Refuse, Route, decide
+from vram.admission.learn import ENOUGH, OutputTokens, PromptTokens
+from vram.admission.line import AGING_SECONDS, LOOKED_AT, Line, Shares
+from vram.admission.need import Need
+
+BLOCK = 1000
+
+
+def books(name="r", capacity=100, context=1 << 20, sequences=1 << 20, tokens=10, curve=None):
+    return Books(name, curve or blocks(BLOCK, tokens), capacity * BLOCK, context_tokens=context, max_sequences=sequences)
+
+
+def route(*replicas, model="m", **options):
+    return Route(model=model, pools=(Pool("p", model, replicas),), **options)
+
+
+# --- the curve
+
+
+@given(tokens=st.integers(0, 5000), step=st.integers(1, 300), most=st.integers(1, 4000), extra=st.integers(0, 5))
+def test_a_curve_never_falls_and_its_inverse_is_its_inverse(tokens, step, most, extra):
+    """More tokens never take fewer bytes; `most_tokens` is the last length that fits."""
+    curve = KvCurve(terms=(Term(7, step, most, extra), Term(5, 16, NO_LIMIT, 0)))
+    assert curve.nbytes(tokens) <= curve.nbytes(tokens + 1)
+    room = curve.nbytes(tokens)
+    best = curve.most_tokens(room)
+    assert curve.nbytes(best) <= room < curve.nbytes(best + 1)
+
+
+@given(window=st.integers(1, 500), slope=st.integers(1, 50), full=st.integers(0, 50), fixed=st.integers(0, 100), tokens=st.integers(0, 3000))
+def test_a_sampled_curve_is_the_rule(window, slope, full, fixed, tokens):
+    """A window that fills beside full attention and a state comes out as it went in."""
+
+    def rule(n):
+        return fixed + slope * min(n, window) + full * n
+
+    assert sampled(rule, [window], 3000).nbytes(tokens) == rule(tokens)
+
+
+# --- learning
+
+
+def test_what_is_not_known_is_bounded_and_what_is_learned_comes_near():
+    """Before samples the safe bound; after them the high quantile, never under what was seen."""
+    prompt = PromptTokens()
+    assert prompt.most(10_000) >= 5000
+    for i in range(200):
+        prompt.saw(4000, 1000 + i % 100)
+    assert 1100 <= prompt.most(4000) <= 1300
+    assert 900 <= prompt.least(4000) <= 1000
+    output = OutputTokens(unknown=512)
+    assert output.usual() == 512
+    for i in range(100):
+        output.saw(100 + i)
+    assert 175 <= output.usual() <= 230
+    assert output.beyond(150) >= 175
+    assert output.beyond(5000) > 5000
+
+
+@given(lengths=st.lists(st.integers(1, 100_000), min_size=ENOUGH, max_size=300))
+def test_a_learned_length_holds_for_its_share(lengths):
+    """At least nine in ten of what was seen do not pass it."""
+    output = OutputTokens()
+    for length in lengths:
+        output.saw(length)
+    # Read when enough were seen and now and then after: asked of what had been seen by then.
+    fresh = OutputTokens()
+    for length in lengths[:ENOUGH]:
+        fresh.saw(length)
+    assert sum(n <= fresh.usual() for n in lengths[:ENOUGH]) >= 0.9 * ENOUGH
+
+
+# --- deciding
+
+
+def test_the_ladder():
+    """Another replica, a later pool, another model, a shorter answer; each told."""
+    small, large = books("small", capacity=10), books("large", capacity=100)
+    other = route(books("other", capacity=1000), model="o")
+    two = Route(model="m", pools=(Pool("s", "m", [small]), Pool("l", "m", [large])), others=(other,), least_output_tokens=10)
+    assert decide(Need(20, 30), two, 0.0).books is small
+    answer = decide(Need(20, 300, 300), two, 0.0)
+    assert (answer.books, answer.fallback) == (large, (LARGER,))
+    answer = decide(Need(20, 3000, 3000), two, 0.0)
+    assert (answer.pool.model, answer.fallback) == ("o", (OTHER,))
+    answer = decide(Need(900, 300_000, 300_000), two, 0.0)
+    assert isinstance(answer, Admit)
+    assert answer.fallback[-1] == SHORTER
+    assert answer.most >= 10
+    refused = decide(Need(500_000, 10, 10), two, 0.0)
+    assert isinstance(refused, Refuse)
+    assert not refused.down
+    assert refused.longest_tokens == 1000
+
+
+def test_waiting_tries_all_at_the_last_moment():
+    """A full route makes it wait; at its deadline another model may answer."""
+    full, other = books(capacity=10), route(books("o"), model="o")
+    here = route(full, others=(other,))
+    full.reserve(Need(50, 50), 50, 50, 0.0)
+    assert decide(Need(20, 30, 30), here, 0.0) is WAIT
+    assert decide(Need(20, 30, 30), here, 0.0, last=True).fallback == (OTHER,)
+
+
+def test_all_down_is_told():
+    """A route without a usable replica refuses as down, not as too long."""
+    dead = books()
+    dead.usable = False
+    answer = decide(Need(1, 1), route(dead), 0.0)
+    assert isinstance(answer, Refuse)
+    assert answer.down
+
+
+@given(prompt=st.integers(0, 2000), output=st.integers(1, 2000), limited=st.booleans(), sequences=st.integers(1, 8), capacity=st.integers(1, 100))
+def test_a_lone_request_is_let_in_or_refused_for_ever(prompt, output, limited, sequences, capacity):
+    """On an empty replica nothing waits."""
+    answer = decide(Need(prompt, output, output if limited else None, sequences=sequences), route(books(capacity=capacity, sequences=2)), 0.0)
+    assert answer is not WAIT
+
+
+def test_peaks_let_in_more_than_sums():
+    """A long answer near its end makes room for a short one: sums would refuse, the peak fits."""
+    replica = books(capacity=100, tokens=1)
+    first = replica.reserve(Need(10, 70), 70, 70, 0.0)
+    replica.grow(first, 10, 1.0)
+    # 20 are held and 80 promised, 60 steps to go. One that ends after 20 steps meets it at 40, and is gone when it is at 80.
+    assert replica.promised_bytes + 50 * BLOCK > replica.capacity_bytes
+    assert isinstance(decide(Need(30, 20), route(replica), 1.0), Admit)
+    # One that is as long as it meets it at its end.
+    assert decide(Need(30, 60), route(replica), 1.0) is WAIT
+
+
+def test_an_engines_word_counts_while_it_is_fresh():
+    """What others hold there is respected, and forgotten when nobody confirms it."""
+    replica = books(capacity=10)
+    replica.report(8 * BLOCK, 0.0)
+    assert decide(Need(20, 20), route(replica), 0.0) is WAIT
+    assert isinstance(decide(Need(20, 20), route(replica), FRESH_SECONDS + 0.1), Admit)
+
+
+def test_shared_prefixes_count_once_while_their_owner_lives():
+    """The same session's second request takes only what is its own, as long as the first is there."""
+    replica = books(capacity=20)
+    first = replica.reserve(Need(100, 20, session=b"s", shared_tokens=100), 20, 20, 0.0)
+    second = Need(100, 50, session=b"s", shared_tokens=100)
+    assert isinstance(decide(second, route(replica), 0.0), Admit)
+    assert decide(Need(100, 50), route(replica), 0.0) is WAIT
+    replica.release(first, 1.0)
+    assert not replica.sessions
+
+
+# --- everything at once
+
+
+@st.composite
+def stories(draw):
+    """Replicas, and what happens to them: arrivals, steps, ends, deaths, lies about usage."""
+    replicas = draw(st.lists(st.tuples(st.integers(4, 60), st.integers(1, 20)), min_size=1, max_size=3))
+    events = draw(st.lists(st.tuples(st.sampled_from("aaassseedrtu"), st.integers(0, 400), st.integers(1, 300), st.integers(0, 3)), max_size=120))
+    return replicas, events
+
+
+@settings(max_examples=150, deadline=None)
+@given(story=stories())
+def test_books_balance_whatever_happens(story):
+    """Never above capacity; the sum of the leases is the ledger; everybody who came ends in exactly one way."""
+    replicas = [books(f"r{i}", capacity, tokens=tokens) for i, (capacity, tokens) in enumerate(story[0])]
+    line = Line(route(*replicas, least_output_tokens=5), Shares())
+    leases, gone, came = [], [], 0
+    now = 0.0
+
+    def admit(need, answer):
+        assert answer.books.usable
+        leases.append(answer.books.reserve(need, answer.expected, answer.most, now))
+
+    for kind, size, output, which in story[1]:
+        now += 0.7
+        if kind == "a":
+            came += 1
+            line.join(Need(size, output, output, key=f"k{which}", priority=which % 2, sequences=1 + which % 2, arrived=now, deadline=now + size))
+        elif kind == "s":
+            for lease in leases:
+                # Some answers get longer than anybody thought.
+                produced = lease.produced + which * 7
+                lease.books.grow(lease, produced, now, produced * 2 if produced > lease.expected else None)
+        elif kind == "e" and leases:
+            lease = leases.pop(size % len(leases))
+            assert lease.books.release(lease, now)
+            assert not lease.books.release(lease, now)
+            gone.append(lease.need)
+        elif kind == "d":
+            replicas[which % len(replicas)].usable = not replicas[which % len(replicas)].usable
+        elif kind == "r":
+            replicas[which % len(replicas)].report(size * BLOCK, now)
+        elif kind == "t":
+            for need in line.late(now):
+                assert line.leave(need)
+                gone.append(need)
+        else:
+            line.age(now)
+        line.pump(now, admit, lambda need, _: gone.append(need))
+        for replica in replicas:
+            assert 0 <= replica.held_bytes <= replica.capacity_bytes
+            assert replica.held_bytes == sum(x.held_bytes for x in replica.leases)
+            assert replica.promised_bytes == sum(x.promised_bytes for x in replica.leases)
+            assert replica.sequences == sum(x.need.sequences for x in replica.leases)
+            assert replica.held_bytes <= replica.promised_bytes
+        assert len(gone) + len(leases) + len(line) == came
+    for lease in leases:
+        lease.books.release(lease, now)
+    assert all(r.held_bytes == r.promised_bytes == r.sequences == 0 for r in replicas)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    asks=st.lists(st.tuples(st.integers(1, 200), st.integers(1, 200)), min_size=1, max_size=60),
+    capacity=st.integers(45, 120),
+)
+def test_answers_as_long_as_expected_never_outgrow_the_cache(asks, capacity):
+    """If every answer is as long as was expected, no growth is ever short: that is what the peak promises."""
+    replica = books(capacity=capacity, tokens=10)
+    line = Line(route(replica), Shares())
+    for i, (prompt, output) in enumerate(asks):
+        line.join(Need(prompt, output, output, arrived=float(i)))
+    now, short = 0.0, 0
+    leases = []
+
+    def admit(need, answer):
+        leases.append(answer.books.reserve(need, answer.expected, answer.most, now))
+
+    while len(line) or leases:
+        now += 1.0
+        line.pump(now, admit, lambda *_: None)
+        for lease in list(leases):
+            if lease.produced >= lease.expected:
+                leases.remove(lease)
+                replica.release(lease, now)
+            elif not replica.grow(lease, lease.produced + 1, now):
+                short += 1
+    assert not short
+
+
+@settings(max_examples=60, deadline=None)
+@given(small=st.integers(1, 8), giant=st.integers(30, 50), patience=st.integers(1, 30))
+def test_a_giant_is_passed_only_for_a_bounded_time(small, giant, patience):
+    """Small requests without end cannot keep a giant from its place: it comes once those that ran when its time was up have ended."""
+    replica = books(capacity=50, tokens=10)
+    line = Line(route(replica), Shares())
+    clock = count()
+    leases: dict = {}
+    big = Need(giant * 10 - 10, 5, 5, key="giant", arrived=0.0)
+
+    def admit(need, answer):
+        leases[need] = (answer.books.reserve(need, answer.expected, answer.most, now), now + patience)
+
+    now = float(next(clock))
+    for _ in range(50 // small):
+        line.join(Need(small * 10 - 5, 5, 5, key="small", arrived=now))
+    line.pump(now, admit, lambda *_: None)
+    line.join(big)
+    while big not in leases:
+        now = float(next(clock))
+        assert now <= AGING_SECONDS + patience + 3
+        for need, (lease, ends) in list(leases.items()):
+            if now >= ends:
+                replica.release(lease, now)
+                del leases[need]
+        line.join(Need(small * 10 - 5, 5, 5, key="small", arrived=now))
+        line.join(Need(small * 10 - 5, 5, 5, key="small", arrived=now))
+        line.age(now)
+        line.pump(now, admit, lambda *_: None)
+    assert big.passed < 10_000
+
+
+def test_keys_share_by_what_they_used():
+    """A key that used much waits for one that used little; a key that was away has saved nothing up."""
+    replica, shares = books(capacity=10), Shares()
+    line = Line(route(replica), shares)
+    shares.charge("greedy", 1e9)
+    for i in range(3):
+        line.join(Need(50, 40, 40, key="greedy", arrived=float(i)))
+        line.join(Need(50, 40, 40, key="modest", arrived=10.0 + i))
+    order = [n.key for n in line.in_order()]
+    assert order == ["modest"] * 3 + ["greedy"] * 3
+    shares.raise_floor(1e9)
+    assert shares.used("newcomer") == 1e9
+
+
+def test_priority_goes_first_and_waiting_raises_it():
+    """The important first; the humble one gets there by waiting."""
+    line = Line(route(books(capacity=10)), Shares())
+    line.join(Need(50, 40, priority=0, key="a", arrived=0.0))
+    line.join(Need(50, 40, priority=1, key="b", arrived=AGING_SECONDS))
+    assert [n.key for n in line.in_order()] == ["b", "a"]
+    line.age(2 * AGING_SECONDS)
+    assert [n.key for n in line.in_order()] == ["b", "a"]
+    line.age(2.5 * AGING_SECONDS)
+    assert {n.key for n in line} == {"a", "b"}
+
+
+@pytest.mark.parametrize("waiting", [100, 3000])
+def test_a_pump_looks_at_a_bounded_number(waiting, monkeypatch):
+    """A long line costs no more decisions than a short one."""
+    replica = books(capacity=10)
+    replica.reserve(Need(90, 5), 5, 5, 0.0)
+    line = Line(route(replica), Shares())
+    for i in range(waiting):
+        line.join(Need(50, 40, 40, key=f"k{i % 7}", arrived=float(i)))
+    asked = []
+    monkeypatch.setattr("vram.admission.line.decide", lambda *a, **k: asked.append(1) or decide(*a, **k))
+    line.pump(1.0, lambda *_: None, lambda *_: None)
+    assert len(asked) <= LOOKED_AT
