@@ -163,6 +163,17 @@ def test_what_is_not_known_is_none():
     assert "longer than the 512" in short.why
 
 
+def test_the_slowest_card_sets_the_pace_of_a_mixed_fleet():
+    """A 4090 beside a 3090 is as fast as two 3090s in either order, and the rent is the sum of both."""
+    mixed, turned, alike = (
+        vram.cost(EIGHT, gpu=gpu, prices=None, pp=2, concurrency=4, offline=True) for gpu in ("1x 4090 + 1x 3090", "1x 3090 + 1x 4090", "2x 3090")
+    )
+    assert mixed.output_tokens_per_second == turned.output_tokens_per_second == alike.output_tokens_per_second
+    assert mixed.usd_per_hour == pytest.approx(0.74 + 0.50)
+    assert any("cards differ" in note for note in mixed.notes)
+    assert not any("cards differ" in note for note in alike.notes)
+
+
 def test_more_load_makes_tokens_cheaper_and_a_price_scales_them():
     """Half the load, twice the price of a token; twice the rent, the same."""
     full, half, dear = (vram.cost(EIGHT, gpu="H100", offline=True, **more) for more in ({"price_usd": 2}, {"price_usd": 2, "load": 0.5}, {"price_usd": 4}))

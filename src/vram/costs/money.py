@@ -14,7 +14,7 @@ MOST_USD: Final = 1e9
 
 
 def nanodollars(usd: float) -> int:
-    """Dollars in whole nanodollars; exact for amounts of at most nine decimals below a million dollars (products below 2^53 / 9)."""
+    """Dollars in whole nanodollars; exact for amounts of at most nine decimals below a million dollars, whose products stay below 2^50."""
     return round(usd * NANO)
 
 

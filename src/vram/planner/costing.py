@@ -15,6 +15,7 @@ from vram.planner.make import free_bytes
 from vram.planner.plan import Plan, Verdict
 from vram.speed.clock import clock
 from vram.speed.estimate import decode_seconds, prefill_seconds, why_unknown
+from vram.units import gib
 
 DEFAULT_PROMPT_TOKENS: Final = 1024
 DEFAULT_OUTPUT_TOKENS: Final = 256
@@ -66,8 +67,11 @@ def cost_of(plan: Plan, fleet: Fleet, rent: Rent, *, prompt_tokens: int, output_
     rules, placement = engine_named(plan.engine), plan.placement
     replicas = len(fleet) // placement.gpus
     fits = plan.verdict is not Verdict.DOES_NOT_FIT
-    first = _demand(plan, rules, 0)
-    why = "" if fits else f"it does not fit: {-plan.spare_bytes:,} bytes too much on a GPU"
+    # Ranks wait for each other: where cards differ, the one with the slowest memory sets the pace.
+    cards = plan.fleet.gpus[: placement.gpus]
+    slowest = min(range(len(cards)), key=lambda i: cards[i].gpu.bandwidth_bytes_per_second or 0.0)
+    first = _demand(plan, rules, slowest)
+    why = "" if fits else f"it does not fit: {gib(-plan.spare_bytes)} too much on a GPU; vram plan tells what would mend it"
     why = why or why_unknown(first) or _needs_arithmetic(first)
     if fits and prompt_tokens + output_tokens > plan.workload.context_tokens:
         why = f"a request of {prompt_tokens + output_tokens:,} tokens is longer than the {plan.workload.context_tokens:,} planned for"
@@ -157,6 +161,9 @@ def _bytes(plan: Plan, fleet: Fleet, rules: Engine, turn: Round | None, replicas
 
 def _notes(plan: Plan, fleet: Fleet, replicas: int, *, fits: bool) -> tuple[str, ...]:
     notes = list(dict.fromkeys((*plan.model.notes, *fleet.notes)))
+    used = {g.gpu.name for g in fleet.gpus[: plan.placement.gpus]}
+    if len(used) > 1:
+        notes.append("cards differ: the speed is that of the slowest in every place, and each is paid at its own price")
     left = len(fleet) - replicas * plan.placement.gpus
     if fits and left:
         notes.append(f"{left} of {len(fleet)} GPUs hold no replica and are paid all the same")
