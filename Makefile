@@ -26,7 +26,7 @@ test-all: $(FULL)/.full lint
 # A real llama.cpp alone, built once from its sdist and kept in ~/.cache/vram-ci (five to ten minutes on two cores); test-all asks it, too.
 oracle-llama-cpp: $(FULL)/.full
 	VRAM_LLAMA_CPP=$$(PYTHON=$(FULL)/bin/python truth/oracle/build_llama_cpp.sh) && export VRAM_LLAMA_CPP && \
-	$(FULL)/bin/python -m pytest --timeout 900 -s tests/oracle/test_llama_cpp_oracle.py
+	$(FULL)/bin/python -m pytest --timeout 900 -s tests/oracle/test_llama_cpp_*.py
 
 # A real vLLM for the CPU, installed once into ~/.cache/vram-ci (three minutes, 4 GB), asked for hundreds of layouts and started eight times (eight minutes).
 oracle-vllm: $(FULL)/.full

@@ -14,7 +14,7 @@ from test_llama_cpp_buffers import devices_of, measured, model_of
 from test_llama_cpp_kv import from_log
 
 from vram.engines.base import Settings
-from vram.engines.llama_cpp_engine import build_of
+from vram.engines.llama_cpp_build import build_of
 from vram.engines.registry import engine
 from vram.errors import PlacementError, UsageError
 from vram.hardware.fleet import Fleet

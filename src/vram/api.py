@@ -1,11 +1,13 @@
 """The public functions: they find the model and the GPUs, then ask the planner. All arithmetic is below them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from vram.engines.base import Settings
+from vram.engines.draft import MTP, Draft
 from vram.errors import UsageError
 from vram.hardware.fleet import Fleet
+from vram.model.adapter import Adapter
 from vram.model.memo import once_per_model
 from vram.model.model import Model
 from vram.planner.make import DEFAULT_HEADROOM, make_plan
@@ -90,6 +92,14 @@ def plan(
     flash_attention: bool = True,
     gpu_layers: int | None = None,
     tensor_split: tuple[float, ...] = (),
+    kv_unified: bool | None = None,
+    kv_offload: bool = True,
+    swa_full: bool = False,
+    mmproj: str | None = None,
+    draft: str | Model | None = None,
+    draft_tokens: int | None = None,
+    draft_gpu_layers: int | None = None,
+    lora: Sequence[str | int | Adapter] = (),
     headroom: float = DEFAULT_HEADROOM,
     revision: str | None = None,
     offline: bool | None = None,
@@ -118,6 +128,14 @@ def plan(
         flash_attention: whether attention is fused.
         gpu_layers: llama.cpp's layers on GPUs, the output as the last one; all when None.
         tensor_split: llama.cpp's shares of the GPUs; by their free memory when empty.
+        kv_unified: llama.cpp's slots share one cache; as its build starts them when None.
+        kv_offload: false where llama.cpp's caches stay on the host.
+        swa_full: llama.cpp's windowed layers keep every token.
+        mmproj: the GGUF file of a vision or sound tower that llama.cpp loads beside the model.
+        draft: what drafts tokens for the model to verify: `"mtp"` for its own multi-token-prediction layers, or a smaller model.
+        draft_tokens: tokens drafted at a time; the engine's default when None.
+        draft_gpu_layers: the draft model's layers on GPUs in llama.cpp; all when None.
+        lora: LoRA adapters that serve at once, each a rank, a GGUF file or a folder with an adapter_config.json.
         headroom: share of the weights to keep free above them.
         revision: branch, tag or commit of a hub repository.
         offline: touch no network.
@@ -141,6 +159,11 @@ def plan(
     found = load_model(model, revision=revision, offline=offline, progress=progress) if isinstance(model, str) else model
     if quant is not None:
         found = _requantized(found, quant)
+    if mmproj is not None:
+        found = _with_tower(found, mmproj)
+    drafter = None if draft is None else _draft(draft, draft_tokens, draft_gpu_layers, offline=offline)
+    if draft is None and (draft_tokens is not None or draft_gpu_layers is not None):
+        raise UsageError("tokens to draft, and nothing that drafts them", hint="name what drafts: --draft mtp, or --draft MODEL")
     made = make_plan(
         found,
         fleet,
@@ -164,9 +187,33 @@ def plan(
             flash_attention=flash_attention,
             gpu_layers=gpu_layers,
             tensor_split=tensor_split,
+            kv_unified=kv_unified,
+            kv_offload=kv_offload,
+            swa_full=swa_full,
+            draft=drafter,
+            lora=_adapters(lora) if lora else (),
         ),
     )
     return _measured(made)
+
+
+def _draft(draft: str | Model, tokens: int | None, gpu_layers: int | None, *, offline: bool | None) -> Draft:
+    if isinstance(draft, str):
+        return Draft(model=None if draft.lower() == MTP else load_model(draft, offline=offline), tokens=tokens, gpu_layers=gpu_layers)
+    return Draft(model=draft, tokens=tokens, gpu_layers=gpu_layers)
+
+
+def _adapters(lora: Sequence[str | int | Adapter]) -> tuple[Adapter, ...]:
+    from vram.sources.adapter import load_adapter  # noqa: PLC0415  (only when asked for)
+
+    return tuple(a if isinstance(a, Adapter) else load_adapter(a) for a in ([lora] if isinstance(lora, (str, int)) else lora))
+
+
+@once_per_model
+def _with_tower(model: Model, mmproj: str) -> Model:
+    from vram.sources.adapter import load_tower  # noqa: PLC0415  (only when asked for)
+
+    return load_tower(model, mmproj)
 
 
 def _measured(made: Plan) -> Plan:

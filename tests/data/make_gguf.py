@@ -208,7 +208,20 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+# Models that come with layers for multi-token prediction, as many as `nextn` says.
+DRAFTING: dict[str, dict[str, Any]] = {
+    "glm4.5-air": {
+        **{"arch": "glm4moe", "L": 46, "d": 4096, "ff": 10944, "h": 96, "kv": 8, "hd": 128, "vocab": 151552, "ctx": 131072, "qkv_bias": True, "rope": 64},
+        **{"n_exp": 128, "n_used": 8, "ff_exp": 1408, "n_shared": 1, "dense_lead": 1, "nextn": 1},
+    },
+    "qwen3-next-80b-mtp": {**PRESETS["qwen3-next-80b"], "nextn": 1},
+    "deepseek-v3-mtp": {**PRESETS["deepseek-v3"], "nextn": 1},
+}
+
+
 def is_recurrent(p: dict[str, Any], i: int) -> bool:
+    if i >= p["L"]:
+        return False
     return p["arch"] == "mamba2" or (p["arch"] == "granitehybrid" and i not in p["attn_layers"]) or (p["arch"] == "qwen3next" and (i + 1) % p["interval"] != 0)
 
 
@@ -226,7 +239,7 @@ def tensor_table(p: dict[str, Any]) -> list[tuple[str, tuple[int, ...]]]:
         add("output.weight", d, p["vocab"])
     if p.get("rope_freqs"):
         add("rope_freqs.weight", p["hd"] // 2)
-    for i in range(p["L"]):
+    for i in range(p["L"] + p.get("nextn", 0)):
         b = f"blk.{i}."
         add(b + "attn_norm.weight", d)
         recurrent = is_recurrent(p, i)
@@ -286,7 +299,11 @@ def tensor_table(p: dict[str, Any]) -> list[tuple[str, tuple[int, ...]]]:
         if a == "gemma3":
             add(b + "post_attention_norm.weight", d)
             add(b + "post_ffw_norm.weight", d)
-        if a in {"gpt-oss", "qwen3next"}:
+        if i >= p["L"]:
+            add(b + "nextn.eh_proj.weight", 2 * d, d)
+            for norm in ("enorm", "hnorm", "shared_head_norm"):
+                add(b + f"nextn.{norm}.weight", d)
+        if a in {"gpt-oss", "qwen3next", "glm4moe"}:
             add(b + "post_attention_norm.weight", d)
         else:
             add(b + ("ffn_norm" if a == "falcon-h1" else "ffn_norm.weight"), d)
@@ -307,7 +324,7 @@ def tensor_table(p: dict[str, Any]) -> list[tuple[str, tuple[int, ...]]]:
                 add(b + "ffn_up_shexp.weight", d, shared)
             if a == "qwen3next":
                 add(b + "ffn_gate_inp_shexp.weight", d)
-            if a == "deepseek2" and p["q_lora"]:
+            if a == "glm4moe" or (a == "deepseek2" and p["q_lora"]):
                 add(b + "exp_probs_b.bias", experts)
         else:
             add(b + "ffn_gate.weight", d, p["ff"])
@@ -326,7 +343,7 @@ def stored_type(name: str, dims: tuple[int, ...], quant: str, p: dict[str, Any])
         return "F32"
     base = kind = {"Q4_K_M": "Q4_K", "MXFP4": "MXFP4" if "exps" in name else "Q8_0"}.get(quant, quant)
     if quant == "Q4_K_M":
-        layers = p["L"]
+        layers = p["L"] + p.get("nextn", 0)
         i = int(name.split(".")[1]) if name.startswith("blk.") else 0
         more = i < layers // 8 or i >= 7 * layers // 8 or (i - layers // 8) % 3 == 2
         if name == "output.weight" or (name == "token_embd.weight" and p.get("tied")):
@@ -352,7 +369,13 @@ def metadata_of(p: dict[str, Any]) -> dict[str, Any]:
     a = p["arch"]
     general = {"general.architecture": a, "general.name": "test"}
     own: dict[str, Any] = {
-        **{"block_count": p["L"], "context_length": p["ctx"], "embedding_length": p["d"], "feed_forward_length": p.get("ff", 0), "vocab_size": p["vocab"]},
+        **{
+            "block_count": p["L"] + p.get("nextn", 0),
+            "context_length": p["ctx"],
+            "embedding_length": p["d"],
+            "feed_forward_length": p.get("ff", 0),
+            "vocab_size": p["vocab"],
+        },
         "attention.layer_norm_rms_epsilon": 1e-5,
     }
     if a == "mamba2":
@@ -370,6 +393,10 @@ def metadata_of(p: dict[str, Any]) -> dict[str, Any]:
         kv = p["kv"] if a != "granitehybrid" else [p["kv"] if i in p["attn_layers"] else 0 for i in range(p["L"])]
         own |= {"attention.head_count": p["h"], "attention.head_count_kv": kv, "attention.key_length": p["hd"], "attention.value_length": p["hd"]}
         own["rope.dimension_count"] = p.get("rope", p["hd"])
+    if p.get("nextn"):
+        own["nextn_predict_layers"] = p["nextn"]
+    if a == "glm4moe":
+        own |= {"leading_dense_block_count": p["dense_lead"], "expert_shared_count": p["n_shared"], "expert_gating_func": 2}
     if p.get("swa"):
         own["attention.sliding_window"] = p["swa"]
     if p.get("n_exp"):
@@ -386,5 +413,5 @@ def metadata_of(p: dict[str, Any]) -> dict[str, Any]:
 
 def preset(name: str, quant: str = "Q4_K_M", **changes: Any) -> Made:
     """The file of a real model at its true shapes, in the types that a quantization gives its tensors."""
-    p = {**PRESETS[name], **changes}
+    p = {**(PRESETS.get(name) or DRAFTING[name]), **changes}
     return make(metadata_of(p), [(n, dims, stored_type(n, dims, quant, p)) for n, dims in tensor_table(p)])

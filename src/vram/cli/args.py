@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from vram.cli.types import BYTES, TOKENS
+from vram.cli.types import BYTES, TOKENS, shares
 from vram.engines.args.registry import TARGETS
 from vram.errors import ExitCode
 
@@ -29,6 +29,19 @@ from vram.errors import ExitCode
 @click.option("--parallel", type=click.IntRange(min=1), help="llama.cpp's slots.")
 @click.option("--flash-attention", type=click.Choice(["on", "off"]), default="on", show_default=True, help="Whether attention is fused.")
 @click.option("--gpu-layers", type=click.IntRange(min=0), help="llama.cpp's layers on GPUs. Default: all.")
+@click.option("--tensor-split", metavar="A,B", help="llama.cpp's shares of the GPUs (-ts 3,1). Default: their free memory.")
+@click.option(
+    "--kv-unified/--no-kv-unified", "kv_unified", default=None, help="llama.cpp's slots share one cache, or have one each. Default: as its build does."
+)
+@click.option("--no-kv-offload", is_flag=True, help="llama.cpp's caches stay on the host.")
+@click.option("--swa-full", is_flag=True, help="llama.cpp's windowed layers keep every token.")
+@click.option("--mmproj", metavar="FILE", help="GGUF file of the tower for images or sound that llama.cpp loads beside the model.")
+@click.option("--draft", metavar="MODEL", help="What drafts tokens for the model to verify: mtp for its own multi-token-prediction layers, or a smaller model.")
+@click.option("--draft-tokens", type=click.IntRange(min=1), help="Tokens drafted at a time. Default: the engine's.")
+@click.option("--draft-gpu-layers", type=click.IntRange(min=0), help="The draft model's layers on GPUs in llama.cpp (-ngld). Default: all.")
+@click.option(
+    "--lora", metavar="FILE", multiple=True, help="A LoRA adapter that serves: a rank, a GGUF file, or a folder with an adapter_config.json. Once for each."
+)
 @click.option("--offline", is_flag=True, help="Touch no network: local files, the hub's cache and the built-in catalogue.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, schema vram.args/1.")
 @click.pass_context
@@ -53,8 +66,17 @@ def command(
     parallel: int | None,
     flash_attention: str,
     gpu_layers: int | None,
+    tensor_split: str | None,
+    mmproj: str | None,
+    draft: str | None,
+    draft_tokens: int | None,
+    draft_gpu_layers: int | None,
+    lora: tuple[str, ...],
     *,
     ep: bool,
+    kv_unified: bool | None,
+    no_kv_offload: bool,
+    swa_full: bool,
     offline: bool,
     as_json: bool,
 ) -> None:
@@ -69,6 +91,7 @@ def command(
     """  # noqa: D301  (click's own mark, a real backspace, keeps the lines below it as they are)
     from vram.api import plan
     from vram.cli.output import progress
+    from vram.engines.args.base import Beside
     from vram.engines.args.registry import command_for, engine_of
     from vram.planner.launch import launch_of
 
@@ -97,6 +120,15 @@ def command(
             parallel=parallel,
             flash_attention=flash_attention == "on",
             gpu_layers=gpu_layers,
+            tensor_split=shares(tensor_split),
+            kv_unified=kv_unified,
+            kv_offload=not no_kv_offload,
+            swa_full=swa_full,
+            mmproj=mmproj,
+            draft=draft,
+            draft_tokens=draft_tokens,
+            draft_gpu_layers=draft_gpu_layers,
+            lora=lora,
             offline=offline or None,
             progress=report,
         )
@@ -106,7 +138,13 @@ def command(
 
         canonical = canonical_name(quant)
     path = _is_path(model)
-    launch = launch_of(made, model=_as_found(model, path=path), quant=canonical, kv_dtype=kv_dtype or "", is_path=path)
+    beside = Beside(
+        draft="" if draft is None or draft.lower() == "mtp" else _as_found(draft, path=_is_path(draft)),
+        draft_is_path=draft is not None and _is_path(draft),
+        adapters=tuple(a for a in lora if _is_path(a)),
+        mmproj=mmproj or "",
+    )
+    launch = launch_of(made, model=_as_found(model, path=path), quant=canonical, kv_dtype=kv_dtype or "", is_path=path, beside=beside)
     written = command_for(name, launch)
     if as_json:
         from vram.cli.output import print_json

@@ -40,6 +40,18 @@ if TYPE_CHECKING:
 @click.option("--flash-attention", type=click.Choice(["on", "off"]), default="on", show_default=True, help="Whether attention is fused.")
 @click.option("--gpu-layers", type=click.IntRange(min=0), help="llama.cpp's layers on GPUs, the output as the last one (-ngl). Default: all.")
 @click.option("--tensor-split", metavar="A,B", help="llama.cpp's shares of the GPUs (-ts 3,1). Default: their free memory.")
+@click.option(
+    "--kv-unified/--no-kv-unified", "kv_unified", default=None, help="llama.cpp's slots share one cache, or have one each. Default: as its build does."
+)
+@click.option("--no-kv-offload", is_flag=True, help="llama.cpp's caches stay on the host.")
+@click.option("--swa-full", is_flag=True, help="llama.cpp's windowed layers keep every token.")
+@click.option("--mmproj", metavar="FILE", help="GGUF file of the tower for images or sound that llama.cpp loads beside the model.")
+@click.option("--draft", metavar="MODEL", help="What drafts tokens for the model to verify: mtp for its own multi-token-prediction layers, or a smaller model.")
+@click.option("--draft-tokens", type=click.IntRange(min=1), help="Tokens drafted at a time. Default: the engine's.")
+@click.option("--draft-gpu-layers", type=click.IntRange(min=0), help="The draft model's layers on GPUs in llama.cpp (-ngld). Default: all.")
+@click.option(
+    "--lora", metavar="FILE", multiple=True, help="A LoRA adapter that serves: a rank, a GGUF file, or a folder with an adapter_config.json. Once for each."
+)
 @click.option("--headroom", type=click.FloatRange(0, 10), default=0.20, show_default=True, help="Share of the weights to keep free above them.")
 @click.option("--revision", metavar="NAME", help="Branch, tag or commit of a hub repository.")
 @click.option("--offline", is_flag=True, help="Touch no network: local files, the hub's cache and the built-in catalogue.")
@@ -68,10 +80,18 @@ def command(
     flash_attention: str,
     gpu_layers: int | None,
     tensor_split: str | None,
+    mmproj: str | None,
+    draft: str | None,
+    draft_tokens: int | None,
+    draft_gpu_layers: int | None,
+    lora: tuple[str, ...],
     headroom: float,
     revision: str | None,
     *,
     ep: bool,
+    kv_unified: bool | None,
+    no_kv_offload: bool,
+    swa_full: bool,
     offline: bool,
     as_json: bool,
     quiet: bool,
@@ -110,6 +130,14 @@ def command(
             flash_attention=flash_attention == "on",
             gpu_layers=gpu_layers,
             tensor_split=shares(tensor_split),
+            kv_unified=kv_unified,
+            kv_offload=not no_kv_offload,
+            swa_full=swa_full,
+            mmproj=mmproj,
+            draft=draft,
+            draft_tokens=draft_tokens,
+            draft_gpu_layers=draft_gpu_layers,
+            lora=lora,
             headroom=headroom,
             revision=revision,
             offline=offline or None,

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from vram.engines.draft import Draft
 from vram.hardware.fleet import Fleet
 from vram.hardware.gpu import Gpu
 from vram.memory.part import Part, Parts
 from vram.memory.placement import Placement
 from vram.memory.workload import Workload
+from vram.model.adapter import Adapter
 from vram.model.model import Model
 
 
@@ -38,6 +40,8 @@ class Settings:
         kv_offload: false for llama.cpp's `-nkvo`: caches stay on the host.
         swa_full: llama.cpp's `--swa-full`: windowed layers keep every token.
         output_rows: rows of logits that llama.cpp reserves at most.
+        draft: what drafts tokens for the model; None for nothing.
+        lora: LoRA adapters that serve at once.
     """
 
     version: str = ""
@@ -57,6 +61,8 @@ class Settings:
     kv_offload: bool = True
     swa_full: bool = False
     output_rows: int | None = None
+    draft: Draft | None = None
+    lora: tuple[Adapter, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

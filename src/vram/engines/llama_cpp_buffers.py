@@ -10,6 +10,7 @@ from itertools import accumulate
 
 from vram.engines.llama_cpp import KvReservation
 from vram.model.model import Model
+from vram.model.mtp import mtp_of
 from vram.model.role import Component, Role
 from vram.model.tensor import Tensor
 
@@ -58,8 +59,8 @@ class Spread:
     devices: tuple[int, ...]
 
 
-def weight_spread(model: Model, where: Offload) -> Spread:
-    """Bytes of weights on the host and on each device.
+def weight_spread(model: Model, where: Offload, *, mtp: bool = False) -> Spread:
+    """Bytes of weights on the host and on each device; multi-token-prediction layers only with `mtp` (`load_mtp`).
 
     The embedding stays on the host. A tied output is a second copy of it when the output is offloaded, and tables of
     rope factors lie wherever there are layers.
@@ -75,7 +76,14 @@ def weight_spread(model: Model, where: Offload) -> Spread:
 
     layer_places = dict.fromkeys(where.layers)
     tied = not any(t.role is Role.LM_HEAD and t.component is Component.TEXT for t in model.tensors)
+    trunk, past = len(model.layers), mtp_of(model)
+    if past is not None and mtp:
+        for t in past.tensors:
+            number = trunk + (t.layer or 0)
+            put(where.layers[number] if number < len(where.layers) else where.output, t.nbytes)
     for t in model.tensors:
+        if past is not None and (t.component is Component.DRAFT or (t.layer is not None and t.layer >= trunk)):
+            continue
         if t.layer is not None:
             put(where.layers[t.layer] if t.layer < len(where.layers) else where.output, t.nbytes)
         elif t.component in _TOWERS:

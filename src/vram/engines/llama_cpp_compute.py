@@ -156,6 +156,7 @@ def compute_spread(
     flash_attention: bool = True,
     offload_kqv: bool = True,
     reserves_all_logits: bool = False,
+    drafting: Offload | None = None,
 ) -> Spread | None:
     """The compute buffers of the host and of each device; None where nothing is known of the model's widths.
 
@@ -173,6 +174,7 @@ def compute_spread(
         offload_kqv: caches lie on the devices.
         reserves_all_logits: the rule of builds before #23861 (June 2026): logits of the whole batch, and inputs that
             live in the room of the logits.
+        drafting: where the layers lie if these are the multi-token-prediction layers of a model that lies as `where` says.
     """
     w = widths(model)
     if not w.hidden or any(isinstance(c, CompressedCache) for c in _caches(model)):
@@ -187,6 +189,10 @@ def compute_spread(
     scores = 0 if flash_attention else w.heads * max(reservation.cells, reservation.window_cells)
     attention = w.queries + scores + (w.keys + w.rotary if flash_attention else 0) if w.heads else 0
     work = max(4 * rows * w.inner, 4 * rows * attention, _state_work(w, rows, n_parallel))
+    if drafting is not None:
+        if model.model_type in _FEW_ROWS:
+            work = 4 * rows * attention
+        return _mtp_spread(where, drafting, work=work, stream=4 * rows * w.hidden, inputs=inputs)
     outputs = rows if reserves_all_logits else min(rows, n_outputs)
     logits, stream = 4 * outputs * w.vocabulary, 4 * rows * w.hidden
     used = {place for place in (*where.layers, where.output) if place is not None}
@@ -223,6 +229,21 @@ def compute_spread(
         else:
             devices[place] = max(work + (5 if not w.heads else 3 if w.sparse else 2) * stream, logits if place == where.output else 0) + inputs
     return Spread(host=(work if HOST in where.layers else 0) + 5 * stream + inputs, devices=tuple(devices))
+
+
+_FEW_ROWS = frozenset({"qwen3next", "nemotron_h_moe", "qwen3_next", "nemotron_h"})
+"""Types whose draft layer computes its MLP only for the rows that logits are asked for (`inp_out_ids` in src/models/*.cpp)."""
+
+
+def _mtp_spread(where: Offload, drafting: Offload, *, work: int, stream: int, inputs: int) -> Spread:
+    """The second context's buffers: a layer's work, two rows of the stream, ten where several devices work in a row."""
+    place, devices = drafting.layers[-1] if drafting.layers else drafting.output, [0] * where.devices
+    if place is None:
+        return Spread(host=work + 2 * stream + inputs, devices=tuple(devices))
+    several = len({p for p in (*where.layers, where.output) if p is not None}) > 1 and HOST not in where.layers
+    copies = PIPELINE_COPIES if several else 1
+    devices[place] = work + (10 if several else 2) * stream + copies * inputs
+    return Spread(host=(5 if several else 2) * stream + copies * inputs, devices=tuple(devices))
 
 
 def _state_work(w: Widths, rows: int, sequences: int) -> int:

@@ -4,92 +4,44 @@ Exact: weights, caches and states per device, logits on the host (llama_cpp.py, 
 measured band: compute buffers (llama_cpp_compute.py). Bands alone: the driver's context and workspaces.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
 from vram.engines.base import Capacity, Demand, Engine, Settings
+from vram.engines.draft import Draft
 from vram.engines.generic import RUNTIME, RUNTIME_UNIFIED, UNKNOWN_WORKING
 from vram.engines.llama_cpp import PADDING, KvReservation, is_gguf, layer_kinds, reserve_kv
 from vram.engines.llama_cpp_buffers import Offload, Spread, cache_spread, offload, weight_spread
+from vram.engines.llama_cpp_build import Build, build_of
 from vram.engines.llama_cpp_compute import compute_spread, head_bytes, streamed_bytes, widths
+from vram.engines.llama_cpp_draft import DRAFT_TOKENS, Drafter, drafter, rolls_back
+from vram.engines.llama_cpp_lora import DEVICE_ALIGNMENT, HOST_ALIGNMENT, Adapters, lora_spread
 from vram.errors import UsageError
 from vram.memory.part import Part, Parts
 from vram.memory.placement import layer_count
+from vram.model.adapter import Adapter
 from vram.model.cache import CacheFormats, ChunkedCache, WindowCache
 from vram.model.format import Format
 from vram.model.model import Model
+from vram.model.mtp import mtp_of
 from vram.model.quantization.gguf_mix import gguf_tensors
 from vram.model.role import Component
 from vram.units import GIB, MIB
-
-NEWEST: Final = 11434
-"""The build that the rules were read off."""
-UNIFIED_SLOTS: Final = 6929
-"""llama-server starts four slots that share one cache since PR #16736 (November 2025); one before."""
-FEW_LOGITS: Final = 9460
-"""llama-server reserves a row of logits a slot since PR #23861 (de6f727aa, 1 June 2026: in b9464, not in b9272); one a token before."""
-PADDED: Final = 7000
-"""Caches are padded to 256 cells since PR #17046 (November 2025); before to 256 with flash attention, else to 32 (b4615's log)."""
-WINDOWED: Final = 5434
-"""Windowed layers keep a window since PR #13194 (20 May 2025); before they kept every token."""
-SLOTS: Final = 4
-UBATCH, BATCH = 512, 2048
 
 # Compute buffers were 6 % more than the closed form at most, and 3 % less, in 841 buffers of 698 runs; 9 % more and 10 %
 # less in 1,200 others (tests/oracle/test_llama_cpp_oracle.py). The form is coarser for states and
 # latents, and where some layers stay on the host.
 COMPUTE_LOW, COMPUTE_LOW_SPLIT, COMPUTE_HIGH, COMPUTE_HIGH_STATES = 0.93, 0.80, 1.10, 1.30
+# The second context on multi-token-prediction layers: 14 % less to 15 % more than the form in 252 buffers of 144 runs.
+MTP_LOW, MTP_HIGH = 0.75, 1.25
 # Builds before #23861: seven logs that print everything agree to 0.01 MiB with flash attention, and to 1 % without.
 OLD_LOW, OLD_HIGH = 0.75, 1.35
 PROMPT_CACHE: Final = 8 * GIB
 """`--cache-ram`: prompts of the past, kept on the host (8192 MiB by default, PR #16391)."""
 MMPROJ_COMPUTE: Final = GIB
 """What an image encoder computes in at most, as Ollama leaves free for it (`mmprojOffloadHeadroom`, llm/llama_server.go)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Build:
-    """How a build of llama.cpp is started: what its version decides.
-
-    Attributes:
-        slots: slots of a server that is told none.
-        unified: these slots share one cache.
-        all_logits: logits of the whole batch are reserved.
-        padding: multiple of cells without flash attention.
-        full_windows: windowed layers keep every token.
-        batch: logical batch.
-        ubatch: physical batch.
-    """
-
-    slots: int = SLOTS
-    unified: bool = True
-    all_logits: bool = False
-    padding: int = PADDING
-    full_windows: bool = False
-    batch: int = BATCH
-    ubatch: int = UBATCH
-
-
-@lru_cache(maxsize=64)
-def build_of(version: str) -> Build:
-    """What a version (`b11434`, `11434`) does.
-
-    Raises:
-        UsageError: no build number.
-    """
-    if not version:
-        return Build()
-    found = re.fullmatch(r"b?(\d{1,6})(\.0)*", version)
-    if not found:
-        raise UsageError(f"llama.cpp has no version {version!r}", hint=f"builds are numbers: llama.cpp@b{NEWEST}")
-    number = int(found[1])
-    many = number >= UNIFIED_SLOTS
-    return Build(
-        slots=SLOTS if many else 1, unified=many, all_logits=number < FEW_LOGITS, padding=PADDING if number >= PADDED else 32, full_windows=number < WINDOWED
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,15 +65,28 @@ class LlamaCpp(Engine):
         """What the version of the settings does."""
         return build_of(settings.version)
 
+    def draft_of(self, settings: Settings) -> Draft | None:
+        """What drafts; None for nothing."""
+        return settings.draft
+
     def kv_bytes(self, demand: Demand, stage: int, context_tokens: int, sequences: int) -> int:
         """Cells in multiples of 256, slot by slot or shared, of the layers that lie on this GPU."""
         if not demand.model.caches_known:
             return 0
         reservation = self._reservation(demand, context_tokens, sequences)
+        beside = 0 if self.draft_of(demand.settings) is None else self._draft_kv(demand, stage, context_tokens, sequences)
         if not demand.settings.kv_offload:
-            return 0
+            return beside
         layers = reservation.layer_bytes
-        return sum([layers[i] for i in _layers_on(self._where(demand), stage) if i < len(layers)])
+        return beside + sum([layers[i] for i in _layers_on(self.where(demand), stage) if i < len(layers)])
+
+    def _draft_kv(self, demand: Demand, stage: int, context_tokens: int, sequences: int) -> int:
+        """Caches of the drafter on one GPU."""
+        own = drafter(self, demand)
+        if own.layers is None:
+            return self.kv_bytes(own.demand, stage, context_tokens, sequences)
+        reservation = self._reservation(own.demand, context_tokens, sequences)
+        return cache_spread(reservation, own.layers, offload_kqv=demand.settings.kv_offload).devices[stage]
 
     def capacity(self, demand: Demand, stage: int, pool_bytes: int) -> Capacity:
         """What `pool_bytes` hold when all slots are in use: slots of their own come all at once."""
@@ -148,30 +113,40 @@ class LlamaCpp(Engine):
     def working_bytes(self, demand: Demand, stage: int, context_tokens: int, sequences: int) -> int:
         """The compute buffer of this GPU, without what fragments add."""
         spread = self._compute(demand, context_tokens, sequences)
-        return UNKNOWN_WORKING[0] if spread is None else spread.devices[stage] + self._streamed(demand)
+        size = UNKNOWN_WORKING[0] if spread is None else spread.devices[stage] + self._streamed(demand)
+        if self.draft_of(demand.settings) is not None:
+            own = drafter(self, demand)
+            beside = self._compute(own.demand, context_tokens, sequences, own)
+            size += beside.devices[stage] if beside is not None else 0
+        return size
 
     def parts(self, demand: Demand, stage: int) -> Parts:
         """All that one GPU holds at the worst instant of the demand."""
         model, unified_memory = demand.model, demand.gpu.unified_memory
-        where = self._where(demand)
-        held = _weights(_as_gguf(model), where)
-        size, drafts = held.devices[stage], _drafts(model, where, stage)
+        where = self.where(demand)
+        draft = self.draft_of(demand.settings)
+        held = _weights(_as_gguf(model), where, draft is not None and draft.model is None)
+        size, drafts = held.devices[stage], _drafts(_as_gguf(model), where, stage)
         layers = len(_layers_on(where, stage))
         why = f"{layers} of {layer_count(model)} layers{' and the output' if where.output == stage else ''}"
         if model.quantization and not is_gguf(model) and not model.quantization.upper().startswith(("Q", "IQ", "TQ", "MXFP4")):
             why += f"; as stored ({model.quantization}): llama.cpp needs it converted to a GGUF"
-        if drafts:
-            why += f"; {drafts / GIB:.2f} GiB are multi-token-prediction layers that only speculative decoding loads"
-        low = size - drafts
+        low, high = size, size
+        if drafts and draft is not None and draft.model is None:
+            why += f"; {drafts / GIB:.2f} GiB are multi-token-prediction layers"
+        elif drafts:
+            # Builds before `load_mtp` loaded them with the rest.
+            why += f"; {drafts / GIB:.2f} GiB of multi-token-prediction layers are only loaded for speculative decoding (--draft mtp)"
+            high += drafts
         if unified_memory:
             why += ", and what stays on the host: it is the same memory"
-            size += held.host
-        weights = Part(bytes=size, low=low, high=size, source="header" if model.source == "header" else "formula", why=why)
+            size, low, high = size + held.host, low + held.host, high + held.host
+        weights = Part(bytes=size, low=low, high=high, source="header" if model.source == "header" else "formula", why=why)
         expected, low, high = RUNTIME_UNIFIED if unified_memory else RUNTIME
         runtime = Part(
             bytes=expected, low=low, high=high, source="formula", why="driver context, kernels, cuBLAS workspaces; pools grew by 0.29 GiB under load"
         )
-        return Parts(
+        made = Parts(
             weights=weights,
             kv_cache=self._kv_part(demand, stage),
             activations=self._compute_part(demand, stage),
@@ -179,12 +154,53 @@ class LlamaCpp(Engine):
             runtime=runtime,
             communication=Part.exact(0, "formula", "layers hand over one batch; copies for it are in the compute buffer"),
         )
+        if demand.settings.lora:
+            made = self._with_lora(made, demand, stage)
+        return made if draft is None else self._with_draft(made, demand, stage)
+
+    def _with_lora(self, parts: Parts, demand: Demand, stage: int) -> Parts:
+        """The parts with the adapters' buffers, and what their products compute in."""
+        adapters, found = demand.settings.lora, self._lora(demand)
+        least, size, most = (s.devices[stage] + (s.host if demand.gpu.unified_memory else 0) for s in (found.least, found.expected, found.most))
+        w, ubatch = parts.weights, demand.settings.ubatch or self.build(demand.settings).ubatch
+        weights = Part(bytes=w.bytes + size, low=w.low + least, high=w.high + most, source=w.source, why=f"{w.why}; {size / GIB:.2f} GiB of {_told(adapters)}")
+        # The products of A, and one of B as wide as the widest linear, beside what the linear itself gives.
+        rows = min(ubatch, demand.workload.context_tokens)
+        extra = 4 * rows * (sum(a.rank for a in adapters) + widths(demand.model).inner) if size else 0
+        a = parts.activations
+        work = Part(bytes=a.bytes, low=a.low, high=a.high + extra, source=a.source, why=f"{a.why}; adapters' products beside it, up to {extra / MIB:.0f} MiB")
+        return replace(parts, weights=weights, activations=work)
+
+    def _lora(self, demand: Demand) -> Adapters:
+        alignment = DEVICE_ALIGNMENT if demand.gpu.vendor.lower() in {"nvidia", "amd"} else HOST_ALIGNMENT
+        return lora_spread(_as_gguf(demand.model), self.where(demand), demand.settings.lora, alignment=alignment)
+
+    def _with_draft(self, parts: Parts, demand: Demand, stage: int) -> Parts:
+        """The parts with the drafter's own: weights, caches and compute buffer beside the target's."""
+        own = drafter(self, demand)
+        name = own.name
+        if own.layers is None:
+            beside = self.parts(own.demand, stage)
+            weights = _joined(parts.weights, beside.weights, f"{beside.weights.bytes / GIB:.2f} GiB of {name}: {beside.weights.why}")
+            work = beside.activations
+        else:
+            weights = parts.weights
+            work = self._mtp_part(own, stage)
+        w = demand.workload
+        kept = self._draft_kv(demand, stage, w.context_tokens, w.concurrency)
+        return replace(
+            parts,
+            weights=weights,
+            kv_cache=replace(parts.kv_cache, why=f"{parts.kv_cache.why}; {kept / GIB:.2f} GiB of them of {name}, f16"),
+            activations=_joined(parts.activations, work, f"{work.bytes / MIB:.0f} MiB for {name}: {work.why}"),
+        )
 
     def host(self, demand: Demand) -> tuple[tuple[str, Part], ...]:
         """What lies in the host's memory."""
         model, w = demand.model, demand.workload
-        where = self._where(demand)
-        held = _weights(_as_gguf(model), where)
+        where = self.where(demand)
+        draft = self.draft_of(demand.settings)
+        held = _weights(_as_gguf(model), where, draft is not None and draft.model is None)
         repacked = _repackable(_as_gguf(model), where)
         why = "embeddings are looked up on the host"
         if repacked:
@@ -219,8 +235,32 @@ class LlamaCpp(Engine):
                 Part(bytes=0, low=0, high=PROMPT_CACHE, source="formula", why="llama-server keeps prompts of the past, 8 GiB at most (--cache-ram)"),
             )
         )
+        if demand.settings.lora:
+            lora = self._lora(demand)
+            least, size, most = (s.host for s in (lora.least, lora.expected, lora.most))
+            if most:
+                found.append(("lora", Part(bytes=size, low=least, high=most, source="formula", why=f"{_told(demand.settings.lora)}, of what lies on the host")))
+        if draft is not None:
+            found += self._draft_host(demand)
         found.append(("runtime", Part(bytes=300 * MIB, low=20 * MIB, high=GIB, source="formula", why="the process, vocabulary and libraries")))
         return tuple(found)
+
+    def _draft_host(self, demand: Demand) -> list[tuple[str, Part]]:
+        """What the drafter keeps in the host's memory, its parts under names of their own."""
+        own = drafter(self, demand)
+        w = demand.workload
+        if own.layers is None:
+            return [(f"draft_{name}", part) for name, part in self.host(own.demand) if name in {"weights", "kv_cache", "output", "compute"}]
+        r = self._reservation(own.demand, w.context_tokens, w.concurrency)
+        kept = cache_spread(r, own.layers, offload_kqv=demand.settings.kv_offload).host
+        found = [("draft_kv_cache", Part.exact(kept, "formula", "of the multi-token-prediction layers on the host"))] if kept else []
+        found.append(("draft_output", Part.exact(r.output_bytes, "formula", "a row of logits a slot")))
+        spread = self._compute(own.demand, w.context_tokens, w.concurrency, own)
+        if spread is not None:
+            size = spread.host
+            compute = Part(bytes=size, low=int(size * MTP_LOW), high=int(size * MTP_HIGH) + 8 * MIB, source="calibrated", why="inputs of the second context")
+            found.append(("draft_compute", compute))
+        return found
 
     # What the flags come to
 
@@ -232,19 +272,29 @@ class LlamaCpp(Engine):
         context = context_tokens * (sequences if unified else slots)
         ubatch = settings.ubatch or build.ubatch
         rows = ubatch if build.all_logits else slots
+        if (draft := self.draft_of(settings)) is not None and not build.all_logits:
+            # A row for every token that is verified (server_output_limits).
+            rows = min(slots * (1 + (draft.tokens or DRAFT_TOKENS)), settings.max_batched_tokens or max(build.batch, ubatch))
         return _Run(context=context, slots=slots, unified=unified, outputs=settings.output_rows or rows)
 
-    def _where(self, demand: Demand) -> Offload:
+    def where(self, demand: Demand) -> Offload:
+        """Which GPU holds which layer; those that predict further tokens count, loaded or not.
+
+        Raises:
+            UsageError: not one share for each GPU.
+        """
         s, gpus = demand.settings, demand.placement.pp
         shares = s.tensor_split or demand.free_bytes or (1.0,) * gpus
         if len(shares) != gpus:
             raise UsageError(f"--tensor-split names {len(shares)} shares for {gpus} GPUs", hint="give one share for each GPU")
-        return _offload(len(demand.model.layers) or layer_count(demand.model), s.gpu_layers, tuple(shares))
+        past = mtp_of(demand.model)
+        layers = len(demand.model.layers) or layer_count(demand.model)
+        return _offload(layers + (past.layers if past is not None else 0), s.gpu_layers, tuple(shares))
 
     def _reservation(self, demand: Demand, context_tokens: int, sequences: int) -> KvReservation:
         s, build = demand.settings, self.build(demand.settings)
         run = self._run(s, context_tokens, sequences)
-        formats = demand.workload.formats
+        formats, draft = demand.workload.formats, self.draft_of(s)
         return _reserve(
             demand.model,
             run.context,
@@ -256,9 +306,10 @@ class LlamaCpp(Engine):
             unified=run.unified,
             swa_full=s.swa_full or build.full_windows,
             flash_attention=s.flash_attention,
+            snapshots=(draft.tokens or DRAFT_TOKENS) if draft is not None and draft.model is None and rolls_back(demand.model) else 0,
         )
 
-    def _compute(self, demand: Demand, context_tokens: int, sequences: int) -> Spread | None:
+    def _compute(self, demand: Demand, context_tokens: int, sequences: int, own: Drafter | None = None) -> Spread | None:
         s, build = demand.settings, self.build(demand.settings)
         if not demand.model.caches_known:
             return None
@@ -266,20 +317,21 @@ class LlamaCpp(Engine):
         return compute_spread(
             demand.model,
             self._reservation(demand, context_tokens, sequences),
-            self._where(demand),
+            own.within if own is not None and own.within is not None else self.where(demand),
             n_parallel=run.slots,
             n_outputs=run.outputs,
             type_k=_ggml_type(demand.workload.formats.key),
             flash_attention=s.flash_attention,
             offload_kqv=s.kv_offload,
             reserves_all_logits=build.all_logits,
+            drafting=own.layers if own is not None else None,
         )
 
     def _streamed(self, demand: Demand) -> int:
         """CUDA multiplies large batches with host weights that it copies over; other backends leave that to the CPU."""
         if demand.gpu.vendor.lower() not in {"nvidia", "amd"}:
             return 0
-        model, where = _as_gguf(demand.model), self._where(demand)
+        model, where = _as_gguf(demand.model), self.where(demand)
         layer = streamed_bytes(model, where)
         build, g = self.build(demand.settings), model.geometry
         if where.output is not None or not build.all_logits:
@@ -291,11 +343,29 @@ class LlamaCpp(Engine):
     def _factors(self, demand: Demand) -> tuple[float, float]:
         if self.build(demand.settings).all_logits:
             return OLD_LOW, OLD_HIGH
-        w, split = widths(demand.model), None in self._where(demand).layers
+        w, split = widths(demand.model), None in self.where(demand).layers
         return COMPUTE_LOW_SPLIT if split else COMPUTE_LOW, COMPUTE_HIGH_STATES if w.mixer or w.rotary else COMPUTE_HIGH
 
+    def _mtp_part(self, own: Drafter, stage: int) -> Part:
+        """The second context's compute buffer, where the multi-token-prediction layers are computed."""
+        w = own.demand.workload
+        spread = self._compute(own.demand, w.context_tokens, w.concurrency, own)
+        if spread is None:
+            expected, low, high = UNKNOWN_WORKING
+            return Part(bytes=expected, low=low, high=high, source="formula", why="a second context: no closed form is known for this architecture")
+        size = spread.devices[stage] + (spread.host if own.demand.gpu.unified_memory else 0)
+        if not size:
+            return Part.exact(0, "formula", "a second context, computed elsewhere")
+        return Part(
+            bytes=size,
+            low=int(size * MTP_LOW),
+            high=int(size * MTP_HIGH) + 8 * MIB,
+            source="calibrated",
+            why="a second context; 144 dry runs of 3 architectures",
+        )
+
     def _compute_part(self, demand: Demand, stage: int) -> Part:
-        w, where = demand.workload, self._where(demand)
+        w, where = demand.workload, self.where(demand)
         spread = self._compute(demand, w.context_tokens, w.concurrency)
         if spread is None:
             expected, low, high = UNKNOWN_WORKING
@@ -367,6 +437,7 @@ def _reserve(
     unified: bool,
     swa_full: bool,
     flash_attention: bool,
+    snapshots: int,
 ) -> KvReservation:
     """One context's caches: a plan asks for those of each length once for every GPU, and once more for the compute buffer."""
     return reserve_kv(
@@ -380,6 +451,7 @@ def _reserve(
         n_batch=batch,
         swa_full=swa_full,
         flash_attention=flash_attention,
+        n_rs_seq=snapshots,
         padding=padding,
     )
 
@@ -406,14 +478,27 @@ def _as_gguf(model: Model) -> Model:
         return model
 
 
+def _told(adapters: tuple[Adapter, ...]) -> str:
+    """Adapters in words."""
+    ranks = sorted({a.rank for a in adapters})
+    return f"{len(adapters)} LoRA adapter{'s' if len(adapters) > 1 else ''} of rank {' and '.join(map(str, ranks[-2:]))}"
+
+
+def _joined(part: Part, beside: Part, why: str) -> Part:
+    return Part(bytes=part.bytes + beside.bytes, low=part.low + beside.low, high=part.high + beside.high, source=part.source, why=f"{part.why}; {why}")
+
+
 @lru_cache(maxsize=256)
-def _weights(model: Model, where: Offload) -> Spread:
-    return weight_spread(model, where)
+def _weights(model: Model, where: Offload, mtp: bool) -> Spread:  # noqa: FBT001  (a key, not a switch)
+    return weight_spread(model, where, mtp=mtp)
 
 
 @lru_cache(maxsize=256)
 def _drafts(model: Model, where: Offload, stage: int) -> int:
-    return sum(t.nbytes for t in model.tensors if t.component is Component.DRAFT) if where.output == stage else 0
+    past = mtp_of(model)
+    if past is None:
+        return 0
+    return weight_spread(model, where, mtp=True).devices[stage] - weight_spread(model, where).devices[stage]
 
 
 @lru_cache(maxsize=64)

@@ -7,11 +7,14 @@ llama.cpp's older rule with a wide band: their estimates were off by up to a fac
 """
 
 import re
+from dataclasses import fields
 from functools import lru_cache
 from typing import Final
 
 from vram.engines.base import Settings
-from vram.engines.llama_cpp_engine import Build, LlamaCpp
+from vram.engines.draft import Draft
+from vram.engines.llama_cpp_build import Build
+from vram.engines.llama_cpp_engine import LlamaCpp
 from vram.errors import UsageError
 from vram.hardware.fleet import Fleet
 from vram.model.model import Model
@@ -47,6 +50,12 @@ class Ollama(LlamaCpp):
     """One model of an Ollama server: every slot has a cache of its own."""
 
     name = "ollama"
+    # Ollama starts its runner without a draft; adapters stand in a Modelfile (ADAPTER).
+    heeds = frozenset(f.name for f in fields(Settings)) - {"draft"}
+
+    def draft_of(self, settings: Settings) -> Draft | None:  # noqa: ARG002  (it has no flag for one)
+        """Nothing."""
+        return None
 
     def build(self, settings: Settings) -> Build:
         """What the version of the settings starts."""

@@ -17,6 +17,7 @@ class Geometry:
         experts: routed experts of a layer.
         experts_per_token: of which one token uses so many.
         max_context_tokens: the longest context that the publisher states.
+        draft_layers: multi-token-prediction layers that a config states beside the decoder's (model/mtp.py).
         encoder_only: there is no decoding and no cache (BERT and its kin).
     """
 
@@ -29,4 +30,5 @@ class Geometry:
     experts: int = 0
     experts_per_token: int = 0
     max_context_tokens: int = 0
+    draft_layers: int = 0
     encoder_only: bool = False

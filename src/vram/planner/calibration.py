@@ -5,7 +5,7 @@ is guessed when it is found again. It knows no file; vram/sources/calibration.py
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from typing import Any, Final
 
 from vram.engines.base import Demand, Settings
@@ -16,13 +16,25 @@ from vram.planner.plan import GpuPlan, Plan
 
 PART_NAMES: Final = ("weights", "kv_cache", "activations", "cuda_graphs", "runtime", "communication")
 _MOST: Final = 2**50
-_DEFAULTS: Final = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(Settings()).items()}
+
+
+def _told(settings: Settings) -> dict[str, Any]:
+    """Settings as a row keeps them: drafts and adapters by what shapes them."""
+    told = {f.name: getattr(settings, f.name) for f in fields(settings)}
+    told = {name: list(value) if isinstance(value, tuple) else value for name, value in told.items()}
+    if (draft := settings.draft) is not None:
+        told["draft"] = [draft.name, draft.tokens, draft.gpu_layers]
+    told["lora"] = [[a.rank, a.nbytes] for a in settings.lora]
+    return told
+
+
+_DEFAULTS: Final = _told(Settings())
 
 
 def signature(plan: Plan) -> dict[str, Any]:
     """What has to be the same for a measurement to hold."""
     m, p = plan.model, plan.placement
-    settings = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(plan.settings).items()}
+    settings = _told(plan.settings)
     return {
         "architecture": m.architecture,
         "model_type": m.model_type,

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from vram.engines.draft import Draft
 from vram.memory.part import Part, Parts
 from vram.planner.plan import Plan
 
@@ -55,6 +56,11 @@ def plan_document(plan: Plan, *, cost: "Cost | None" = None) -> dict[str, Any]:
             "flash_attention": settings.flash_attention,
             "gpu_layers": settings.gpu_layers,
             "tensor_split": list(settings.tensor_split) or None,
+            "kv_unified": settings.kv_unified,
+            "kv_offload": settings.kv_offload,
+            "swa_full": settings.swa_full,
+            "draft": None if settings.draft is None else _draft_document(settings.draft),
+            "lora": [{"name": a.name, "rank": a.rank, "bytes": a.nbytes or None} for a in settings.lora],
         },
         "placement": {"tp": plan.placement.tp, "pp": plan.placement.pp, "ep": plan.placement.ep},
         "cache": {
@@ -110,6 +116,15 @@ def _cost_document(cost: "Cost | None") -> dict[str, Any] | None:
     from vram.costs.document import cost_document  # noqa: PLC0415  (a plan without prices needs none of it)
 
     return cost_document(cost)
+
+
+def _draft_document(draft: Draft) -> dict[str, Any]:
+    return {
+        "name": draft.name,
+        "weight_bytes": None if draft.model is None else draft.model.weight_bytes,
+        "tokens": draft.tokens,
+        "gpu_layers": draft.gpu_layers,
+    }
 
 
 def _layers_by_kind(plan: Plan) -> dict[str, int]:

@@ -1,10 +1,12 @@
 """What of a plan a launch command has to say."""
 
-from vram.engines.args.base import Launch
+from vram.engines.args.base import Beside, Launch
 from vram.planner.plan import Plan
 
+NOTHING = Beside()
 
-def launch_of(plan: Plan, *, model: str, quant: str = "", kv_dtype: str = "", is_path: bool = False) -> Launch:
+
+def launch_of(plan: Plan, *, model: str, quant: str = "", kv_dtype: str = "", is_path: bool = False, beside: Beside = NOTHING) -> Launch:
     """The facts of `plan` that flags can make true.
 
     Args:
@@ -13,6 +15,7 @@ def launch_of(plan: Plan, *, model: str, quant: str = "", kv_dtype: str = "", is
         quant: the canonical name of the quantization that was asked for, empty for none.
         kv_dtype: the KV type that was asked for, empty for the model's own.
         is_path: whether `model` is a local path.
+        beside: what is loaded beside the model, as the engine is to find it.
     """
     s = plan.settings
     # A hub id may name its revision: org/name@revision.
@@ -36,6 +39,11 @@ def launch_of(plan: Plan, *, model: str, quant: str = "", kv_dtype: str = "", is
         ubatch=s.ubatch,
         parallel=s.parallel,
         kv_unified=s.kv_unified,
+        kv_offload=s.kv_offload,
+        swa_full=s.swa_full,
+        draft=s.draft,
+        ranks=tuple(a.rank for a in s.lora),
+        beside=beside,
         gpu_layers=s.gpu_layers,
         tensor_split=s.tensor_split,
         flash_attention=s.flash_attention,

@@ -23,6 +23,7 @@ DEFAULT_HEADROOM = 0.20
 DEFAULT_CONTEXT_TOKENS = 8192
 # Beyond any context and batch that exists; keeps the solver's numbers small where the model states no limit.
 MOST_TOKENS, MOST_SEQUENCES = 2**31, 2**20
+MOST_DRAFTED, MOST_ADAPTERS = 1024, 4096
 _DEFAULTS = Settings()
 UNKNOWN_LIMITS = Limits(max_context_tokens=None, max_concurrency=None, context_bound_by="unknown")
 
@@ -70,6 +71,11 @@ def _check_settings(settings: Settings) -> None:
     ):
         _check(name, value, 1, MOST_TOKENS)
     _check("--kv-pool-bytes", settings.kv_pool_bytes, 0, 2**60)
+    if settings.draft is not None:
+        _check("--draft-tokens", settings.draft.tokens, 1, MOST_DRAFTED)
+        _check("--draft-gpu-layers", settings.draft.gpu_layers, 0, MOST_TOKENS)
+    if len(settings.lora) > MOST_ADAPTERS:
+        raise UsageError(f"{len(settings.lora)} adapters at once", hint=f"at most {MOST_ADAPTERS} can be planned")
 
 
 def make_plan(
@@ -288,6 +294,11 @@ FLAGS = {
     "flash_attention": "--flash-attention",
     "gpu_layers": "--gpu-layers",
     "tensor_split": "--tensor-split",
+    "kv_unified": "--kv-unified",
+    "kv_offload": "--no-kv-offload",
+    "swa_full": "--swa-full",
+    "draft": "--draft",
+    "lora": "--lora",
     "version": "a version",
 }
 

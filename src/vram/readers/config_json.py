@@ -5,6 +5,7 @@ Knows no family and no quantization method itself. Nothing in a config is ever e
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any, Final
 
@@ -20,6 +21,9 @@ MAX_CONFIG_BYTES: Final = 2 * 2**20
 MAX_DEPTH: Final = 64
 MAX_BRACKETS: Final = 2**17
 """Objects and lists; auto-round writes one for each expert that it leaves alone, some 36,000 for Qwen3-235B."""
+DRAFT_LAYERS: Final = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
+"""How configs call the number of their multi-token-prediction layers (vLLM 0.32's config/speculative.py reads the same keys)."""
+MAX_DRAFT_LAYERS: Final = 64
 _MAX_DIGITS: Final = 300
 _STEPS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _NO_BRACKETS: Final = bytes(c for c in range(256) if c not in _STEPS)
@@ -103,6 +107,17 @@ def architecture_of(config: Mapping[str, Any]) -> str:
     return first if isinstance(first, str) else kind if isinstance(kind, str) else ""
 
 
+def draft_layers_of(config: Mapping[str, Any]) -> int:
+    """Multi-token-prediction layers that a config or its text model's states; 0 for none, and for what is no number of layers."""
+    text = config.get("text_config")
+    for holder in (config, text if isinstance(text, dict) else {}):
+        for key in DRAFT_LAYERS:
+            value = holder.get(key)
+            if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_DRAFT_LAYERS:
+                return value
+    return 0
+
+
 def model_from_config(
     config: Mapping[str, Any], name: str, bytes_read: int = 0, source: WeightSource = "config", *, where: str = "config.json", notes: tuple[str, ...] = ()
 ) -> Model:
@@ -116,6 +131,7 @@ def model_from_config(
     sketch = build(c)
     tensors, label, doubts, kv_format = quantized(tuple(sketch.tensors), config, where)
     doubt = "; checkpoints of this type often hold float32, which takes twice as much" if c.dtype_doubtful else ""
+    drafts = draft_layers_of(config)
     unsaid = () if c.dtype_stated else (f"config names no dtype: 16-bit weights assumed{doubt}",)
     return Model(
         name=name,
@@ -123,7 +139,7 @@ def model_from_config(
         model_type=c.model_type,
         tensors=tensors,
         layers=tuple(sketch.layers),
-        geometry=sketch.geometry,
+        geometry=replace(sketch.geometry, draft_layers=drafts) if drafts else sketch.geometry,
         dtype=c.dtype,
         dtype_doubtful=c.dtype_doubtful,
         source=source,

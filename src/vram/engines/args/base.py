@@ -8,9 +8,27 @@ import shlex
 from dataclasses import dataclass
 from typing import Final
 
+from vram.engines.draft import Draft
 from vram.errors import UsageError
 
 MAX_NAME: Final = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """What an engine loads beside the model, by names that it can find.
+
+    Attributes:
+        draft: path or hub id of the draft model; empty for none, and for the model's own layers.
+        draft_is_path: whether that is a local path.
+        adapters: paths of LoRA adapters; those of which only a rank was given are not here.
+        mmproj: path of a tower's GGUF; empty for none.
+    """
+
+    draft: str = ""
+    draft_is_path: bool = False
+    adapters: tuple[str, ...] = ()
+    mmproj: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +46,10 @@ class Launch:
         quant: what the user asked the weights to be stored as; empty for as they are.
         utilization: share of the card's memory; None where the engine's default was planned with.
         max_num_seqs, max_batched_tokens, block_size, kv_pool_bytes: as given; None for the engine's default.
-        ubatch, parallel, kv_unified, gpu_layers, tensor_split, flash_attention: llama.cpp's.
+        ubatch, parallel, kv_unified, kv_offload, swa_full, gpu_layers, tensor_split, flash_attention: llama.cpp's.
+        draft: what drafts tokens; None for nothing.
+        ranks: of the LoRA adapters that serve at once.
+        beside: what is loaded beside the model, by name.
         capacity_tokens: tokens that the planned pool holds.
         layers: of the decoder.
         vendor: of the GPUs.
@@ -55,6 +76,11 @@ class Launch:
     ubatch: int | None = None
     parallel: int | None = None
     kv_unified: bool | None = None
+    kv_offload: bool = True
+    swa_full: bool = False
+    draft: Draft | None = None
+    ranks: tuple[int, ...] = ()
+    beside: Beside = Beside()
     gpu_layers: int | None = None
     tensor_split: tuple[float, ...] = ()
     flash_attention: bool = True
@@ -108,7 +134,15 @@ def safe_model(launch: Launch) -> str:
     Raises:
         UsageError: no command line can carry it.
     """
-    name = launch.model
+    return safe_name(launch.model)
+
+
+def safe_name(name: str) -> str:
+    """The name of a model or file as one word that no program takes for a flag.
+
+    Raises:
+        UsageError: no command line can carry it.
+    """
     if not name or len(name) > MAX_NAME or not name.isprintable():
         raise UsageError(f"{name[:80]!r} cannot stand in a command", hint="give the model by a path or name of printable characters")
     return f"./{name}" if name.startswith("-") else name

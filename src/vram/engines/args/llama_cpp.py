@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from vram.engines.args.base import Command, Flag, Launch, safe_model, shell
-from vram.engines.llama_cpp_engine import UNIFIED_SLOTS, build_of
+from vram.engines.args.base import Command, Flag, Launch, safe_model, safe_name, shell
+from vram.engines.llama_cpp_build import UNIFIED_SLOTS, build_of
 from vram.errors import UsageError
 
 KV_TYPES: Final = {
@@ -28,6 +28,32 @@ def kv_types(kv_dtype: str) -> tuple[str, str]:
         raise UsageError(
             f"llama.cpp has no KV cache of type {e.args[0]!r}", hint=f"it has {', '.join(dict.fromkeys(KV_TYPES.values()))}: --kv-dtype q8_0"
         ) from None
+
+
+def _beside(launch: Launch, notes: list[str]) -> list[Flag]:
+    """Flags for what stays on the host, and for what is loaded beside the model."""
+    flags = []
+    if not launch.kv_offload:
+        flags.append(Flag(words=("--no-kv-offload",), reason="caches stay on the host, as planned"))
+    if launch.swa_full:
+        flags.append(Flag(words=("--swa-full",), reason="windowed layers keep every token, as planned"))
+    if launch.beside.mmproj:
+        flags.append(Flag(words=("--mmproj", safe_name(launch.beside.mmproj)), reason="the tower for images or sound"))
+    if launch.draft is not None:
+        if launch.beside.draft:
+            words = ("--model-draft" if launch.beside.draft_is_path else "--hf-repo-draft", safe_name(launch.beside.draft))
+            flags.append(Flag(words=words, reason="the model that drafts"))
+        flags.append(
+            Flag(words=("--spec-type", "draft-mtp" if launch.draft.model is None else "draft-simple"), reason="what drafts; builds of 2026 take this flag")
+        )
+        if launch.draft.tokens is not None:
+            flags.append(Flag(words=("--spec-draft-n-max", str(launch.draft.tokens)), reason="tokens drafted at a time, as planned"))
+        if launch.draft.gpu_layers is not None:
+            flags.append(Flag(words=("--n-gpu-layers-draft", str(launch.draft.gpu_layers)), reason="layers of the draft model on GPUs, as planned"))
+    flags += [Flag(words=("--lora", safe_name(path)), reason="an adapter, as planned") for path in launch.beside.adapters]
+    if missing := len(launch.ranks) - len(launch.beside.adapters):
+        notes.append(f"planned with {missing} more adapter{'s' if missing > 1 else ''} of which only the rank was given: --lora takes their GGUF files")
+    return flags
 
 
 def command(launch: Launch) -> Command:
@@ -80,4 +106,5 @@ def command(launch: Launch) -> Command:
         flags.append(Flag(words=("--ubatch-size", str(launch.ubatch)), reason="physical batch, as planned: compute buffers grow with it"))
     if launch.max_batched_tokens is not None:
         flags.append(Flag(words=("--batch-size", str(launch.max_batched_tokens)), reason="logical batch, as planned"))
+    flags += _beside(launch, notes)
     return shell(("llama-server",), tuple(flags), (), tuple(notes))
