@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vram.admission.books import FRESH_SECONDS, Books
-from vram.admission.curve import NO_LIMIT, KvCurve, Term, blocks, sampled
 from vram.admission.decide import LARGER, OTHER, SHORTER, WAIT, Admit, Pool, Refuse, Route, decide
 from vram.admission.learn import ENOUGH, OutputTokens, PromptTokens
 from vram.admission.line import AGING_SECONDS, LOOKED_AT, Line, Shares
 from vram.admission.need import Need
+from vram.memory.curve import NO_LIMIT, KvCurve, Term, blocks, sampled
 
 BLOCK = 1000
 

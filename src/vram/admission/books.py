@@ -10,8 +10,8 @@ What the engine says of itself corrects the books only while it is fresh, and on
 
 from math import ceil
 
-from vram.admission.curve import KvCurve
 from vram.admission.need import Need
+from vram.memory.curve import KvCurve
 
 FRESH_SECONDS = 5.0
 """How long an engine's own figure counts."""

@@ -6,16 +6,20 @@ Engines hold what changes every month; each is one file beside this one, found b
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from vram.engines.draft import Draft
 from vram.hardware.fleet import Fleet
 from vram.hardware.gpu import Gpu
+from vram.memory.curve import KvRoom, sampled
 from vram.memory.part import Part, Parts
 from vram.memory.placement import Placement
 from vram.memory.workload import Workload
 from vram.model.adapter import Adapter
 from vram.model.model import Model
+
+DEFAULT_SEQUENCES: Final = 256
+"""Sequences in one batch of an engine that states no limit of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +156,19 @@ class Engine(ABC):
     def rank_gap(self, gpu: Gpu, placement: Placement) -> RankGap:  # noqa: ARG002  (engines that know look at them)
         """How much smaller the pool of a stage's poorest rank is than its first rank's."""
         return RankGap()
+
+    def kv_room(self, demand: Demand, stage: int, pool_bytes: int) -> KvRoom:
+        """How a pool of `pool_bytes` on one rank is handed out to sequences: what each takes as it grows, how many there may be.
+
+        Engines that hand out blocks or slots say so; the others' caches grow token by token.
+        """
+        context = demand.workload.context_tokens
+        return KvRoom(
+            curve=sampled(lambda tokens: self.kv_bytes(demand, stage, tokens, 1), self.breakpoints(demand, stage), context),
+            capacity_bytes=max(pool_bytes, 0),
+            context_tokens=context,
+            max_sequences=demand.settings.max_num_seqs or DEFAULT_SEQUENCES,
+        )
 
     @abstractmethod
     def parts(self, demand: Demand, stage: int) -> Parts:

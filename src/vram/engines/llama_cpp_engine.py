@@ -19,6 +19,7 @@ from vram.engines.llama_cpp_compute import compute_spread, head_bytes, streamed_
 from vram.engines.llama_cpp_draft import DRAFT_TOKENS, Drafter, drafter, rolls_back
 from vram.engines.llama_cpp_lora import DEVICE_ALIGNMENT, HOST_ALIGNMENT, Adapters, lora_spread
 from vram.errors import UsageError
+from vram.memory.curve import KvCurve, KvRoom, Term, blocks
 from vram.memory.part import Part, Parts
 from vram.memory.placement import layer_count
 from vram.model.adapter import Adapter
@@ -96,6 +97,18 @@ class LlamaCpp(Engine):
         if not taken:
             return Capacity(tokens=None, concurrency=None)
         return Capacity(tokens=pool_bytes * tokens * slots // taken, concurrency=pool_bytes * slots / taken)
+
+    def kv_room(self, demand: Demand, stage: int, pool_bytes: int) -> KvRoom:  # noqa: ARG002  (the cache is reserved whole when the context is made)
+        """Cells that slots share, or slots that each have theirs: nothing more is taken while requests run."""
+        w = demand.workload
+        run = self._run(demand.settings, w.context_tokens, w.concurrency)
+        held = self.kv_bytes(demand, stage, w.context_tokens, w.concurrency)
+        if run.unified:
+            unit = -(-held // run.context)
+            return KvRoom(curve=blocks(unit, 1), capacity_bytes=unit * run.context, context_tokens=run.context, max_sequences=run.slots)
+        slot = -(-held // run.slots)
+        curve = KvCurve(terms=(Term(slot, 1, 0, 1),))
+        return KvRoom(curve=curve, capacity_bytes=slot * run.slots, context_tokens=w.context_tokens, max_sequences=run.slots)
 
     def breakpoints(self, demand: Demand, stage: int) -> Sequence[int]:  # noqa: ARG002  (all devices have the same)
         """Windows that fill up, batches that no longer grow."""

@@ -5,6 +5,7 @@ an estimate of the CUDA graphs (vllm/v1/worker/gpu_worker.py, determine_availabl
 graphs lie outside of that budget. Versions differ as release.py lists; what is measured stands in constants.py.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -18,6 +19,8 @@ from vram.engines.vllm.quirks import formats_of, kept
 from vram.engines.vllm.release import Release, release_of
 from vram.engines.vllm.weights import Resident, per_token_buffer, resident
 from vram.hardware.gpu import Gpu
+from vram.memory.curve import KvCurve, KvRoom
+from vram.memory.curve import Term as CurveTerm
 from vram.memory.kv import rank_caches, sequence_bytes
 from vram.memory.part import Part, Parts
 from vram.memory.placement import Placement, Stage, layer_count, stages
@@ -114,6 +117,20 @@ class Vllm(Engine):
             tokens = blocks * layout.block_size
             return Capacity(tokens=tokens, concurrency=tokens / layout.settings.max_model_len)
         return Capacity(tokens=blocks // len(layout.groups) * layout.block_size, concurrency=layout.concurrency(blocks))
+
+    def kv_room(self, demand: Demand, stage: int, pool_bytes: int) -> KvRoom:
+        """Whole blocks of every group's table; the null block is nobody's."""
+        layout = self._layout(demand, stage)
+        if layout is None:
+            return super().kv_room(demand, stage, pool_bytes)
+        unit = layout.bytes_per_block
+        terms = Counter(layout.terms)
+        return KvRoom(
+            curve=KvCurve(terms=tuple(CurveTerm(unit * n, t.block_size, t.most_tokens, t.extra) for t, n in terms.items())),
+            capacity_bytes=max(layout.blocks(pool_bytes) - 1, 0) * unit,
+            context_tokens=layout.settings.max_model_len,
+            max_sequences=self.budget(demand, stage).batch.sequences,
+        )
 
     def rank_gap(self, gpu: Gpu, placement: Placement) -> RankGap:
         """What the ranks' figures in truth/engine_logs.jsonl say."""

@@ -62,15 +62,32 @@ class KvCurve:
         return low
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KvRoom:
+    """What the KV cache of one rank holds, as its engine hands it out.
+
+    Attributes:
+        curve: what one sequence takes.
+        capacity_bytes: bytes that sequences can take together, in whole units of the curve.
+        context_tokens: the longest sequence.
+        max_sequences: most sequences at once.
+    """
+
+    curve: KvCurve
+    capacity_bytes: int
+    context_tokens: int
+    max_sequences: int
+
+
 def blocks(block_bytes: int, block_tokens: int) -> KvCurve:
     """Uniform full attention: whole blocks."""
     return KvCurve(terms=(Term(block_bytes, block_tokens, NO_LIMIT, 0),))
 
 
 def sampled(kv_bytes: Callable[[int], int], breakpoints: Sequence[int], longest_tokens: int) -> KvCurve:
-    """A curve out of an engine's rule that is linear between its breakpoints and never steepens (windows that fill, full layers).
+    """A curve out of an engine's rule that is linear between its breakpoints: windows that fill, full layers.
 
-    Between breakpoints it is taken at every token: a rule that rounds up to blocks has its own terms and needs no samples.
+    Where the rule steepens (it hardly does: pages of several kinds, rounded), the curve runs above it. Between breakpoints it is taken at every token: a rule that rounds up to blocks has its own terms and needs no samples.
 
     Args:
         kv_bytes: bytes of one sequence of so many tokens.
@@ -87,6 +104,8 @@ def sampled(kv_bytes: Callable[[int], int], breakpoints: Sequence[int], longest_
         # Rounded up: a curve may say a byte too much, never too little.
         slopes.append(max(-((before - value) // (end - start)), 0))
         start, before = end, value
+    for i in range(len(slopes) - 1, 0, -1):
+        slopes[i - 1] = max(slopes[i - 1], slopes[i])
     terms = [Term(fixed, 1, 0, 1)] if fixed else []
     for i, end in enumerate(ends):
         fall = slopes[i] - (slopes[i + 1] if i + 1 < len(slopes) else 0)
