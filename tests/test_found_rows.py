@@ -11,7 +11,8 @@ from vram.accuracy.subject import as_measured, fleet_of, gpu_of, settings_of
 from vram.api import load_model
 from vram.cli.accuracy import loader
 from vram.engines.base import Settings
-from vram.engines.vllm.weights import per_token_buffer
+from vram.engines.vllm.buffers import per_token, rotary_bytes
+from vram.engines.vllm.release import release_of
 from vram.hardware.spelling import parse_fleet
 from vram.planner.make import make_plan
 from vram.units import GIB
@@ -28,13 +29,13 @@ def held(name, **changes):
 
 
 def test_most_rows_have_every_figure_inside_its_band():
-    """At least 85 in a hundred (27 of 39 before anything was mended), all figures of a row together; none that ran out of memory is judged to fit; each row is compared or told."""
+    """At least nine in ten (27 of 39 before anything was mended), all figures of a row together; none that ran out of memory is judged to fit; each row is compared or told."""
     checked = check(list(parse_rows(LINES)), loader(TRUTH, online=False))
     inside = {}
     for c in checked.comparisons:
         inside[c.id] = inside.get(c.id, True) and c.inside
     assert len(ROWS) == checked.rows >= 40
-    assert sum(inside.values()) >= 0.85 * len(inside)
+    assert sum(inside.values()) >= 0.9 * len(inside)
     assert not [f for f in checked.failures if f.verdict == "fits"]
     assert set(ROWS) == set(inside) | {u.id for u in (*checked.unread, *checked.flagged)} | {f.id for f in checked.failures}
 
@@ -98,10 +99,9 @@ def test_a_row_without_a_version_has_the_bands_of_several():
 
 def test_buffers_of_the_eyes_deep_layers():
     """Qwen3-VL sets three rows of its hidden size aside for every batched token; Qwen2.5-VL none."""
-    assert per_token_buffer(load_model("Qwen/Qwen3-VL-30B-A3B-Instruct", offline=True)) == 3 * 2048 * 2
+    assert per_token(load_model("Qwen/Qwen3-VL-30B-A3B-Instruct", offline=True)) == 3 * 2048 * 2
     assert (
-        per_token_buffer(as_measured(load_model(str(TRUTH / "configs/Qwen-Qwen2.5-VL-7B-Instruct/config.json")), parse_row(ROWS["found-qwen25-vl-7b-weights"])))
-        == 0
+        per_token(as_measured(load_model(str(TRUTH / "configs/Qwen-Qwen2.5-VL-7B-Instruct/config.json")), parse_row(ROWS["found-qwen25-vl-7b-weights"]))) == 0
     )
 
 
@@ -113,3 +113,30 @@ def test_no_graphs_are_planned_where_none_are_captured():
     model = as_measured(load_model("TinyLlama/TinyLlama-1.1B-Chat-v1.0", offline=True), row)
     made = make_plan(model, fleet_of(row, gpu_of(row)[0]), engine="vllm", context_tokens=2048, settings=settings_of(row))
     assert made.gpus[0].parts.cuda_graphs.bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("config", "printed"),
+    [
+        ("google-gemma-4-31B-it", 58.90),  # ten layers whose values are their keys
+        ("google-gemma-4-26B-A4B", 48.50),  # five of them
+        ("Qwen-Qwen2.5-VL-7B-Instruct", 15.627),  # a rotary table four times as long
+        ("google-gemma-4-E4B-it", 15.18),  # keys and values that layers share, rows of per-layer embeddings, and an ear that the config leaves out
+    ],
+)
+def test_what_loads_beside_the_tensors(config, printed):
+    """Within 0.05 GiB of what vLLM printed, where the tensors alone are 0.1 to 0.7 GiB short."""
+    model = load_model(str(TRUTH / "configs" / config))
+    part = make_plan(model, parse_fleet("H100-SXM"), engine="vllm", settings=Settings(version="0.18", max_batched_tokens=2048)).gpus[0].parts.weights
+    assert part.bytes / GIB == pytest.approx(printed, abs=0.05)
+    assert part.low <= printed * GIB <= part.high
+    assert "keys and values" in part.why or "rotary" in part.why
+
+
+def test_a_rotary_table_is_as_wide_as_what_turns():
+    """Qwen3-Next turns a quarter of each head, Qwen3.5 as well and has four times the positions; before 0.8 nothing was longer."""
+    new, old = release_of("0.20"), release_of("0.7.2")
+    following, qwen35 = load_model("Qwen/Qwen3-Next-80B-A3B-Instruct", offline=True), load_model("Qwen/Qwen3.5-9B", offline=True)
+    assert rotary_bytes(following, new) == 262_144 * 64 * 2
+    assert rotary_bytes(qwen35, new) == 4 * 262_144 * 64 * 2
+    assert rotary_bytes(qwen35, old) == 262_144 * 64 * 2

@@ -64,12 +64,19 @@ def unlisted_bytes(model: Model) -> int:
     shared = sum(isinstance(c, SharedCache) for layer in model.layers for c in layer.caches)
     if not shared or not model.model_type.startswith("gemma4"):
         return 0
-    tower = 0 if any(t.component is Component.AUDIO for t in model.tensors) else _GEMMA4_EAR
     keys = [t.nbytes for t in model.tensors if t.role is Role.KEY_VALUE and t.component is Component.TEXT]
-    return tower + shared * 2 * max(keys, default=0)
+    return unlisted_ear(model) + shared * 2 * max(keys, default=0)
 
 
-_GEMMA4_EAR: Final = 300_000_000 * 2
+def unlisted_ear(model: Model) -> int:
+    """Gemma 4's audio tower where the config of a model with eyes and per-layer embeddings has none: its first configs left it out."""
+    towers = {t.component for t in model.tensors}
+    if not model.model_type.startswith("gemma4") or Component.VISION not in towers or Component.AUDIO in towers:
+        return 0
+    return _GEMMA4_EAR if any(t.name.endswith("embed_tokens_per_layer.weight") for t in model.tensors) else 0
+
+
+_GEMMA4_EAR: Final = 304_825_280 * 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from vram.engines.sglang.budget import Batches, batches, decode_graphs, default_
 from vram.engines.sglang.pools import STATE_RATIO, Layout, layout
 from vram.engines.sglang.release import Release, release
 from vram.memory.part import Part, Parts
-from vram.memory.weights import rank_weights, unlisted_bytes
+from vram.memory.weights import rank_weights, unlisted_bytes, unlisted_ear
 from vram.units import GIB
 
 _LOGIT_BYTES: Final = 4
@@ -134,8 +134,11 @@ def _weights(demand: Demand, stage: int) -> Part:
         slack = resident // 10  # kernels repack and pad quantised experts, as those of vLLM: 4 to 10 % in 9 rows
     if demand.gpu.unified_memory:
         slack += resident // 20  # a difference of free memory that the files' page cache shares: 15.56 GiB for 14.9 on disk
+    ear = unlisted_ear(demand.model) if stage == 0 else 0
+    if ear:
+        why += "; the audio tower that the config leaves out"
     slack += unlisted_bytes(demand.model) if stage == 0 else 0
-    return Part(bytes=resident + _LOAD_EXTRA, low=resident, high=resident + _LOAD_MOST + slack, source="calibrated", why=why)
+    return Part(bytes=resident + ear + _LOAD_EXTRA, low=resident, high=resident + _LOAD_MOST + slack, source="calibrated", why=why)
 
 
 def _pool(demand: Demand, stage: int, weights: Part, runtime: Part, talk: Part) -> Part:

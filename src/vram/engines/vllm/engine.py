@@ -13,11 +13,12 @@ from typing import ClassVar
 
 from vram.engines.base import Capacity, Demand, Engine, RankGap, Settings
 from vram.engines.vllm import profile
+from vram.engines.vllm.buffers import per_token
 from vram.engines.vllm.kv_layout import MOST_TOKENS, Layout, LayoutError, lay_out
 from vram.engines.vllm.kv_layout import Settings as LayoutSettings
 from vram.engines.vllm.quirks import formats_of, kept
 from vram.engines.vllm.release import Release, release_of
-from vram.engines.vllm.weights import Resident, per_token_buffer, resident
+from vram.engines.vllm.weights import Resident, resident
 from vram.hardware.gpu import Gpu
 from vram.memory.curve import KvCurve, KvRoom
 from vram.memory.curve import Term as CurveTerm
@@ -244,10 +245,12 @@ def _weights_part(held: Resident, model: Model, placement: Placement, gpu: Gpu, 
         why += f", {model.quantization}"
     if placement.tp > 1 and held.whole_bytes >= 5 * MIB:
         why += f"; {held.whole_bytes / GIB:.2f} GiB on every rank"
-    buffers = batched_tokens * per_token_buffer(model)
+    buffers = batched_tokens * per_token(model)
     extras = (
-        (buffers, "buffers for what the vision tower adds to each token"),
+        (buffers, "rows for each batched token"),
         (held.rotary_bytes, "rotary table"),
+        (held.copied_bytes, "keys and values that the checkpoint shares"),
+        (held.unlisted_bytes, "audio tower that the config leaves out"),
         (held.absorbed_bytes, "MLA's absorbed projections"),
         (held.padded_bytes, "padding of kernels"),
         (held.wasted_bytes, "whole segments of torch's allocator"),

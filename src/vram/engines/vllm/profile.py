@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from vram.engines.base import RankGap, Settings
 from vram.engines.vllm import constants as c
+from vram.engines.vllm.buffers import layered_width
 from vram.engines.vllm.release import Release
 from vram.hardware.gpu import Gpu
 from vram.memory.placement import Placement
@@ -74,14 +75,16 @@ def activation_peak(model: Model, placement: Placement, stage: int, batch: Batch
     experts = _expert_workspace(model, placement, batch, release, gpu)
     sampling = sampler + int(copies.value * stream) + fixed + handed + experts if last else 0
     inner = 0 if g.experts else 3 * g.intermediate_size // placement.tp
-    forward = width * batch.tokens * inner + c.FORWARD_RESIDUALS * stream + handed + experts + int(c.FORWARD_BASE_GIB.value * GIB)
+    # Per-layer embeddings (Gemma 3n and 4) are looked up, projected and added: three tensors of all layers' widths.
+    layered = 3 * width * batch.tokens * layered_width(model)
+    forward = width * batch.tokens * inner + c.FORWARD_RESIDUALS * stream + handed + experts + layered + int(c.FORWARD_BASE_GIB.value * GIB)
     peak = max(sampling, forward)
     tower, tower_most = _towers(model, batch)
     latent = any(isinstance(x, LatentCache) for layer in model.layers for x in layer.caches)
     sure = light and batch.stated and not g.experts
     doubt = int(0.02 * peak) + int(0.06 * GIB) if sure else int(0.10 * peak) + int(0.20 * GIB)
     doubt += int(0.4 * GIB) + experts // 2 if g.experts or latent else 0
-    most = peak + tower_most + doubt + 2 * experts + (int(1.2 * GIB) if g.experts and not light else 0)
+    most = peak + tower_most + doubt + layered + 2 * experts + (int(1.2 * GIB) if g.experts and not light else 0)
     least = peak - doubt
     if last and not light and not batch.stated:
         # Four start-ups of 0.11.0 and of a build of 0.13 took what the later sampler takes, for reasons that their logs do not tell.

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+from vram.engines.vllm.buffers import key_value_copies, rotary_bytes
 from vram.engines.vllm.constants import AMD_DENSE, AMD_QUANTISED_EXPERTS
 from vram.engines.vllm.profile import expert_width, is_amd
 from vram.engines.vllm.release import Release
 from vram.engines.vllm.rocm import expert_padding, inner_width, is_padded
 from vram.hardware.gpu import Gpu
 from vram.memory.placement import Placement, Stage, layer_count, stages
-from vram.memory.weights import Split, split_of, unlisted_bytes
-from vram.model.cache import FullCache, LatentCache, WindowCache
+from vram.memory.weights import Split, split_of, unlisted_ear
+from vram.model.cache import FullCache, LatentCache
 from vram.model.model import Model
 from vram.model.role import Component, Role
 from vram.model.tensor import Tensor
@@ -33,9 +34,6 @@ TOWERS_SPLIT: Final = (0, 8)
 _TOWER_SPLIT: Final = frozenset({Role.QUERY, Role.KEY_VALUE, Role.QKV, Role.ATTENTION_OUT, Role.MLP})
 WHOLE_TOWERS: Final = frozenset({"kimi_k25"})
 """Types whose published launch commands keep the tower whole on each rank (`--mm-encoder-tp-mode data`)."""
-
-LOCAL_ROTARY: Final = ("gemma3", "gemma4")
-"""Types whose layers with windows turn by a base of their own, and so have a second table (gemma3.py, gemma4.py)."""
 
 # c10/cuda/CUDACachingAllocator.cpp: allocations of 10 MiB and more get segments of whole 2 MiB (kRoundLarge), and what is
 # left of a segment is given to others only if it is more than 1 MiB (kSmallSize); else it counts as allocated.
@@ -59,6 +57,8 @@ class Resident:
         whole_bytes: of which every rank of the stage holds a copy.
         absorbed_bytes: MLA's projections, kept a second time as 16-bit matrices.
         rotary_bytes: the table of rotary angles.
+        copied_bytes: projections of keys and values that the checkpoint shares or does without.
+        unlisted_bytes: a tower that the publisher's checkpoints have and this config leaves out.
         padded_bytes: what kernels pad.
         wasted_bytes: what torch's allocator cannot give to others.
         draft_bytes: layers that the checkpoint has and only speculative decoding loads: not in `bytes`.
@@ -74,15 +74,10 @@ class Resident:
     padded_bytes: int
     wasted_bytes: int
     draft_bytes: int
+    copied_bytes: int = 0
+    unlisted_bytes: int = 0
     doubtful_bytes: int = 0
     possible_bytes: int = 0
-
-
-@lru_cache(maxsize=64)
-def per_token_buffer(model: Model) -> int:
-    """Bytes of each batched token that a model sets aside when it loads: Qwen3-VL's deepstack has one row for every level (qwen3_vl.py)."""
-    levels = sum(t.count for t in model.tensors if "deepstack_merger_list" in t.name and t.name.endswith("norm.weight"))
-    return levels * model.geometry.hidden_size * max(model.dtype.block_bytes, 2)
 
 
 def allocated(size: int) -> int:
@@ -105,7 +100,8 @@ def resident(model: Model, placement: Placement, stage: int, release: Release, g
     heads = {layer.index: max((c.kv_heads for c in layer.caches if isinstance(c, FullCache)), default=0) for layer in model.layers}
     tied = not any(t.role is Role.LM_HEAD and t.component is Component.TEXT for t in model.tensors)
     pieces: Counter[tuple[int | None, str]] = Counter()
-    stored = whole = absorbed = padded = draft = 0
+    stored = whole = absorbed = padded = draft = copied = 0
+    copies = key_value_copies(model)
     experts: dict[int, int] = {}
     for t in model.tensors:
         is_draft = t.component is Component.DRAFT or (t.layer is not None and bool(model.layers) and t.layer >= len(model.layers))
@@ -118,6 +114,8 @@ def resident(model: Model, placement: Placement, stage: int, release: Release, g
         if release.version >= TOWERS_SPLIT and t.component is Component.VISION and t.role in _TOWER_SPLIT and model.model_type not in WHOLE_TOWERS:
             split = Split.EVEN
         held = _held(t, split, heads.get(t.layer or 0) or model.geometry.kv_heads, model, placement)
+        if t.role is Role.KEY_VALUE and t.component is Component.TEXT and t.layer is not None:
+            copied += held * copies[t.layer]
         stored += held
         whole += held if split is Split.WHOLE else 0
         if t.layer in latent and t.role is Role.KEY_VALUE and t.packed:
@@ -128,11 +126,12 @@ def resident(model: Model, placement: Placement, stage: int, release: Release, g
         padded += extra
         pieces[t.layer, _fused(t.name)] += held + extra
     wasted = sum(allocated(size) - size for size in pieces.values())
-    rotary = _rotary_bytes(model)
+    rotary = rotary_bytes(model, release)
     rocm = expert_padding(experts, model.geometry.hidden_size, inner_width(expert_width(model), model, placement) if experts else 0, release)
     padded += rocm.bytes
+    ear = unlisted_ear(model) if part.is_first else 0
     return Resident(
-        bytes=stored + absorbed + padded + wasted + rotary,
+        bytes=stored + absorbed + padded + wasted + rotary + copied + ear,
         stored_bytes=stored,
         whole_bytes=whole,
         absorbed_bytes=absorbed,
@@ -140,8 +139,10 @@ def resident(model: Model, placement: Placement, stage: int, release: Release, g
         padded_bytes=padded,
         wasted_bytes=wasted,
         draft_bytes=draft,
-        doubtful_bytes=rocm.bytes,
-        possible_bytes=rocm.most - rocm.bytes + (unlisted_bytes(model) if part.is_first else 0),
+        copied_bytes=copied,
+        unlisted_bytes=ear,
+        doubtful_bytes=rocm.bytes + ear,
+        possible_bytes=rocm.most - rocm.bytes,
     )
 
 
@@ -182,21 +183,6 @@ def _held(t: Tensor, split: Split, kv_heads: int, model: Model, placement: Place
         return -(-size * here // kv)
     q = model.geometry.attention_heads or kv
     return -(-size * (-(-q // tp) + 2 * here) // (q + 2 * kv))
-
-
-def _rotary_bytes(model: Model) -> int:
-    """Cosines and sines of every position, in the model's type: one table for all layers that turn alike (layers/rotary_embedding)."""
-    g = model.geometry
-    caches = [c for layer in model.layers for c in layer.caches]
-    latent = max((c.rope_dim for c in caches if isinstance(c, LatentCache)), default=0)
-    if not any(isinstance(c, (FullCache, LatentCache)) for c in caches) or any(
-        t.role is Role.POSITION and t.component is Component.TEXT for t in model.tensors
-    ):
-        return 0
-    width = latent or g.head_dim
-    if model.model_type.startswith(LOCAL_ROTARY):
-        width += max((c.key_dim for c in caches if isinstance(c, WindowCache)), default=0)
-    return g.max_context_tokens * width * max(model.dtype.block_bytes, 2)
 
 
 def _kernel_padding(t: Tensor, held: int, model: Model, placement: Placement, release: Release, gpu: Gpu) -> int:
