@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive_engine import replay
 
+import vram
 from vram.errors import UsageError
 from vram.planner.simulate.blocks import BlockRule, Group
+from vram.planner.simulate.from_plan import replica_of
 from vram.planner.simulate.replica import Replica
 from vram.planner.simulate.request import End, Request
 from vram.planner.simulate.run import simulate
@@ -204,3 +206,24 @@ def test_a_replica_that_no_engine_would_start_is_refused(change: dict[str, int])
     with pytest.raises(UsageError) as error:
         replace(spec, **change)
     assert error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("model", "gpu", "engine"),
+    [
+        ("meta-llama/Llama-3.1-8B-Instruct", "H100 SXM 80GB", "vllm"),
+        ("google/gemma-3-27b-it", "H100 SXM 80GB", "vllm@0.19.0"),
+        ("Qwen/Qwen3-Next-80B-A3B-Instruct", "4x H100 SXM 80GB", "vllm"),
+        ("openai/gpt-oss-20b", "L40S", "vllm"),
+        ("meta-llama/Llama-3.1-8B-Instruct", "H100 SXM 80GB", "sglang"),
+        ("Qwen/Qwen3-8B", "RTX 4090", "generic"),
+    ],
+)
+def test_a_plan_becomes_a_replica_that_holds_what_it_says(model: str, gpu: str, engine: str) -> None:
+    """As many sequences of the plan's context as `max_concurrency` says fit its blocks, within 1 %: the null block, and a spare block of each window that a start counts."""
+    made = vram.plan(model, gpu=gpu, engine=engine, context_tokens=8192, offline=True)
+    spec = replica_of(made)
+    assert made.kv_pool.max_concurrency is not None
+    fit = spec.blocks / spec.rule.admits(8192)
+    assert fit == pytest.approx(made.kv_pool.max_concurrency, rel=0.01)
+    assert spec.clock.seconds(0, 0, 8, 8 * 4096) > spec.clock.seconds(0, 0, 1, 4096) > 0

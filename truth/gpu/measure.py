@@ -70,7 +70,7 @@ def run_child(job: Mapping[str, Any], case: Case, folder: Path, hear: Callable[[
     report, words = folder / "report.jsonl", folder / "words.txt"
     report.touch()
     with words.open("wb") as sink, report.open() as lines:
-        child = subprocess.Popen(  # noqa: S603  (this very script)
+        child = subprocess.Popen(
             [sys.executable, str(HERE / "measure.py"), "--child", str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=sink,

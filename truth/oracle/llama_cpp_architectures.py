@@ -94,7 +94,7 @@ def compiled(tree: Path, libraries: Path, folder: Path) -> Path:
     (folder / "probe.cpp").write_text(HEAD + "\n" + describe + experts + MAIN)
     includes = [f"-I{tree / d}" for d in ("include", "ggml/include", "src")]
     libs = [f"-L{libraries}", "-lllama", "-lggml", "-lggml-base", f"-Wl,-rpath,{libraries}"]
-    subprocess.run(["g++", "-std=c++17", "-O0", *includes, str(folder / "probe.cpp"), "-o", str(folder / "probe"), *libs], check=True)  # noqa: S603, S607
+    subprocess.run(["g++", "-std=c++17", "-O0", *includes, str(folder / "probe.cpp"), "-o", str(folder / "probe"), *libs], check=True)  # noqa: S607
     return folder / "probe"
 
 
@@ -102,7 +102,7 @@ def ask(probe: Path, arch: str, path: Path) -> list[dict[str, Any]]:
     """Contexts of one architecture; without grouped queries where llama.cpp's test model does not allow them."""
     best: list[dict[str, Any]] = []
     for more in ({"GQA": "1"}, {}):
-        done = subprocess.run([str(probe), arch, str(path)], capture_output=True, text=True, timeout=300, check=False, env={**os.environ, **more})  # noqa: S603
+        done = subprocess.run([str(probe), arch, str(path)], capture_output=True, text=True, timeout=300, check=False, env={**os.environ, **more})
         rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
         if len(rows) >= len(best):
             best = rows
@@ -116,7 +116,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, (ROOT / "truth/llama_cpp/architectures.jsonl").open("w") as out:
         folder = Path(name)
         probe = compiled(tree, libraries, folder)
-        for arch in subprocess.run([str(probe)], capture_output=True, text=True, check=True).stdout.split():  # noqa: S603
+        for arch in subprocess.run([str(probe)], capture_output=True, text=True, check=True).stdout.split():
             path = folder / "model.gguf"
             rows = ask(probe, arch, path)
             if not rows:
