@@ -19,6 +19,7 @@ BAD = {
     "XDG_DATA_HOME": "a\0b",
     "XDG_CONFIG_HOME": "a\0b",
     "VRAM_PRICES_URL": "ftp://prices.example",
+    "VRAM_GATEWAY_DB": "a\0b",
     "VRAM_CACHE_DIR": "a\0b",
     "VRAM_CACHE_BYTES": "-1",
     "VRAM_HUB_SECONDS": "nan",

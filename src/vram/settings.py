@@ -91,6 +91,7 @@ VARIABLES: Final = (
     Variable("XDG_DATA_HOME", "xdg_data", _folder, "~/.local/share", "folder of the user's data: vram/calibration.jsonl holds measured starts"),
     Variable("XDG_CONFIG_HOME", "xdg_config", _folder, "~/.config", "folder of the user's settings: vram/prices.toml holds one's own prices and cards"),
     Variable("VRAM_PRICES_URL", "prices_url", _endpoint, PRICES_URL, "where vram prices refresh reads PROVIDER/vms.csv (SkyPilot's catalogues or a mirror)"),
+    Variable("VRAM_GATEWAY_DB", "gateway_file", _folder, "$XDG_DATA_HOME/vram/gateway.db", "file of the gateway's keys and usage"),
     Variable("VRAM_CACHE_DIR", "cache_dir", _folder, "$XDG_CACHE_HOME/vram", "headers that were read before"),
     Variable("VRAM_CACHE_BYTES", "cache_bytes", parse_bytes, "1GiB", "most that this cache holds; 0 for no cache"),
     Variable("VRAM_HUB_SECONDS", "hub_seconds", _seconds, "120", "time limit for all that one model needs of a hub"),
@@ -116,6 +117,7 @@ class Settings:
     xdg_data: Path | None = None
     xdg_config: Path | None = None
     prices_url: str = PRICES_URL
+    gateway_file: Path | None = None
     cache_dir: Path | None = None
     cache_bytes: int = GIB
     hub_seconds: float = 120.0
@@ -164,6 +166,11 @@ class Settings:
     def calibration(self) -> Path:
         """Starts that were measured on this machine, one JSON object a line."""
         return self.data / "calibration.jsonl"
+
+    @property
+    def gateway_db(self) -> Path:
+        """Keys and usage of the gateway."""
+        return self.gateway_file or self.data / "gateway.db"
 
     @property
     def refreshed_prices(self) -> Path:

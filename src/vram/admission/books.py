@@ -9,6 +9,7 @@ What the engine says of itself corrects the books only while it is fresh, and on
 """
 
 from math import ceil
+from typing import Any
 
 from vram.admission.need import Need
 from vram.memory.curve import KvCurve
@@ -92,7 +93,7 @@ class Books:
         "usable",
     )
 
-    def __init__(self, name: str, curve: KvCurve, capacity_bytes: int, *, context_tokens: int, max_sequences: int = 256, owner: object = None) -> None:
+    def __init__(self, name: str, curve: KvCurve, capacity_bytes: int, *, context_tokens: int, max_sequences: int = 256, owner: Any = None) -> None:
         self.name = name
         self.curve = curve
         self.capacity_bytes = capacity_bytes

@@ -1,5 +1,7 @@
 """What one request needs, as far as it can be known before it runs."""
 
+from typing import Any
+
 
 class Need:
     """One request, in tokens. A plain object with slots: one is made for every request of a gateway.
@@ -49,7 +51,7 @@ class Need:
         deadline: float | None = None,
         session: bytes = b"",
         shared_tokens: int = 0,
-        owner: object = None,
+        owner: Any = None,
     ) -> None:
         self.prompt_tokens = prompt_tokens
         self.expected_tokens = expected_tokens if most_tokens is None or expected_tokens < most_tokens else most_tokens

@@ -1,0 +1,87 @@
+"""`vram serve pools.toml`: the gateway in front of engines that run."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from vram.errors import ExitCode
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command(name="serve", short_help="An OpenAI-compatible gateway that admits what fits.")
+@click.argument("pools", type=click.Path(dir_okay=False))
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on. Other than loopback, clients need keys (vram keys add).")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port to listen on; 0 for a free one.")
+@click.option("--keys/--no-keys", "keys", default=None, help="Whether clients need a key. Default: when keys exist, or on any address but loopback.")
+@click.option("--check", is_flag=True, help="Read and plan the pools file, say what would be served, and end.")
+@click.option("--offline", is_flag=True, help="Plan without a network: local files, the hub's cache and the built-in catalogue.")
+@click.option("--json", "as_json", is_flag=True, help="With --check: print one JSON object, schema vram.serve/1.")
+@click.option("--quiet", "-q", is_flag=True, help="Log warnings only.")
+@click.pass_context
+def command(ctx: click.Context, pools: str, host: str, port: int, keys: bool | None, *, check: bool, offline: bool, as_json: bool, quiet: bool) -> None:  # noqa: FBT001  (click gives it by name)
+    """Serve the engines of POOLS behind one OpenAI-compatible address.
+
+    Each request is let in only when its KV cache fits beside those that run, by the same arithmetic as vram plan; else it waits, goes to
+    another pool or model, or gets a shorter answer, as its route allows. SIGHUP reads the file again without dropping a stream.
+
+    \b
+    vram serve pools.toml --check
+    vram serve pools.toml --port 8080
+    """  # noqa: D301  (click's own mark, a real backspace, keeps the lines below it as they are)
+    from pathlib import Path
+
+    from vram.settings import settings
+
+    if check:
+        _check(Path(pools), offline=offline or None, as_json=as_json)
+        return
+    _need_extra()
+    import logging
+
+    from vram.gateway.server import Gateway, Options, run
+
+    logging.basicConfig(level=logging.WARNING if quiet else logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+
+    def told(gateway: Gateway) -> None:
+        models = ", ".join(gateway.assembled.public)
+        click.echo(f"serving {models} on http://{host}:{gateway.port}/v1", err=True)
+        if not gateway.house.keys.required:
+            click.echo("no key is asked for; to ask for keys: vram keys add NAME", err=True)
+
+    run(Options(pools=Path(pools), host=host, port=port, keys_required=keys, offline=offline or None, store=settings().gateway_db), told=told)
+    ctx.exit(ExitCode.OK)
+
+
+def _need_extra() -> None:
+    from importlib.util import find_spec
+
+    from vram.errors import UsageError
+
+    if find_spec("httptools") is None:
+        raise UsageError("the gateway's own packages are not installed", hint="pip install 'vram[serve]'")
+
+
+def _check(pools: "Path", *, offline: bool | None, as_json: bool) -> None:
+    from vram.gateway.assemble import addresses_of
+    from vram.gateway.checked import check_document, check_rows
+    from vram.gateway.planned import read_and_plan
+
+    file, plans = read_and_plan(pools, offline=offline)
+    addresses_of(file)
+    if as_json:
+        from vram.cli.output import print_json
+
+        print_json(check_document(file, plans))
+        return
+    from vram.cli.output import print_styled
+    from vram.cli.render.table import table
+
+    titles = ("pool", "model", "engine", "GPU", "replicas", "KV cache each", "longest", "at once")
+    print_styled(table(titles, check_rows(file, plans), right=("replicas", "longest", "at once")))
+    for route in file.all_routes:
+        print_styled(f"{route.model}: {', then '.join(route.pools)}")
+    for plan in plans.values():
+        for note in plan.notes:
+            print_styled(f"note: {note}")

@@ -1,0 +1,247 @@
+"""From the pools file to desks and replicas: each pool planned, its cache turned into books, its names into routes.
+
+The planner that signs a pool and the gateway that guards it call the same functions: a pool's cache is what `vram plan` says of it,
+until its engine says more.
+"""
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vram.admission.books import Books
+from vram.admission.decide import Pool as AdmissionPool
+from vram.admission.decide import Route
+from vram.admission.line import Shares
+from vram.costs.vram_time import Meter
+from vram.errors import UsageError, VramError
+from vram.gateway.addresses import Address, Resolve, address_of, resolve
+from vram.gateway.desk import Counter, Desk, Seat
+from vram.gateway.replica import Replica
+from vram.memory.curve import KvRoom, blocks
+from vram.readers.pools import Pool, PoolsFile
+
+if TYPE_CHECKING:
+    from vram.gateway.house import House
+    from vram.model.model import Model
+    from vram.planner.plan import Plan
+
+log = logging.getLogger("vram.gateway")
+
+TOKEN_UNIT = 1
+"""Where a model's bytes are not known, a token is one unit: the books are kept in tokens."""
+UNKNOWN_TOKENS = 2**40
+Planner = Callable[..., "Plan"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolPlan:
+    """What is known of a pool before its engines are asked.
+
+    Attributes:
+        pool: as the file has it.
+        room: what the cache of one replica holds.
+        in_tokens: whether `room` counts tokens, because the model's bytes are not known.
+        usable_bytes: of all GPUs of a replica; 0 where it was not planned.
+        shared_bytes: of which weights and all else that is no cache.
+        gpus: GPUs of a replica.
+        notes: what an operator should know.
+    """
+
+    pool: Pool
+    room: KvRoom
+    in_tokens: bool
+    usable_bytes: int
+    shared_bytes: int
+    gpus: int
+    notes: tuple[str, ...] = ()
+
+
+def plan_pool(pool: Pool, plan: Planner, *, offline: bool | None = None) -> PoolPlan:
+    """Plan one replica of a pool.
+
+    Where its model cannot be read, its capacity in tokens (from the file, else without limit until the engine says it) takes the
+    place of bytes; that is noted.
+    """
+    from vram.planner.room import kv_room_of  # noqa: PLC0415  (a gateway that only checks its file plans nothing)
+
+    s = pool.settings
+
+    def planned(model: "str | Model", context_tokens: int | None) -> "Plan":
+        return plan(
+            model,
+            gpu=pool.gpu,
+            engine=pool.engine,
+            context_tokens=context_tokens,
+            quant=s.quant if isinstance(model, str) else None,
+            kv_dtype=s.kv_dtype,
+            tp=pool.placement.tp,
+            pp=pool.placement.pp,
+            ep=pool.placement.ep,
+            gpu_memory_utilization=s.gpu_memory_utilization,
+            max_num_seqs=s.max_num_seqs,
+            max_batched_tokens=s.max_batched_tokens,
+            block_size=s.block_size,
+            kv_pool_bytes=pool.capacity.kv_bytes,
+            offline=offline,
+        )
+
+    try:
+        made = planned(pool.model, s.context_tokens)
+        stated = made.model.geometry.max_context_tokens
+        if s.context_tokens is None and stated and stated != made.workload.context_tokens:
+            # Engines that are told no length take the model's own.
+            made = planned(made.model, stated)
+        room = kv_room_of(made)
+    except VramError as e:
+        made, room = None, None
+        why = e.message
+    else:
+        why = "what its layers cache is not known"
+    sequences = s.max_num_seqs or 256
+    if made is None or room is None:
+        tokens = pool.capacity.kv_tokens or UNKNOWN_TOKENS
+        room = KvRoom(curve=blocks(TOKEN_UNIT, 1), capacity_bytes=tokens, context_tokens=s.context_tokens or tokens, max_sequences=sequences)
+        note = f"pool {pool.name}: counted in tokens, not in bytes: {why}"
+        return PoolPlan(pool=pool, room=room, in_tokens=True, usable_bytes=0, shared_bytes=0, gpus=1, notes=(note,))
+    usable = sum(g.usable_bytes for g in made.gpus)
+    notes = []
+    if pool.capacity.kv_blocks is not None:
+        room = KvRoom(
+            curve=room.curve,
+            capacity_bytes=pool.capacity.kv_blocks * max(t.unit_bytes for t in room.curve.terms),
+            context_tokens=room.context_tokens,
+            max_sequences=room.max_sequences,
+        )
+    if made.verdict == "does_not_fit":
+        notes.append(f"pool {pool.name}: by its plan {pool.model} does not fit {pool.gpu}: vram plan {pool.model} --gpu {pool.gpu!r} says why")
+    return PoolPlan(
+        pool=pool,
+        room=room,
+        in_tokens=False,
+        usable_bytes=usable,
+        shared_bytes=min(sum(g.parts.total_bytes - g.parts.kv_cache.bytes for g in made.gpus), usable),
+        gpus=len(made.gpus),
+        notes=tuple(notes),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembled:
+    """A gateway's rooms: the desk, and everything it seats."""
+
+    desk: Desk
+    seats: dict[str, list[Seat]]
+    """By pool name."""
+    plans: dict[str, PoolPlan]
+    public: dict[str, Route]
+
+
+def addresses_of(file: PoolsFile, look_up: Resolve = resolve) -> dict[str, Address]:
+    """Every replica's address by URL.
+
+    Raises:
+        UsageError: a pool has no replica, or one leads nowhere.
+    """
+    found: dict[str, Address] = {}
+    for pool in file.pools:
+        if not pool.replicas:
+            raise UsageError(f"pool {pool.name!r} has no replicas", hint='a gateway needs their addresses: replicas = ["http://127.0.0.1:8000"]')
+        for url in pool.replicas:
+            found[url] = address_of(url, look_up)
+    return found
+
+
+def assemble(house: "House", file: PoolsFile, plans: dict[str, PoolPlan], addresses: dict[str, Address], before: "Assembled | None" = None) -> Assembled:
+    """Desk, routes and replicas of a file. What `before` has of the same replicas and models goes on: connections, books, what was learned."""
+    old_seats = {seat.replica.url: seat for seats in before.seats.values() for seat in seats} if before is not None else {}
+    seats: dict[str, list[Seat]] = {}
+    pools: dict[str, AdmissionPool] = {}
+    for pool in file.pools:
+        plan = plans[pool.name]
+        made = AdmissionPool(pool.name, pool.served_as or pool.model, [])
+        for i, url in enumerate(pool.replicas):
+            old = old_seats.get(url)
+            books = Books(
+                f"{pool.name}/{i}",
+                plan.room.curve,
+                plan.room.capacity_bytes,
+                context_tokens=plan.room.context_tokens,
+                max_sequences=plan.room.max_sequences,
+            )
+            if old is not None and old.books.curve == books.curve:
+                # Leases that run stay where they are: the same books under the new file's limits.
+                old.books.context_tokens, old.books.max_sequences = books.context_tokens, books.max_sequences
+                books = old.books
+            address = addresses[url]
+            replica = old.replica if old is not None else Replica(house, url=url, host=address.host, port=address.port, prefix=address.prefix, tls=address.tls)
+            meter = old.meter if old is not None and old.books is books else _meter(plan, house.now())
+            seat = Seat(replica, books, meter, made)
+            books.owner = seat
+            made.books.append(books)
+            seats.setdefault(pool.name, []).append(seat)
+        pools[pool.name] = made
+    shares = before.desk.shares if before is not None else Shares()
+    public = _routes(file, pools)
+    counters: dict[str, Counter] = {}
+    for name, route in public.items():
+        counter = Counter(route, shares)
+        if before is not None and (known := before.desk.counters.get(name)) is not None:
+            counter.prompts, counter.outputs, counter.event_tokens = known.prompts, known.outputs, known.event_tokens
+        counters[name] = counter
+    limits = file.limits
+    desk = Desk(
+        counters,
+        shares,
+        queue_seconds=60.0 if limits.queue_seconds is None else limits.queue_seconds,
+        queue_requests=limits.queue_requests or 10_000,
+        output_tokens=limits.output_tokens,
+    )
+    return Assembled(desk=desk, seats=seats, plans=plans, public=public)
+
+
+def _meter(plan: PoolPlan, now: float) -> Meter | None:
+    if plan.pool.dollars_per_hour is None or not plan.usable_bytes:
+        return None
+    rent = round(plan.pool.dollars_per_hour * 1_000_000_000)
+    return Meter(nanodollars_per_hour=rent, usable_bytes=plan.usable_bytes // plan.gpus, shared_bytes=plan.shared_bytes // plan.gpus, began_ns=int(now * 1e9))
+
+
+def _routes(file: PoolsFile, pools: dict[str, AdmissionPool]) -> dict[str, Route]:
+    """Routes by public name; those that others fall back to have no fallback of their own there: one step, no chain."""
+    plain = {
+        r.model: Route(
+            model=r.model,
+            pools=tuple(pools[name] for name in r.pools),
+            larger_pool=r.fallback.larger_pool,
+            least_output_tokens=r.fallback.least_output_tokens,
+        )
+        for r in file.all_routes
+    }
+    return {
+        r.model: Route(
+            model=r.model,
+            pools=plain[r.model].pools,
+            larger_pool=r.fallback.larger_pool,
+            others=tuple(plain[name] for name in r.fallback.models),
+            least_output_tokens=r.fallback.least_output_tokens,
+        )
+        for r in file.all_routes
+    }
+
+
+def stored_plan(path: Path) -> dict[str, Any]:
+    """A plan that was written down with `vram plan --json`.
+
+    Raises:
+        UsageError: it cannot be read, or is none.
+    """
+    try:
+        found = json.loads(path.read_bytes()[: 2**24])
+    except (OSError, ValueError, RecursionError) as e:
+        raise UsageError(f"{path} is no plan: {e}", hint="write one with: vram plan MODEL … --json > plan.json") from None
+    if not isinstance(found, dict) or found.get("schema") != "vram.plan/1":
+        raise UsageError(f"{path} is no plan of schema vram.plan/1", hint="write one with: vram plan MODEL … --json > plan.json")
+    return found

@@ -1,0 +1,301 @@
+"""One connection to an engine: a request out, its answer forwarded as it comes, the framing followed to its exact end.
+
+Bytes of the body go to the client untouched, one write for each read. The framing (length, chunks, or until the engine closes) is
+followed without copies, so that the end is known and the connection can be used again. An engine is trusted to mean well, not to be
+sound: its head, its chunk sizes and its silence are bounded.
+"""
+
+import asyncio
+import re
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+if TYPE_CHECKING:
+    from vram.gateway.house import House
+    from vram.gateway.replica import Replica
+
+IDLE: Final = 0
+HEAD: Final = 1
+LENGTH: Final = 2
+CHUNKS: Final = 3
+UNTIL_CLOSE: Final = 4
+
+_NO_CHOICES: Final = re.compile(rb'"choices": ?\[\]')
+_USAGE: Final = re.compile(rb'"usage": ?\{')
+_STATUS: Final = re.compile(rb"HTTP/1\.([01]) (\d{3})(?: [^\r\n]*)?\r\n")
+_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,15})[ \t]*\r\n")
+_CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n")
+_CLOSE: Final = re.compile(rb"\r\nconnection:[^\r\n]*close")
+_HOP_BY_HOP: Final = re.compile(rb"\r\n(?:connection|keep-alive|proxy-connection|upgrade|trailer|te|proxy-authenticate):[^\r\n]*", re.IGNORECASE)
+
+
+class Head:
+    """A response's head, read far enough to follow its body.
+
+    Attributes:
+        status: the status code.
+        length: bytes of the body; -1 where the head does not say.
+        chunked: whether the body comes in chunks.
+        close: whether the engine will close after it.
+        lines: status line and headers for the client, less those that are between the engine and us; ends without a CRLF.
+    """
+
+    __slots__ = ("chunked", "close", "length", "lines", "status")
+
+    def __init__(self, data: bytes, end: int) -> None:
+        """Read the head in `data[:end]` (without its empty line).
+
+        Raises:
+            ValueError: it breaks HTTP/1.1, or leaves the end of the body in doubt.
+        """
+        lines = data[: end + 2]
+        first = _STATUS.match(lines)
+        if first is None:
+            raise ValueError("no status line")
+        low = lines.lower()
+        self.status = status = int(first[2])
+        self.close = first[1] == b"0"
+        self.length = -1
+        self.chunked = False
+        if b"\r\ncontent-length" in low:
+            found = _LENGTH.search(low)
+            if found is None or low.count(b"\r\ncontent-length") > 1 or b"\r\ntransfer-encoding" in low:
+                raise ValueError("a broken Content-Length")
+            self.length = int(found[1])
+        elif b"\r\ntransfer-encoding" in low:
+            if _CHUNKED.search(low) is None or low.count(b"\r\ntransfer-encoding") > 1:
+                raise ValueError("a transfer coding that is not chunked")
+            self.chunked = True
+        if status == 204 or status == 304 or status < 200:  # noqa: PLR1714  (once a request: a set would be built or hashed)
+            self.length, self.chunked = 0, False
+        if b"\r\nconnection:" in low or b"\r\nkeep-alive:" in low or b"\r\nupgrade:" in low or b"\r\ntrailer:" in low:
+            self.close = self.close or _CLOSE.search(low) is not None
+            lines = _HOP_BY_HOP.sub(b"", lines)
+        self.lines = lines[:-2] if lines[:9] == b"HTTP/1.1 " else b"HTTP/1.1 " + lines[9:-2]
+
+
+def without_usage(data: bytes) -> bytes:
+    """Whole chunks of a stream of events less the event that only tells usage, which this client did not ask for.
+
+    Chunks that are cut, or an event in more than one of them, are left as they are: one event more breaks no client.
+    """
+    position, out = 0, []
+    while position < len(data):
+        end = data.find(b"\r\n", position)
+        try:
+            length = int(data[position:end], 16) if end > position else -1
+        except ValueError:
+            return data
+        after = end + 2 + length + 2
+        if length < 0 or after > len(data):
+            return data
+        content = data[end + 2 : end + 2 + length]
+        if _USAGE.search(content):
+            kept = b"".join(event + b"\n\n" for event in content.split(b"\n\n") if event and not (_USAGE.search(event) and _NO_CHOICES.search(event)))
+            if kept:
+                out.append(b"%x\r\n%b\r\n" % (len(kept), kept))
+        else:
+            out.append(data[position:after])
+        position = after
+    return b"".join(out)
+
+
+class Asker(Protocol):
+    """Who asks an engine: an exchange on behalf of a client, or a call of the gateway's own."""
+
+    house: "House"
+    hides_usage: bool
+    told: bytes
+
+    def answered(self, head: Head) -> None:
+        """The head of the answer is there."""
+
+    def forward(self, data: bytes, chunks: int) -> None:
+        """Bytes of the body, as they came."""
+
+    def ended(self, back: "Back") -> None:
+        """The answer is whole."""
+
+    def lost(self) -> None:
+        """The engine closed before its answer was whole."""
+
+    def broken(self) -> None:
+        """The engine's bytes break HTTP; the connection was dropped."""
+
+
+class Back(asyncio.Protocol):
+    """A connection to one replica. It serves one exchange at a time and goes back to its replica's idle ones after it."""
+
+    __slots__ = ("_held", "_left", "_state", "chunks", "closed", "exchange", "idle_since", "replica", "transport")
+
+    transport: asyncio.Transport
+
+    def __init__(self, replica: "Replica") -> None:
+        self.replica = replica
+        self.exchange: Asker | None = None
+        self.closed = False
+        self.idle_since = 0.0
+        self.chunks = 0
+        self._state = IDLE
+        self._left = 0
+        self._held = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The engine answers its door."""
+        # uvloop's transports have the methods, not the base class.
+        self.transport = cast("asyncio.Transport", transport)
+
+    def send(self, exchange: "Asker", head: bytes, body: bytes) -> None:
+        """Send a request; its answer goes to `exchange`."""
+        self.exchange = exchange
+        self._state = HEAD
+        self._left = self.chunks = 0
+        self._held = b""
+        self.transport.writelines((head, body))
+
+    def abort(self) -> None:
+        """Drop the connection, so that the engine stops working for whoever left."""
+        self.exchange = None
+        self.closed = True
+        self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  (how it went does not matter)
+        """The engine closed: the end of a body without length, or a loss."""
+        self.closed = True
+        exchange, self.exchange = self.exchange, None
+        if exchange is None:
+            self.replica.forget(self)
+        elif self._state == UNTIL_CLOSE:
+            exchange.ended(self)
+        else:
+            exchange.lost()
+
+    def data_received(self, data: bytes) -> None:
+        """Forward, and follow the framing."""
+        exchange = self.exchange
+        if exchange is None:
+            # An answer that nobody asked for: what it would be taken for cannot be known.
+            self.abort()
+            self.replica.forget(self)
+            return
+        state = self._state
+        if state == CHUNKS:
+            self._chunks(exchange, data, 0)
+        elif state == LENGTH:
+            self._length(exchange, data)
+        elif state == HEAD:
+            self._head(exchange, data)
+        else:
+            exchange.forward(data, 0)
+
+    def _head(self, exchange: "Asker", data: bytes) -> None:
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        while True:
+            end = data.find(b"\r\n\r\n")
+            if end < 0:
+                if len(data) > exchange.house.limits.engine_head_bytes:
+                    self._broken(exchange)
+                else:
+                    self._held = data
+                return
+            try:
+                head = Head(data, end)
+            except ValueError:
+                self._broken(exchange)
+                return
+            data = data[end + 4 :]
+            if head.status >= 200:
+                break
+        if head.chunked:
+            self._state = CHUNKS
+        elif head.length >= 0:
+            self._state, self._left = LENGTH, head.length
+        else:
+            self._state = UNTIL_CLOSE
+        if head.close:
+            self.replica.leaving(self)
+        exchange.answered(head)
+        if self.exchange is not exchange:
+            return
+        if self._state == LENGTH:
+            self._length(exchange, data)
+        elif data:
+            if self._state == CHUNKS:
+                self._chunks(exchange, data, 0)
+            else:
+                exchange.forward(data, 0)
+
+    def _length(self, exchange: "Asker", data: bytes) -> None:
+        if len(data) > self._left:
+            self._broken(exchange)
+            return
+        self._left -= len(data)
+        if data:
+            exchange.forward(data, 0)
+        if not self._left:
+            self._done(exchange)
+
+    def _chunks(self, exchange: "Asker", data: bytes, position: int) -> None:
+        """Walk over the chunks of `data`: sizes are read, contents passed over, nothing copied."""
+        raw = data
+        if self._held:
+            # A size line was cut in two: its first half went out already.
+            data = self._held + data
+            self._held = b""
+        elif exchange.hides_usage and not self._left and _USAGE.search(data):
+            exchange.told = data
+            raw = without_usage(data)
+        size, left, chunks = len(data), self._left, 0
+        while position < size:
+            if left:
+                if left >= size - position:
+                    left -= size - position
+                    break
+                position += left
+                left = 0
+                continue
+            end = data.find(b"\r\n", position)
+            if end < 0:
+                if size - position > 64:
+                    self._broken(exchange)
+                    return
+                self._held = data[position:]
+                break
+            try:
+                length = int(data[position:end].partition(b";")[0], 16)
+            except ValueError:
+                self._broken(exchange)
+                return
+            if length < 0 or length > 2**40:
+                self._broken(exchange)
+                return
+            if length == 0:
+                # Trailers are none of ours, and none are sent by engines: only the plain end is taken.
+                if size < end + 4:
+                    self._held = data[position:]
+                    break
+                if data[end + 2 : end + 4] != b"\r\n" or size > end + 4:
+                    self._broken(exchange)
+                    return
+                self._left = 0
+                self.chunks += chunks
+                exchange.forward(raw, chunks)
+                self._done(exchange)
+                return
+            chunks += 1
+            left = length + 2
+            position = end + 2
+        self._left = left
+        self.chunks += chunks
+        exchange.forward(raw, chunks)
+
+    def _done(self, exchange: "Asker") -> None:
+        self.exchange = None
+        self._state = IDLE
+        exchange.ended(self)
+
+    def _broken(self, exchange: "Asker") -> None:
+        self.abort()
+        self.replica.forget(self)
+        exchange.broken()

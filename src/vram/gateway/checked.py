@@ -1,0 +1,50 @@
+"""What a pools file would serve, before it does: each pool's cache by its plan, each public name's longest request."""
+
+from typing import Any
+
+from vram.gateway.assemble import PoolPlan
+from vram.readers.pools import PoolsFile
+from vram.units import gib
+
+
+def check_document(file: PoolsFile, plans: dict[str, PoolPlan]) -> dict[str, Any]:
+    """The check as `vram serve --check --json` prints it, schema vram.serve/1."""
+    return {
+        "schema": "vram.serve/1",
+        "pools": [
+            {
+                "name": pool.name,
+                "model": pool.model,
+                "engine": pool.engine,
+                "gpu": pool.gpu,
+                "replicas": list(pool.replicas),
+                "kv_capacity_bytes": None if (plan := plans[pool.name]).in_tokens else plan.room.capacity_bytes,
+                "kv_capacity_tokens": plan.room.curve.most_tokens(plan.room.capacity_bytes),
+                "context_tokens": plan.room.context_tokens,
+                "max_sequences": plan.room.max_sequences,
+                "dollars_per_hour": pool.dollars_per_hour,
+                "notes": list(plan.notes),
+            }
+            for pool in file.pools
+        ],
+        "routes": [
+            {
+                "model": route.model,
+                "pools": list(route.pools),
+                "larger_pool": route.fallback.larger_pool,
+                "other_models": list(route.fallback.models),
+                "least_output_tokens": route.fallback.least_output_tokens,
+            }
+            for route in file.all_routes
+        ],
+    }
+
+
+def check_rows(file: PoolsFile, plans: dict[str, PoolPlan]) -> list[tuple[str, ...]]:
+    """A line for each pool: name, model, engine, GPU, replicas, cache of one, longest sequence, sequences at once."""
+    rows: list[tuple[str, ...]] = []
+    for pool in file.pools:
+        plan = plans[pool.name]
+        cache = "from its engine" if plan.in_tokens else gib(plan.room.capacity_bytes)
+        rows.append((pool.name, pool.model, pool.engine, pool.gpu, str(pool.size), cache, f"{plan.room.context_tokens:,}", f"{plan.room.max_sequences:,}"))
+    return rows

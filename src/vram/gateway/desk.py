@@ -1,0 +1,394 @@
+"""The desk: what admission decides, carried out. It keeps each route's line, each replica's books and meter, and what is learned.
+
+It decides nothing itself: `vram.admission` does, purely. The desk gives it the time, reserves, changes bodies where a decision or a
+pool asks for it, sends exchanges off, and releases exactly once when they end.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from vram.admission.decide import Admit, Pool, Refuse, Route, decide
+from vram.admission.learn import OutputTokens, PromptTokens
+from vram.admission.line import Line, Shares
+from vram.admission.need import Need
+from vram.gateway.ask import AskError, asking_for_usage, with_fields
+from vram.gateway.refusal import Refusal, bad_request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from vram.admission.books import Books, Lease
+    from vram.costs.vram_time import Meter
+    from vram.gateway.exchange import Exchange
+    from vram.gateway.replica import Replica
+
+GROWTH_TOKENS: Final = 16
+"""How often the books of a stream are brought up to date, in tokens."""
+_LIMIT_FIELD: Final = {b"/v1/chat/completions": "max_tokens", b"/v1/completions": "max_tokens", b"/v1/responses": "max_output_tokens"}
+MODEL_SPREAD: Final = 0.05
+"""How quickly tokens per event are learned."""
+
+
+class Seat:
+    """A replica at the desk: its books' owner, with what the money needs."""
+
+    __slots__ = ("books", "meter", "pool", "replica")
+
+    def __init__(self, replica: "Replica", books: "Books", meter: "Meter | None", pool: Pool) -> None:
+        self.replica = replica
+        self.books = books
+        self.meter = meter
+        self.pool = pool
+
+
+class Counter:
+    """What the desk knows of one public model: its route, its line, and what was learned of its requests."""
+
+    __slots__ = ("event_tokens", "line", "outputs", "prompts", "route")
+
+    def __init__(self, route: Route, shares: Shares) -> None:
+        self.route = route
+        self.line = Line(route, shares)
+        self.prompts = PromptTokens()
+        self.outputs = OutputTokens()
+        self.event_tokens = 1.0
+
+
+class Ticket:
+    """What an exchange holds: its need and counter from the start, a lease once it is let in."""
+
+    __slots__ = ("answer", "counter", "estimated", "held", "lease", "need", "seat")
+
+    def __init__(self, need: Need, counter: Counter, estimated: int) -> None:
+        self.need = need
+        self.counter = counter
+        self.estimated = estimated
+        self.answer: Admit | None = None
+        self.lease: Lease | None = None
+        self.seat: Seat | None = None
+        self.held: tuple[int, int] = (0, 0)
+        """KV byte-nanoseconds and nanodollars of the leases that ended."""
+
+
+class Desk:
+    """Admission for one process.
+
+    Attributes:
+        counters: by public model name.
+        queue_seconds: how long a request may wait.
+        queue_requests: how many may wait for one model.
+        output_tokens: most tokens of one answer; None: the model's own limit.
+        most_sequences: most sequences of one request.
+    """
+
+    def __init__(
+        self,
+        counters: dict[str, Counter],
+        shares: Shares,
+        *,
+        queue_seconds: float = 60.0,
+        queue_requests: int = 10_000,
+        output_tokens: int | None = None,
+        most_sequences: int = 64,
+    ) -> None:
+        self.counters = counters
+        self.shares = shares
+        self.queue_seconds = queue_seconds
+        self.queue_requests = queue_requests
+        self.output_tokens = output_tokens
+        self.most_sequences = most_sequences
+        # Lines that are to be asked again, and whether that is going on: an end inside a pump only notes its line, so that a thousand
+        # refusals in a row are a loop and no tower of calls.
+        self._due: dict[int, Counter] = {}
+        self._pumping = False
+        # Lines that a replica's room concerns.
+        self._lines: dict[Books, list[Counter]] = {}
+        self._listed()
+
+    def _listed(self) -> None:
+        self._lines = {}
+        for counter in self.counters.values():
+            for route in (counter.route, *counter.route.others):
+                for pool in route.pools:
+                    for books in pool.books:
+                        lines = self._lines.setdefault(books, [])
+                        if counter not in lines:
+                            lines.append(counter)
+
+    # --- coming
+
+    def come(self, x: "Exchange") -> None:
+        """A request is here: it goes, waits, or is refused."""
+        ask = x.ask
+        counter = self.counters.get(ask.model)
+        if counter is None or (x.key.terms.models is not None and ask.model not in x.key.terms.models):
+            # A key learns nothing of models that it may not ask for.
+            x.refuse(Refusal(status=404, kind="invalid_request_error", code="model_not_found", message=f"no model {ask.model!r} is served; see /v1/models"))
+            return
+        if ask.sequences > self.most_sequences:
+            x.refuse(bad_request(f"{ask.sequences:,} sequences in one request; at most {self.most_sequences} are taken", "too_many_sequences"))
+            return
+        prompt = ask.prompt_tokens if ask.prompt_tokens is not None else counter.prompts.most(ask.prompt_bytes, ask.pictures)
+        most = ask.max_output_tokens
+        if self.output_tokens is not None and (most is None or most > self.output_tokens):
+            most = self.output_tokens
+        expected = counter.outputs.usual()
+        estimated = prompt + (expected if most is None or expected < most else most) * ask.sequences
+        now = x.arrived
+        if (over := x.key.take(now, estimated)) is not None:
+            x.refuse(
+                Refusal(
+                    status=429,
+                    kind="insufficient_quota" if over.what == "budget" else "rate_limit_error",
+                    code=f"{over.what}_exceeded",
+                    message=f"this key's limit of {over.what} is reached",
+                    retry_after_seconds=over.retry_after_seconds,
+                )
+            )
+            return
+        need = Need(
+            prompt,
+            expected,
+            most,
+            sequences=ask.sequences,
+            streams=ask.stream,
+            priority=x.priority,
+            key=x.key.terms.name,
+            arrived=now,
+            session=x.session,
+            shared_tokens=0,
+            owner=x,
+        )
+        x.ticket = Ticket(need, counter, estimated)
+        if not len(counter.line):
+            answer = decide(need, counter.route, now)
+            if isinstance(answer, Admit):
+                self._admit(need, answer)
+                return
+            if isinstance(answer, Refuse):
+                self._refuse(need, answer)
+                return
+        elif len(counter.line) >= self.queue_requests:
+            x.refuse(_busy(f"{len(counter.line):,} requests wait for {ask.model!r} already"))
+            return
+        need.deadline = now + self.queue_seconds if x.deadline is None else min(x.deadline, now + self.queue_seconds)
+        counter.line.join(need)
+        if len(counter.line) > 1:
+            self._pump((counter,), now)
+
+    def _pump(self, counters: "Iterable[Counter]", now: float) -> None:
+        """Ask the lines again whether somebody can go."""
+        for counter in counters:
+            if len(counter.line):
+                self._due[id(counter)] = counter
+        if self._pumping or not self._due:
+            return
+        self._pumping = True
+        try:
+            while self._due:
+                _, counter = self._due.popitem()
+                counter.line.pump(now, self._admit, self._refuse)
+        finally:
+            self._pumping = False
+
+    def _admit(self, need: Need, answer: Admit) -> None:
+        x: Exchange = need.owner
+        ticket = x.ticket
+        if ticket is None or x.over:
+            return
+        now = x.house.now()
+        seat: Seat = answer.books.owner
+        lease = answer.books.reserve(need, answer.expected, answer.most, now)
+        ticket.answer, ticket.lease, ticket.seat = answer, lease, seat
+        if seat.meter is not None:
+            seat.meter.start(x, int(now * 1e9), lease.held_bytes)
+        x.grows_at = GROWTH_TOKENS
+        waited = now - x.arrived
+        notes = b"x-vram-pool: %b\r\nx-vram-lease-bytes: %d\r\n" % (answer.pool.name.encode("ascii", "replace"), lease.promised_bytes)
+        if waited > 0.0005:
+            notes += b"x-vram-queue-seconds: %.3f\r\n" % waited
+        if answer.fallback:
+            notes += b"x-vram-fallback: %b\r\n" % ", ".join(answer.fallback).encode()
+        try:
+            body = self._body(x, answer)
+        except AskError as e:
+            x.refuse(bad_request(e.message, e.code))
+            return
+        if answer.most != need.most_tokens and "shorter_output" in answer.fallback:
+            notes += b"x-vram-max-tokens: %d\r\n" % answer.most
+        x.send(seat.replica, notes, body)
+
+    def _body(self, x: "Exchange", answer: Admit) -> bytes | None:
+        """The body as the engine gets it; None where it is the client's own."""
+        ask = x.ask
+        changed: dict[str, bytes] = {}
+        if answer.pool.model != ask.model:
+            changed["model"] = _quoted(answer.pool.model)
+        cut = answer.most if answer.fallback and "shorter_output" in answer.fallback else self.output_tokens
+        if cut is not None and (ask.max_output_tokens is None or ask.max_output_tokens > cut) and (field := _LIMIT_FIELD.get(x.path)):
+            field = "max_completion_tokens" if b'"max_completion_tokens"' in x.body else field
+            changed[field] = b"%d" % min(cut, answer.most)
+        if ask.stream and not ask.wants_usage:
+            x.hides_usage = True
+            if not changed:
+                return asking_for_usage(x.body)
+            changed["stream_options"] = b'{"include_usage":true}'
+        return with_fields(x.body, changed) if changed else None
+
+    def _refuse(self, need: Need, answer: Refuse) -> None:
+        x: Exchange = need.owner
+        if answer.down:
+            x.refuse(Refusal(status=503, kind="service_unavailable", code="no_replica", message=f"no replica of {x.ask.model!r} is up", retry_after_seconds=5))
+            return
+        asked = f" and asks for up to {answer.output_tokens:,} more" if answer.output_tokens else ""
+        x.refuse(
+            bad_request(
+                f"the request has about {answer.prompt_tokens:,} prompt tokens{asked}; the longest sequence that {x.ask.model!r} takes here "
+                f"is {answer.longest_tokens:,} tokens, prompt and answer together. Send a shorter prompt or a smaller max_tokens",
+                "context_length_exceeded",
+            )
+        )
+
+    # --- going on
+
+    def grow(self, x: "Exchange") -> None:
+        """A stream made some more tokens."""
+        ticket = x.ticket
+        if ticket is None or ticket.lease is None or ticket.seat is None:
+            return
+        lease = ticket.lease
+        now = x.house.now()
+        produced = int(x.chunks * ticket.counter.event_tokens)
+        expected = min(ticket.counter.outputs.beyond(produced), lease.most) if produced > lease.expected else None
+        before = lease.held_bytes
+        lease.books.grow(lease, produced, now, expected)
+        x.grows_at = x.chunks + GROWTH_TOKENS
+        if lease.held_bytes != before and ticket.seat.meter is not None:
+            ticket.seat.meter.resize(x, int(now * 1e9), lease.held_bytes)
+
+    # --- ends
+
+    def leave(self, x: "Exchange") -> None:
+        """An exchange is over: nothing of it stays."""
+        ticket = x.ticket
+        if ticket is None:
+            return
+        counter = ticket.counter
+        if ticket.lease is None:
+            counter.line.leave(ticket.need)
+            x.key.settle(ticket.estimated, 0, 0)
+            # Whoever it stood in front of may go now.
+            self._pump((counter,), x.house.now())
+            return
+        self._release(x, ticket)
+        self._learn(x, ticket)
+        used = ticket.estimated if x.prompt_tokens < 0 else x.prompt_tokens + max(x.completion_tokens, 0)
+        x.key.settle(ticket.estimated, used, ticket.held[1] // 1000)
+
+    def _release(self, x: "Exchange", ticket: Ticket) -> None:
+        """Give back what it holds, and let those come who wait for it."""
+        lease, seat = ticket.lease, ticket.seat
+        if lease is None or seat is None:
+            return
+        now = x.house.now()
+        if lease.books.release(lease, now):
+            self.shares.charge(ticket.need.key, lease.byte_seconds(now))
+            if seat.meter is not None:
+                held = seat.meter.end(x, int(now * 1e9))
+                ticket.held = (ticket.held[0] + held.kv_byte_ns, ticket.held[1] + held.nanodollars)
+            else:
+                ticket.held = (ticket.held[0] + int(lease.byte_seconds(now) * 1e9), ticket.held[1])
+        self._pump(self._lines.get(lease.books, ()), now)
+
+    def _learn(self, x: "Exchange", ticket: Ticket) -> None:
+        if x.outcome != "ok" or x.prompt_tokens < 0:
+            return
+        counter, ask = ticket.counter, x.ask
+        if ask.prompts == 1 and not ask.pictures and ask.prompt_tokens is None:
+            counter.prompts.saw(ask.prompt_bytes, x.prompt_tokens)
+        if x.completion_tokens > 0:
+            counter.outputs.saw(x.completion_tokens // ask.sequences)
+            if ask.stream and x.chunks >= GROWTH_TOKENS:
+                counter.event_tokens += (x.completion_tokens / ask.sequences / x.chunks - counter.event_tokens) * MODEL_SPREAD
+        if ticket.seat is not None:
+            ticket.seat.replica.health.good(x.house.now())
+
+    def failed(self, x: "Exchange") -> None:
+        """Its replica failed it."""
+        ticket = x.ticket
+        if ticket is None or ticket.seat is None:
+            return
+        if ticket.seat.replica.health.bad(x.house.now(), x.outcome or "an answer broke off"):
+            self.refresh()
+
+    def has_elsewhere(self, x: "Exchange") -> bool:
+        """Whether some other replica might take it."""
+        ticket = x.ticket
+        if ticket is None or ticket.answer is None:
+            return False
+        mine = ticket.answer.books
+        return any(b is not mine and b.usable for pool in ticket.counter.route.pools for b in pool.books)
+
+    def elsewhere(self, x: "Exchange") -> bool:
+        """Before its first byte: release it there, and send it to another replica now, if there is one with room."""
+        ticket = x.ticket
+        if ticket is None or ticket.answer is None:
+            return False
+        mine = ticket.answer.books
+        self._release(x, ticket)
+        ticket.lease = None
+        usable, mine.usable = mine.usable, False
+        try:
+            answer = decide(ticket.need, ticket.counter.route, x.house.now(), last=True)
+        finally:
+            mine.usable = usable
+        if not isinstance(answer, Admit):
+            if not usable:
+                return False
+            # No other has room: the same one may have been unlucky.
+            answer = decide(ticket.need, ticket.counter.route, x.house.now(), last=True)
+            if not isinstance(answer, Admit):
+                return False
+        self._admit(ticket.need, answer)
+        return True
+
+    def gone(self, x: "Exchange") -> None:
+        """Its model is no longer served."""
+        x.refuse(Refusal(status=404, kind="invalid_request_error", code="model_not_found", message=f"{x.ask.model!r} is no longer served"))
+
+    # --- time
+
+    def refresh(self) -> None:
+        """Take over which replicas are usable; whoever waits is asked again."""
+        for books in self._lines:
+            seat: Seat = books.owner
+            books.usable = seat.replica.health.usable()
+
+    def tick(self, now: float) -> None:
+        """About once a second: who waited too long gets a last chance, then an answer."""
+        self.refresh()
+        for counter in self.counters.values():
+            line = counter.line
+            if not len(line):
+                continue
+            for need in line.late(now):
+                line.leave(need)
+                answer = decide(need, counter.route, now, last=True)
+                if isinstance(answer, Admit):
+                    self._admit(need, answer)
+                elif isinstance(answer, Refuse):
+                    self._refuse(need, answer)
+                else:
+                    x: Exchange = need.owner
+                    x.refuse(_busy(f"no room for it in {now - need.arrived:.0f} s; {len(line)} more wait for {x.ask.model!r}"))
+            line.age(now)
+        self._pump(self.counters.values(), now)
+
+
+def _busy(message: str) -> Refusal:
+    return Refusal(status=503, kind="overloaded_error", code="overloaded", message=message, retry_after_seconds=10)
+
+
+def _quoted(text: str) -> bytes:
+    import msgspec  # noqa: PLC0415  (rare: only where a pool's engine knows the model by another name)
+
+    return msgspec.json.encode(text)

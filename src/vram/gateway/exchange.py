@@ -1,0 +1,265 @@
+"""One request on its way through: from admission to the engine, its answer to the client, and one end, whatever happens.
+
+An exchange ends exactly once (`_end`), and with it its lease, its connection and its line in the usage. Before the first byte of an
+answer it may be sent elsewhere; after it, an engine's loss is told to the client as a typed event.
+"""
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from vram.gateway.refusal import ENGINE_BROKEN, ENGINE_LOST, ENGINE_STALLED, ENGINE_UNREACHABLE, Refusal
+
+if TYPE_CHECKING:
+    from vram.gateway.ask import Ask
+    from vram.gateway.back import Back, Head
+    from vram.gateway.desk import Ticket
+    from vram.gateway.front import Front
+    from vram.gateway.house import House
+    from vram.gateway.keys import Key
+    from vram.gateway.replica import Replica
+
+# Twelve digits at most: an engine that claims more than that lies.
+_PROMPT: Final = re.compile(rb'"(?:prompt|input)_tokens": ?(\d{1,12})[,}\s]')
+_OUTPUT: Final = re.compile(rb'"(?:completion|output)_tokens": ?(\d{1,12})[,}\s]')
+_TAIL_BYTES: Final = 4096
+# Statuses with which an engine says that another may do better.
+_ELSEWHERE: Final = frozenset({502, 503, 504})
+
+
+class Exchange:
+    """One request of one client.
+
+    Attributes:
+        outcome: how it ended: `ok`, `client_left`, `refused`, or an engine's failure by its code; empty while it runs.
+        over: whether it ended.
+    """
+
+    __slots__ = (
+        "_tail",
+        "arrived",
+        "ask",
+        "back",
+        "body",
+        "chunks",
+        "completion_tokens",
+        "deadline",
+        "first",
+        "front",
+        "grows_at",
+        "hides_usage",
+        "house",
+        "keep_alive",
+        "key",
+        "last",
+        "notes",
+        "outcome",
+        "over",
+        "path",
+        "priority",
+        "prompt_tokens",
+        "replica",
+        "request_id",
+        "sent",
+        "session",
+        "started",
+        "status",
+        "ticket",
+        "told",
+        "tries",
+    )
+
+    def __init__(self, house: "House", front: "Front", key: "Key", ask: "Ask", path: bytes, body: bytes, *, keep_alive: bool, request_id: bytes) -> None:
+        self.house = house
+        self.front = front
+        self.key = key
+        self.ask = ask
+        self.keep_alive = keep_alive
+        self.request_id = request_id
+        self.session = b""
+        self.back: Back | None = None
+        self.replica: Replica | None = None
+        self.ticket: Ticket | None = None
+        self.arrived = self.last = house.now()
+        self.sent = self.first = 0.0
+        self.chunks = self.status = self.tries = 0
+        self.prompt_tokens = self.completion_tokens = -1
+        self.started = self.over = self.hides_usage = False
+        self.grows_at = 2**62
+        self.priority = key.terms.priority
+        self.deadline: float | None = None
+        self.outcome = ""
+        self.notes = b""
+        self.path = path
+        self.body = body
+        self._tail = b""
+        self.told = b""
+        """Bytes with the engine's usage that the client does not get to see."""
+
+    def wish(self, priority: bytes, deadline_seconds: bytes) -> None:
+        """What the client says of its haste; what is no number is no wish. It cannot go above its key's priority."""
+        if priority.isdigit() and len(priority) <= 4:
+            self.priority = min(int(priority), self.priority)
+        if deadline_seconds[:8].replace(b".", b"", 1).isdigit() and len(deadline_seconds) <= 8:
+            self.deadline = self.arrived + float(deadline_seconds)
+
+    # --- what the desk says
+
+    def send(self, replica: "Replica", notes: bytes, body: bytes | None = None) -> None:
+        """Admitted: ask that replica. `notes` are header lines for the client; `body` replaces the client's where it was changed."""
+        self.replica = replica
+        self.notes = notes
+        self.tries += 1
+        now = self.last = self.house.now()
+        if not self.sent:
+            self.sent = now
+        if body is not None:
+            self.body = body
+        replica.send(self, replica.head(self.path, self.request_id, len(self.body)), self.body)
+
+    def refuse(self, refusal: Refusal, notes: bytes = b"") -> None:
+        """Not admitted, or not served: say so and end."""
+        self.status = refusal.status
+        if not self.front.closed:
+            self.front.transport.write(refusal.response(b"x-request-id: %b\r\n%b" % (self.request_id, notes), keep_alive=self.keep_alive))
+        self._end("refused" if not self.tries else refusal.code)
+
+    # --- what the client does
+
+    def client_left(self) -> None:
+        """The client is gone: the engine's work ends now, in every phase."""
+        self._end("client_left")
+
+    def pause(self) -> None:
+        """The client reads too slowly."""
+        if self.back is not None:
+            self.back.transport.pause_reading()
+
+    def resume(self) -> None:
+        """It reads again."""
+        if self.back is not None:
+            self.back.transport.resume_reading()
+
+    # --- what the engine does
+
+    def unreachable(self) -> None:
+        """No connection came about."""
+        self.back = None
+        if not self.over:
+            self._elsewhere(ENGINE_UNREACHABLE)
+
+    def answered(self, head: "Head") -> None:
+        """The head of the answer is there."""
+        self.last = self.house.now()
+        self.status = head.status
+        if head.status in _ELSEWHERE and self.tries < self.house.tries and self.house.desk.has_elsewhere(self):
+            back, self.back = self.back, None
+            if back is not None:
+                back.abort()
+                back.replica.forget(back)
+            self._elsewhere(ENGINE_UNREACHABLE)
+            return
+        self.started = True
+        self.body = b""
+        if not head.chunked and head.length < 0:
+            self.keep_alive = False
+        close = b"" if self.keep_alive else b"Connection: close\r\n"
+        self.front.transport.write(b"%b\r\nx-request-id: %b\r\n%b%b\r\n" % (head.lines, self.request_id, self.notes, close))
+
+    def forward(self, data: bytes, chunks: int) -> None:
+        """Bytes of the body, as they came."""
+        self.front.transport.write(data)
+        now = self.last = self.house.now()
+        if not self.first:
+            self.first = now
+        if chunks:
+            self.chunks += chunks
+            if self.chunks > self.grows_at:
+                self.house.desk.grow(self)
+            # Every event of a stream is short: the last reads hold its end.
+            self._tail = data if b'"usage"' in data or not self._tail else self._tail
+            return
+        # Usage stands at the end of an answer; what was kept before it is not looked at until then.
+        tail = self._tail
+        if not tail or len(data) >= _TAIL_BYTES:
+            self._tail = data
+        else:
+            self._tail = (tail + data)[-_TAIL_BYTES:] if len(tail) + len(data) > 2 * _TAIL_BYTES else tail + data
+
+    def ended(self, back: "Back") -> None:
+        """The answer is whole."""
+        self.back = None
+        back.replica.give_back(back)
+        self._read_usage()
+        self._end("ok" if self.status < 400 else "engine_error")
+
+    def lost(self) -> None:
+        """The engine closed before its answer was whole."""
+        self.back = None
+        if self.started:
+            self._break(ENGINE_LOST)
+        else:
+            self._elsewhere(ENGINE_UNREACHABLE)
+
+    def broken(self) -> None:
+        """The engine's bytes break HTTP; the connection was dropped."""
+        self.back = None
+        if self.started:
+            self._break(ENGINE_BROKEN)
+        else:
+            self._elsewhere(ENGINE_BROKEN)
+
+    def overdue(self, now: float) -> None:
+        """Called about once a second: an engine that went silent is given up."""
+        if self.replica is not None and not self.over and now - self.last > self.house.limits.stall_seconds and not self.front.write_paused:
+            back, self.back = self.back, None
+            if back is not None:
+                back.abort()
+                back.replica.forget(back)
+            if self.started:
+                self._break(ENGINE_STALLED)
+            else:
+                self.refuse(ENGINE_STALLED)
+
+    # --- ends
+
+    def _elsewhere(self, refusal: Refusal) -> None:
+        """Before the first byte: another replica, within the budget of tries."""
+        self.house.desk.failed(self)
+        if self.tries < self.house.tries and self.house.desk.elsewhere(self):
+            return
+        self.refuse(refusal)
+
+    def _break(self, refusal: Refusal) -> None:
+        """After the first byte: a typed event and a clean end where the answer is a stream of events in chunks, else a cut."""
+        self.house.desk.failed(self)
+        if self.ask.stream and self.chunks and not self.front.closed:
+            self.front.transport.write(refusal.event())
+        else:
+            self.keep_alive = False
+        self._end(refusal.code)
+
+    def _read_usage(self) -> None:
+        """The engine's own count of tokens, where it is one that can be: the last one that the answer tells."""
+        tail = self.told or self._tail
+        at = tail.rfind(b'"usage"')
+        if at < 0:
+            return
+        if found := _PROMPT.search(tail, at):
+            self.prompt_tokens = int(found[1])
+        if found := _OUTPUT.search(tail, at):
+            self.completion_tokens = int(found[1])
+
+    def _end(self, outcome: str) -> None:
+        if self.over:
+            return
+        self.over = True
+        self.outcome = outcome
+        back, self.back = self.back, None
+        if back is not None:
+            back.abort()
+            back.replica.forget(back)
+        self.house.desk.leave(self)
+        self.house.ended(self)
+        front = self.front
+        if front.handler is self:
+            front.finished(keep_alive=self.keep_alive)

@@ -1,0 +1,240 @@
+"""One client connection: bytes in, whole requests out, one at a time; strict about what it reads.
+
+llhttp (by httptools) judges and frames: it refuses Content-Length beside Transfer-Encoding, two lengths, folded headers and bare
+line feeds. The few headers that matter are then picked out of the very bytes that it judged sound. Counted here: hosts, header lines,
+bytes, seconds. What a client sends before its answer is out is not executed: the connection ends after that answer (RFC 9112, 9.3.2),
+so no second request can hide behind a first one.
+It knows nothing of models and engines: the house it belongs to does.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, Final, cast
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+
+from vram.gateway.refusal import HEAD_TOO_LARGE, STOPPING, TOO_SLOW, Refusal, bad_request, too_large
+
+if TYPE_CHECKING:
+    from vram.gateway.house import Handler, House
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+# Sent ahead of an answer: read and dropped, so that a client that leaves is still noticed; past this much it is cut off.
+AHEAD_BYTES: Final = 2**20
+
+
+class Request:
+    """A whole request of a client: the head as llhttp let it through, in lower case for looking things up, and the body."""
+
+    __slots__ = ("body", "head", "keep_alive", "low", "method", "path")
+
+    def __init__(self, method: bytes, path: bytes, head: bytes, low: bytes, body: bytes, *, keep_alive: bool) -> None:
+        self.method = method
+        self.path = path
+        self.head = head
+        self.low = low
+        self.body = body
+        self.keep_alive = keep_alive
+
+    def header(self, name: bytes) -> bytes:
+        """The value of the first header of that name (in lower case); empty when there is none."""
+        at = self.low.find(b"\r\n%b:" % name)
+        if at < 0:
+            return b""
+        start = at + len(name) + 3
+        return self.head[start : self.head.find(b"\r\n", start)].strip()
+
+
+class Front(asyncio.Protocol):
+    """A client. One request at a time is with a handler; `finished` lets the next one be read."""
+
+    __slots__ = (
+        "_ahead",
+        "_body",
+        "_body_bytes",
+        "_broken",
+        "_deadline",
+        "_head",
+        "_low",
+        "_parser",
+        "_path",
+        "_reading",
+        "_turn",
+        "closed",
+        "handler",
+        "house",
+        "transport",
+        "write_paused",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, house: "House") -> None:
+        self.house = house
+        self.handler: Handler | None = None
+        self.closed = False
+        self.write_paused = False
+        self._parser = HttpRequestParser(self)
+        self._broken = False
+        self._ahead = 0
+        # b"" between requests; bytes of the head while it arrives; `_reading` is True from its end to the end of the body.
+        self._head = self._low = b""
+        self._reading = False
+        # Whether a request came out of this read already: what follows it in the same read came ahead.
+        self._turn = False
+        self._path = b""
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._deadline = 0.0
+
+    # --- the connection
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client came."""
+        # uvloop's transports have the methods, not the base class.
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=256 * 1024)
+        self._deadline = self.house.now() + self.house.limits.idle_seconds
+        self.house.fronts.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  (why it left does not matter)
+        """The client left: whatever runs for it ends now."""
+        self.closed = True
+        self.house.fronts.discard(self)
+        if self.handler is not None:
+            handler, self.handler = self.handler, None
+            handler.client_left()
+
+    def eof_received(self) -> bool:
+        """A client that will send no more has left: nobody can tell whether it still reads."""
+        return False
+
+    def pause_writing(self) -> None:
+        """The client reads too slowly: the engine waits."""
+        self.write_paused = True
+        if self.handler is not None:
+            self.handler.pause()
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        self.write_paused = False
+        if self.handler is not None:
+            self.handler.resume()
+
+    def overdue(self, now: float) -> None:
+        """Called about once a second: end what takes too long to arrive."""
+        if self.handler is None and now > self._deadline and not self._broken:
+            if self._head or self._reading:
+                self._refuse(TOO_SLOW)
+            else:
+                self.transport.close()
+
+    # --- bytes in
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; a whole request comes out at `on_message_complete`."""
+        if self._broken:
+            return
+        if self.handler is not None:
+            self._ahead += len(data)
+            if self._ahead > AHEAD_BYTES:
+                self.transport.abort()
+            return
+        if not self._reading:
+            if self._head:
+                self._head += data
+            elif head := data if data[:1] not in b"\r\n" else data.lstrip(b"\r\n"):
+                self._head = head
+                self._deadline = self.house.now() + self.house.limits.head_seconds
+        self._turn = False
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserUpgrade, HttpParserError) as e:
+            if self._turn:
+                # What follows a whole request breaks HTTP: that request is answered all the same, as the last one.
+                self._ahead += 1
+                if self.handler is None:
+                    self.finished(keep_alive=False)
+            elif isinstance(e, HttpParserUpgrade):
+                self._refuse(bad_request("no other protocol is spoken here: send no Upgrade", "upgrade"))
+            else:
+                self._refuse(bad_request("that breaks HTTP as RFC 9112 has it", "bad_http"))
+        else:
+            # A head that goes on without ever ending is told by its bytes alone.
+            if len(self._head) > self.house.limits.head_bytes and not self._reading and not self._broken:
+                self._refuse(HEAD_TOO_LARGE)
+            elif self._ahead and self.handler is None and not self._broken:
+                self.finished(keep_alive=False)
+
+    def on_url(self, url: bytes) -> None:
+        """The request target, perhaps in pieces."""
+        if self._turn:
+            self._ahead += 1
+        self._path += url
+
+    def on_headers_complete(self) -> None:
+        """All headers are in: judge them before a byte of the body is kept."""
+        if self._turn or self._broken:
+            return
+        limits = self.house.limits
+        end = self._head.find(b"\r\n\r\n") + 2
+        self._head = head = self._head[:end]
+        self._low = low = head.lower()
+        self._reading = True
+        self._deadline = self.house.now() + limits.body_seconds
+        if end > limits.head_bytes or low.count(b"\r\n") > limits.headers:
+            self._refuse(HEAD_TOO_LARGE)
+        elif low.count(b"\r\nhost:") != 1 and self._parser.get_http_version() == "1.1":
+            self._refuse(bad_request("exactly one Host header is needed", "bad_host"))
+        elif b"\r\nexpect:" in low:
+            self.transport.write(CONTINUE)
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        if self._turn or self._broken:
+            return
+        self._body_bytes += len(body)
+        if self._body_bytes > self.house.limits.body_bytes:
+            self._refuse(too_large("the body", self.house.limits.body_bytes))
+            return
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        """A request is whole: it has its turn."""
+        if self._turn or self._broken or self.closed:
+            return
+        self._turn = True
+        parts = self._body
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        head, low, path = self._head, self._low, self._path
+        self._body = []
+        self._body_bytes = 0
+        self._reading = False
+        self._head = self._path = b""
+        if self.house.stopping:
+            self.transport.write(STOPPING.response(keep_alive=False))
+            self.transport.close()
+            self._broken = True
+            return
+        # llhttp knows the versions and tokens of Connection; only a head that has something to ask is worth the question.
+        keep_alive = self._parser.should_keep_alive() if b"\r\nconnection:" in low or b" HTTP/1.0\r\n" in head else True
+        self.house.serve(self, Request(self._parser.get_method(), path, head, low, body, keep_alive=keep_alive))
+
+    # --- turns
+
+    def finished(self, *, keep_alive: bool) -> None:
+        """The answer is out: the next request may come, or the connection ends."""
+        self.handler = None
+        if self.closed:
+            return
+        if not keep_alive or self._broken or self._ahead or self.house.stopping:
+            self._broken = True
+            self.transport.close()
+            return
+        self._deadline = self.house.now() + self.house.limits.idle_seconds
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """What cannot be read ends the connection."""
+        self._broken = True
+        self.house.refused(refusal)
+        self.transport.write(refusal.response(keep_alive=False))
+        self.transport.close()

@@ -1,0 +1,182 @@
+"""The house: what all connections of one process share, and where a request goes by its path.
+
+It owns no policy: the desk admits, replicas answer, keys and the wire have files of their own.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from vram.gateway.ask import Ask, AskError, read_chat, read_completion, read_embeddings, read_responses
+from vram.gateway.exchange import Exchange
+from vram.gateway.limits import WireLimits
+from vram.gateway.refusal import NO_KEY, NOT_FOUND, WRONG_METHOD, Refusal, bad_request
+
+if TYPE_CHECKING:
+    from vram.gateway.desk import Desk
+    from vram.gateway.front import Front, Request
+    from vram.gateway.keys import KeyRing
+
+READERS: Final[dict[bytes, Callable[[bytes], Ask]]] = {
+    b"/v1/chat/completions": read_chat,
+    b"/v1/completions": read_completion,
+    b"/v1/responses": read_responses,
+    b"/v1/embeddings": read_embeddings,
+}
+# A client's own request id is kept where it can stand in a header and a log line as it is.
+_ID_CHARACTERS: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.")
+
+
+class Handler(Protocol):
+    """Who answers a request on a `Front`."""
+
+    def client_left(self) -> None:
+        """The client is gone."""
+
+    def pause(self) -> None:
+        """The client reads too slowly."""
+
+    def resume(self) -> None:
+        """It reads again."""
+
+
+Page = Callable[["Request"], tuple[int, bytes, bytes]]
+"""An answer that is at hand: status, content type, body."""
+
+
+class House:
+    """One process of the gateway.
+
+    Attributes:
+        now: the loop's clock, in seconds; only differences mean anything.
+        fronts: connections of clients.
+        stopping: no new request is taken.
+        tries: most replicas that one request is sent to before its first byte.
+        pages: answers by path that need no engine.
+        open_pages: of which these need no key.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, keys: "KeyRing", limits: WireLimits | None = None) -> None:
+        self.loop = loop
+        self.now: Callable[[], float] = loop.time
+        self.limits = limits or WireLimits()
+        self.keys = keys
+        self.fronts: set[Front] = set()
+        self.exchanges: set[Exchange] = set()
+        self.stopping = False
+        self.tries = 3
+        self.desk: Desk
+        self.pages: dict[bytes, Page] = {}
+        self.open_pages: dict[bytes, Page] = {}
+        self.on_end: Callable[[Exchange], None] = _nothing
+        self.on_refusal: Callable[[Refusal], None] = _nothing
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._count = 0
+        self._id_prefix = f"{id(self) & 0xFFFFFF:x}-".encode()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something beside everything else."""
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def serve(self, front: "Front", request: "Request") -> None:
+        """Answer a request: at once, or with an exchange as the front's handler."""
+        path = request.path
+        reader = READERS.get(path)
+        if reader is None:
+            self._page(front, request)
+            return
+        if request.method != b"POST":
+            self._refuse(front, request, WRONG_METHOD)
+            return
+        key = self.keys.find(request.header(b"authorization"))
+        if key is None:
+            self._refuse(front, request, NO_KEY)
+            return
+        try:
+            ask = reader(request.body)
+        except AskError as e:
+            self._refuse(front, request, bad_request(e.message, e.code))
+            return
+        self._count += 1
+        exchange = Exchange(self, front, key, ask, path, request.body, keep_alive=request.keep_alive, request_id=self._request_id(request))
+        if b"\r\nx-" in request.low:
+            exchange.session = request.header(b"x-session-id")[:200]
+            exchange.wish(request.header(b"x-vram-priority"), request.header(b"x-vram-deadline-seconds"))
+        front.handler = exchange
+        self.exchanges.add(exchange)
+        self.desk.come(exchange)
+
+    def _request_id(self, request: "Request") -> bytes:
+        if b"\r\nx-request-id:" in request.low:
+            given = request.header(b"x-request-id")
+            if 0 < len(given) <= 128 and _ID_CHARACTERS.issuperset(given):
+                return given
+        return b"%b%x" % (self._id_prefix, self._count)
+
+    def _page(self, front: "Front", request: "Request") -> None:
+        path = request.path.partition(b"?")[0]
+        page = self.open_pages.get(path)
+        if page is None:
+            page = self.pages.get(path)
+            if page is None:
+                self._refuse(front, request, NOT_FOUND if READERS.get(path) is None else bad_request("this path takes no query"))
+                return
+            if self.keys.find(request.header(b"authorization")) is None:
+                self._refuse(front, request, NO_KEY)
+                return
+        if request.method not in {b"GET", b"HEAD"}:
+            self._refuse(front, request, WRONG_METHOD)
+            return
+        status, kind, body = page(request)
+        head = b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\nContent-Length: %d\r\nCache-Control: no-store\r\n%b\r\n" % (
+            status,
+            b"OK" if status == 200 else b"Service Unavailable",
+            kind,
+            len(body),
+            b"" if request.keep_alive else b"Connection: close\r\n",
+        )
+        front.transport.write(head if request.method == b"HEAD" else head + body)
+        front.finished(keep_alive=request.keep_alive)
+
+    def _refuse(self, front: "Front", request: "Request", refusal: Refusal) -> None:
+        self.on_refusal(refusal)
+        front.transport.write(refusal.response(keep_alive=request.keep_alive))
+        front.finished(keep_alive=request.keep_alive)
+
+    def refused(self, refusal: Refusal) -> None:
+        """A connection sent what cannot be read."""
+        self.on_refusal(refusal)
+
+    def ended(self, exchange: Exchange) -> None:
+        """An exchange is over: called once for each."""
+        self.exchanges.discard(exchange)
+        self.on_end(exchange)
+
+    def tick(self) -> None:
+        """About once a second: end what is overdue."""
+        now = self.now()
+        for front in list(self.fronts):
+            front.overdue(now)
+        for exchange in list(self.exchanges):
+            exchange.overdue(now)
+        self.desk.tick(now)
+
+    async def stop(self) -> None:
+        """Take nothing new, give what runs its time, then end it."""
+        self.stopping = True
+        for front in list(self.fronts):
+            if front.handler is None:
+                front.transport.close()
+        ends = self.now() + self.limits.drain_seconds
+        while self.exchanges and self.now() < ends:  # noqa: ASYNC110  (twenty looks a second in the last seconds of a process)
+            await asyncio.sleep(0.05)
+        for front in list(self.fronts):
+            front.transport.abort()
+        for task in list(self._tasks):
+            task.cancel()
+
+
+def _nothing(_: object) -> None:
+    """Nobody listens."""

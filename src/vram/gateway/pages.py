@@ -1,0 +1,56 @@
+"""Answers that need no engine: what is served, whether the gateway lives, whether it can serve. Metrics have a file of their own."""
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vram.gateway.assemble import Assembled
+    from vram.gateway.front import Request
+
+JSON = b"application/json"
+
+
+class Pages:
+    """Pages over what is assembled now."""
+
+    def __init__(self, assembled: "Assembled", began: int) -> None:
+        self.assembled = assembled
+        self.began = began
+
+    def health(self, _: "Request") -> tuple[int, bytes, bytes]:
+        """The process lives: it never looks at engines, or a restart would take a busy gateway down with them."""
+        return 200, JSON, b'{"status":"ok"}'
+
+    def ready(self, _: "Request") -> tuple[int, bytes, bytes]:
+        """Whether every public model has a replica that may be asked."""
+        down = [name for name, route in self.assembled.public.items() if not any(b.usable for pool in route.pools for b in pool.books)]
+        if down:
+            return 503, JSON, json.dumps({"status": "not ready", "models_without_replica": down}).encode()
+        return 200, JSON, b'{"status":"ready"}'
+
+    def models(self, _: "Request") -> tuple[int, bytes, bytes]:
+        """`/v1/models`: what can be asked for, how long it may be, what is free now and what its replicas cost."""
+        data = []
+        for name, route in self.assembled.public.items():
+            books = [b for pool in route.pools for b in pool.books]
+            up = [b for b in books if b.usable]
+            prices = [plan.pool.dollars_per_hour for pool in route.pools if (plan := self.assembled.plans.get(pool.name)) is not None]
+            data.append(
+                {
+                    "id": name,
+                    "object": "model",
+                    "created": self.began,
+                    "owned_by": "vram",
+                    "max_model_len": max((b.context_tokens for b in up or books), default=0),
+                    "vram": {
+                        "pools": [pool.name for pool in route.pools],
+                        "replicas": len(books),
+                        "replicas_up": len(up),
+                        "kv_bytes_capacity": sum(b.capacity_bytes for b in up),
+                        "kv_bytes_free": sum(max(b.capacity_bytes - b.promised_bytes, 0) for b in up),
+                        "waiting": len(self.assembled.desk.counters[name].line),
+                        "dollars_per_hour": prices[0] if prices else None,
+                    },
+                }
+            )
+        return 200, JSON, json.dumps({"object": "list", "data": data}).encode()

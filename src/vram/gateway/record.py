@@ -1,0 +1,53 @@
+"""One line of usage out of an exchange that ended: what it used, what it cost, and how long it took."""
+
+import time
+from typing import TYPE_CHECKING
+
+from vram.gateway.store import Used
+
+if TYPE_CHECKING:
+    from vram.gateway.exchange import Exchange
+
+
+def record(x: "Exchange", now: float) -> Used:
+    """The usage of an exchange.
+
+    Tokens are the engine's own count where it told one; of a stream that was cut short they are what came through, and the prompt's
+    estimate, marked as not counted.
+    """
+    ticket = x.ticket
+    assert ticket is not None  # noqa: S101  (exchanges without one never reached the desk)
+    counted = x.prompt_tokens >= 0
+    ran = x.sent > 0
+    event_tokens = ticket.counter.event_tokens
+    completion = x.completion_tokens if x.completion_tokens >= 0 else int(x.chunks * event_tokens)
+    answer = ticket.answer
+    kv_byte_ns, nanodollars = ticket.held
+    seat = ticket.seat
+    # A request's share of its replica's GPU time, by the money's own shares where there is money, else by the bytes it held.
+    gpu_us = 0
+    if ran and seat is not None:
+        books = seat.books
+        gpu_us = int(kv_byte_ns / max(books.capacity_bytes, 1) / 1000)
+        if seat.meter is not None and seat.meter.nanodollars_per_hour:
+            gpu_us = int(nanodollars * 3600 * 1_000_000 / seat.meter.nanodollars_per_hour)
+    return Used(
+        time.time(),
+        x.request_id.decode("ascii", "replace"),
+        ticket.need.key,
+        x.ask.model,
+        answer.pool.name if answer is not None else "",
+        x.replica.url if x.replica is not None else "",
+        x.outcome,
+        x.status,
+        (x.prompt_tokens if counted else ticket.need.prompt_tokens) if ran else 0,
+        completion if ran else 0,
+        counted,
+        kv_byte_ns // 1_000_000_000,
+        gpu_us,
+        nanodollars // 1000,
+        max((x.sent or now) - x.arrived, 0.0),
+        x.first - x.arrived if x.first else None,
+        now - x.arrived,
+        ",".join(answer.fallback) if answer is not None else "",
+    )

@@ -1,0 +1,98 @@
+"""One replica of a pool: where its engine listens, the connections kept to it, and what is known of its state.
+
+Its address was resolved when the pools file was read: no name is looked up while requests run, so none can be turned elsewhere.
+"""
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from vram.gateway.back import Back
+from vram.gateway.health import Health
+
+if TYPE_CHECKING:
+    from vram.gateway.call import Call
+    from vram.gateway.exchange import Exchange
+    from vram.gateway.house import House
+
+IDLE_CONNECTIONS = 2048
+
+
+class Replica:
+    """An engine behind one address.
+
+    Attributes:
+        url: its base URL, as the pools file has it.
+        health: whether it may be asked.
+        idle: connections that wait for a request.
+    """
+
+    def __init__(self, house: "House", *, url: str, host: str, port: int, prefix: str = "", tls: Any = None, key: str = "") -> None:
+        self.house = house
+        self.url = url
+        self.host = host
+        self.port = port
+        self.health = Health()
+        self._tls = tls
+        self._prefix = prefix.rstrip("/").encode()
+        name = url.partition("//")[2].partition("/")[0]
+        self._server_name = name.rsplit(":", 1)[0].strip("[]") if tls is not None else None
+        auth = f"Authorization: Bearer {key}\r\n" if key else ""
+        self._head = f"Host: {name}\r\nContent-Type: application/json\r\nAccept: */*\r\n{auth}Content-Length: ".encode()
+        self.idle: deque[Back] = deque()
+        self.open: set[Back] = set()
+
+    def head(self, path: bytes, request_id: bytes, length: int, method: bytes = b"POST") -> bytes:
+        """The head of a request to this engine: headers of ours only, none of a client's."""
+        return b"%b %b%b HTTP/1.1\r\n%b%d\r\nX-Request-Id: %b\r\n\r\n" % (method, self._prefix, path, self._head, length, request_id)
+
+    def send(self, exchange: "Exchange | Call", head: bytes, body: bytes) -> None:
+        """Send a request over an idle connection or a new one."""
+        idle = self.idle
+        while idle:
+            back = idle.pop()
+            if not back.closed:
+                exchange.back = back
+                back.send(exchange, head, body)
+                return
+        self.house.spawn(self._dial(exchange, head, body))
+
+    async def _dial(self, exchange: "Exchange | Call", head: bytes, body: bytes) -> None:
+        try:
+            async with asyncio.timeout(self.house.limits.connect_seconds):
+                _, back = await self.house.loop.create_connection(lambda: Back(self), self.host, self.port, ssl=self._tls, server_hostname=self._server_name)
+        except (OSError, TimeoutError):
+            if not exchange.over:
+                exchange.unreachable()
+            return
+        self.open.add(back)
+        if exchange.over:
+            self.give_back(back)
+            return
+        exchange.back = back
+        back.send(exchange, head, body)
+
+    def leaving(self, back: Back) -> None:
+        """The engine said that it will close this connection after its answer."""
+        self.open.discard(back)
+
+    def give_back(self, back: Back) -> None:
+        """An answer is whole: the connection waits for the next request, where the engine keeps it."""
+        if back.closed:
+            return
+        if back in self.open and len(self.idle) < IDLE_CONNECTIONS:
+            self.idle.append(back)
+        else:
+            self.open.discard(back)
+            back.abort()
+
+    def forget(self, back: Back) -> None:
+        """A connection is gone."""
+        self.open.discard(back)
+
+    def close(self) -> None:
+        """Drop every connection."""
+        for back in list(self.open):
+            back.abort()
+        self.open.clear()
+        self.idle.clear()

@@ -1,0 +1,145 @@
+"""What engines say of themselves: how much KV cache they have, how full it is, how many requests run and wait.
+
+Each kind of engine says it elsewhere and otherwise; all of it is bounded text of a program that may be broken, and a figure that is
+not there is None, never zero.
+
+- vLLM: `vllm:cache_config_info` (labels block_size, num_gpu_blocks), `vllm:kv_cache_usage_perc` (`gpu_cache_usage_perc` before 0.10),
+  `vllm:num_requests_running`, `vllm:num_requests_waiting`, `vllm:num_preemptions_total` (docs/design/metrics.md of vLLM).
+- SGLang: `/get_server_info` (`max_total_num_tokens`), `sglang:token_usage`, `sglang:num_running_reqs`, `sglang:num_queue_reqs`.
+- llama.cpp: `/props` (`default_generation_settings.n_ctx`, `total_slots`), `/slots`, `llamacpp:kv_cache_usage_ratio` where it has it,
+  `llamacpp:requests_processing`, `llamacpp:requests_deferred` (tools/server/README.md of llama.cpp).
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+import msgspec
+
+_SAMPLE: Final = re.compile(rb"^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{([^\n]*)\})?[ \t]+(\S+)(?:[ \t]+\S+)?[ \t]*$", re.MULTILINE)
+_LABEL: Final = re.compile(rb'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\\n]|\\.)*)"')
+_JSON: Final = msgspec.json.Decoder()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What one engine said; None is: it did not say.
+
+    Attributes:
+        kv_usage: share of the KV cache in use, 0 to 1.
+        running: requests in the batch.
+        waiting: requests that wait inside the engine.
+        preemptions: how often a running request lost its cache so far.
+        block_tokens: tokens of one block.
+        blocks: blocks of the whole cache.
+        capacity_tokens: tokens that the whole cache holds.
+        slots: requests that can run at once.
+        context_tokens: the longest sequence.
+        engine: `vllm`, `sglang` or `llama.cpp`, as its own names tell; empty where they don't.
+    """
+
+    kv_usage: float | None = None
+    running: int | None = None
+    waiting: int | None = None
+    preemptions: int | None = None
+    block_tokens: int | None = None
+    blocks: int | None = None
+    capacity_tokens: int | None = None
+    slots: int | None = None
+    context_tokens: int | None = None
+    engine: str = ""
+
+
+def samples(text: bytes) -> dict[str, tuple[float, Mapping[str, str]]]:
+    """The last sample of each metric in Prometheus' text form, with its labels; several series of one name add up."""
+    found: dict[str, tuple[float, Mapping[str, str]]] = {}
+    for match in _SAMPLE.finditer(text):
+        try:
+            value = float(match[3])
+        except ValueError:
+            continue
+        if not math.isfinite(value):
+            continue
+        name = match[1].decode()
+        labels = {k.decode(): v.decode(errors="replace") for k, v in _LABEL.findall(match[2] or b"")}
+        before = found.get(name)
+        found[name] = (value + before[0], before[1]) if before is not None and not name.endswith("_info") else (value, labels)
+    return found
+
+
+def _whole(value: Any, most: float = 2**50) -> int | None:
+    if isinstance(value, str):
+        if not value.isdigit() or len(value) > 16:
+            return None
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
+        return None
+    return int(value)
+
+
+def load_from_metrics(text: bytes) -> Load:
+    """Read `/metrics` of vLLM, SGLang or llama.cpp's server."""
+    found = samples(text)
+
+    def value(*names: str) -> float | None:
+        return next((found[n][0] for n in names if n in found), None)
+
+    engine = next((e for e, p in (("vllm", "vllm:"), ("sglang", "sglang:"), ("llama.cpp", "llamacpp:")) if any(n.startswith(p) for n in found)), "")
+    usage = value("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc", "sglang:token_usage", "llamacpp:kv_cache_usage_ratio")
+    info = found.get("vllm:cache_config_info", (0.0, {}))[1]
+    return Load(
+        engine=engine,
+        kv_usage=usage if usage is not None and 0 <= usage <= 1.001 else None,
+        running=_whole(value("vllm:num_requests_running", "sglang:num_running_reqs", "llamacpp:requests_processing")),
+        waiting=_whole(value("vllm:num_requests_waiting", "sglang:num_queue_reqs", "llamacpp:requests_deferred")),
+        preemptions=_whole(value("vllm:num_preemptions_total")),
+        block_tokens=_whole(info.get("block_size")) or None,
+        blocks=_whole(info.get("num_gpu_blocks")) or None,
+        capacity_tokens=_whole(value("sglang:max_total_num_tokens")) or None,
+    )
+
+
+def _document(body: bytes) -> Mapping[str, Any]:
+    try:
+        found = _JSON.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def load_from_props(body: bytes) -> Load:
+    """Read llama.cpp's `/props`: the context of one slot, and how many slots there are."""
+    found = _document(body)
+    slots = _whole(found.get("total_slots")) or None
+    settings = found.get("default_generation_settings")
+    context = _whole(settings.get("n_ctx")) if isinstance(settings, dict) else None
+    if slots is None and context is None:
+        return Load()
+    return Load(engine="llama.cpp", slots=slots, context_tokens=context or None)
+
+
+def load_from_server_info(body: bytes) -> Load:
+    """Read SGLang's `/get_server_info`."""
+    found = _document(body)
+    states = found.get("internal_states")
+    inner = states[0] if isinstance(states, list) and states and isinstance(states[0], dict) else {}
+    tokens = _whole(found.get("max_total_num_tokens", inner.get("max_total_num_tokens"))) or None
+    if tokens is None:
+        return Load()
+    running = _whole(found.get("max_running_requests", inner.get("effective_max_running_requests_per_dp"))) or None
+    return Load(engine="sglang", capacity_tokens=tokens, slots=running, context_tokens=_whole(found.get("context_length")) or None)
+
+
+def load_from_models(body: bytes) -> Load:
+    """Read `/v1/models`: vLLM tells `max_model_len` there."""
+    listed = _document(body).get("data")
+    first = listed[0] if isinstance(listed, list) and listed and isinstance(listed[0], dict) else {}
+    return Load(context_tokens=_whole(first.get("max_model_len")) or None)
+
+
+def merged(*loads: Load) -> Load:
+    """What several answers say together: the first that says a thing counts."""
+    said: dict[str, Any] = {f.name: next((v for load in loads if (v := getattr(load, f.name)) not in {None, ""}), f.default) for f in fields(Load)}
+    return Load(**said)

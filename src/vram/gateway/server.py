@@ -1,0 +1,241 @@
+"""The gateway's life: read the pools file, plan, listen, watch, reload, drain, stop.
+
+What is read anew (SIGHUP) is read whole and checked before anything changes; streams that run go on under the old file's rooms.
+"""
+
+import asyncio
+import gc
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vram.errors import UsageError, VramError
+from vram.gateway.assemble import Assembled, PoolPlan, addresses_of, assemble
+from vram.gateway.front import Front
+from vram.gateway.house import House
+from vram.gateway.keys import KeyRing
+from vram.gateway.limits import WireLimits
+from vram.gateway.pages import Pages
+from vram.gateway.planned import read_and_plan
+from vram.gateway.record import record
+from vram.gateway.store import Store
+from vram.gateway.usage import UsageWriter
+from vram.gateway.watch import Watched
+from vram.readers.pools import PoolsFile
+
+if TYPE_CHECKING:
+    from vram.gateway.exchange import Exchange
+    from vram.planner.plan import Plan
+
+log = logging.getLogger("vram.gateway")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a gateway is started.
+
+    Attributes:
+        pools: the pools file.
+        host: address to listen on; loopback unless said otherwise.
+        port: port to listen on; 0 for a free one.
+        store: file of keys and usage; None: neither is kept.
+        keys_required: whether clients need a key; None: exactly when keys exist or the address is not loopback.
+        offline: plan without a network.
+        plan: the planner (tests give their own).
+    """
+
+    pools: Path
+    host: str = "127.0.0.1"
+    port: int = 8080
+    store: Path | None = None
+    keys_required: bool | None = None
+    offline: bool | None = None
+    plan: "Callable[..., Plan] | None" = None
+    limits: WireLimits = field(default_factory=WireLimits)
+
+
+class Gateway:
+    """One process of the gateway."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.house: House
+        self.assembled: Assembled
+        self.port = 0
+        self.store = Store(options.store) if options.store is not None else None
+        self.writer = UsageWriter(self.store) if self.store is not None else None
+        self._watchers: dict[str, tuple[Watched, asyncio.Task[None]]] = {}
+        self._ticker: asyncio.Task[None] | None = None
+        self._server: asyncio.Server | None = None
+        self._began = int(time.time())
+
+    async def start(self) -> None:
+        """Plan, listen, watch.
+
+        Raises:
+            UsageError: the pools file is wrong.
+            OSError: the port is taken.
+        """
+        loop = asyncio.get_running_loop()
+        file, plans = await asyncio.to_thread(read_and_plan, self.options.pools, offline=self.options.offline, plan=self.options.plan)
+        addresses = await asyncio.to_thread(addresses_of, file)
+        ring = KeyRing(required=self._keys_required())
+        if self.store is not None:
+            ring.replace(self.store.keys())
+        limits = self.options.limits
+        self.house = House(loop, ring, limits)
+        self.house.on_end = self._ended
+        self._take(file, plans, addresses)
+        if self.writer is not None:
+            self.writer.start()
+        self._server = await loop.create_server(lambda: Front(self.house), self.options.host, self.options.port, backlog=4096, start_serving=False)
+        self.port = self._server.sockets[0].getsockname()[1]
+        self._ticker = loop.create_task(self._tick())
+        await self._server.start_serving()
+        # What is there now stays: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+
+    def _keys_required(self) -> bool:
+        if self.options.keys_required is not None:
+            return self.options.keys_required
+        has_keys = self.store is not None and bool(self.store.keys())
+        return has_keys or self.options.host not in {"127.0.0.1", "::1", "localhost"}
+
+    def _take(self, file: PoolsFile, plans: dict[str, PoolPlan], addresses: dict[str, Any]) -> None:
+        before = getattr(self, "assembled", None)
+        self.assembled = assembled = assemble(self.house, file, plans, addresses, before)
+        for plan in plans.values():
+            for note in plan.notes:
+                log.warning("%s", note)
+        if before is not None:
+            _move(before, assembled)
+        self.house.desk = assembled.desk
+        if file.limits.body_bytes is not None:
+            from dataclasses import replace  # noqa: PLC0415  (once a file)
+
+            self.house.limits = replace(self.options.limits, body_bytes=file.limits.body_bytes)
+        pages = Pages(assembled, self._began)
+        self.house.open_pages = {b"/health": pages.health, b"/ready": pages.ready}
+        self.house.pages = {b"/v1/models": pages.models}
+        watched = {seat.replica.url: (seat, plans[name]) for name, seats in assembled.seats.items() for seat in seats}
+        for url in [u for u in self._watchers if u not in watched or self._watchers[u][0].seat is not watched[u][0]]:
+            self._watchers.pop(url)[1].cancel()
+        for url, (seat, plan) in watched.items():
+            if url not in self._watchers:
+                watcher = Watched(seat, plan.room, plan.in_tokens, plan.pool.served_as or plan.pool.model)
+                self._watchers[url] = watcher, self.house.loop.create_task(watcher.run())
+
+    async def reload(self) -> bool:
+        """Read the pools file again. Returns whether it was taken; a file with an error changes nothing."""
+        try:
+            file, plans = await asyncio.to_thread(read_and_plan, self.options.pools, offline=self.options.offline, plan=self.options.plan)
+            addresses = await asyncio.to_thread(addresses_of, file)
+        except VramError as e:
+            log.error("the pools file was not taken: %s (%s)", e.message, e.hint)  # noqa: TRY400  (the message is all there is to say)
+            return False
+        self._take(file, plans, addresses)
+        log.info("the pools file was read again: %d pools", len(file.pools))
+        return True
+
+    async def _tick(self) -> None:
+        seen = self.store.version() if self.store is not None else 0
+        while True:
+            await asyncio.sleep(1.0)
+            try:
+                self.house.tick()
+                if self.store is not None:
+                    version = await asyncio.to_thread(self.store.version)
+                    if version != seen:
+                        seen = version
+                        self.house.keys.replace(await asyncio.to_thread(self.store.keys))
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                log.exception("the once-a-second work")
+
+    def _ended(self, exchange: "Exchange") -> None:
+        if self.writer is not None and exchange.ticket is not None:
+            self.writer.add(record(exchange, self.house.now()))
+
+    async def stop(self) -> None:
+        """Let what runs end, bounded; then end everything."""
+        if self._server is not None:
+            self._server.close()
+        if self._ticker is not None:
+            self._ticker.cancel()
+        for _, task in self._watchers.values():
+            task.cancel()
+        await self.house.stop()
+        for seats in self.assembled.seats.values():
+            for seat in seats:
+                seat.replica.close()
+        if self.writer is not None:
+            await asyncio.to_thread(self.writer.close)
+        if self.store is not None:
+            self.store.close()
+
+
+def _move(before: Assembled, after: Assembled) -> None:
+    """Whoever waited in a line that is still there goes on waiting in the new one; the others are told that their model is gone."""
+    for name, counter in before.desk.counters.items():
+        for need in list(counter.line):
+            counter.line.leave(need)
+            exchange: Any = need.owner
+            there = after.desk.counters.get(name)
+            if there is None:
+                before.desk.gone(exchange)
+            else:
+                exchange.ticket.counter = there
+                there.line.join(need)
+
+
+async def serve(options: Options, *, told: Callable[[Gateway], None]) -> None:
+    """Run until a signal: SIGTERM and SIGINT stop it, SIGHUP reads the pools file again.
+
+    Raises:
+        UsageError: the pools file is wrong, or the port is taken.
+    """
+    gateway = Gateway(options)
+    try:
+        await gateway.start()
+    except OSError as e:
+        raise UsageError(
+            f"cannot listen on {options.host}:{options.port}: {e.strerror or e}", hint="is another gateway running? choose another port: --port 8081"
+        ) from None
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with suppress(NotImplementedError):  # Windows has no such handlers: KeyboardInterrupt ends the loop there
+            loop.add_signal_handler(number, ended.set)
+    if hasattr(signal, "SIGHUP"):
+        with suppress(NotImplementedError):
+            loop.add_signal_handler(signal.SIGHUP, lambda: gateway.house.spawn(_reload(gateway)))
+    told(gateway)
+    try:
+        await ended.wait()
+    finally:
+        await gateway.stop()
+
+
+async def _reload(gateway: Gateway) -> None:
+    await gateway.reload()
+
+
+def run(options: Options, *, told: Callable[[Gateway], None]) -> None:
+    """`serve` on uvloop where it is there, else on asyncio's own loop."""
+    if sys.platform != "win32":
+        try:
+            import uvloop  # noqa: PLC0415  (an extra; Windows has none)
+        except ImportError:
+            pass
+        else:
+            uvloop.run(serve(options, told=told))
+            return
+    asyncio.run(serve(options, told=told))

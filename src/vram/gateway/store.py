@@ -1,0 +1,244 @@
+"""The gateway's file: keys and usage, in SQLite (WAL, synchronous NORMAL). Everything that is written down durably is written here.
+
+With these settings a crash of the process loses nothing that was committed; a crash of the machine may lose the last commits, never
+the file's soundness (https://www.sqlite.org/pragma.html#pragma_synchronous). The gateway commits at least once a second.
+"""
+
+import calendar
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from vram.errors import UsageError
+from vram.gateway.keys import KeyTerms, digest, new_key
+
+_FORM: Final = 1
+_TABLES: Final = """
+CREATE TABLE IF NOT EXISTS keys (
+  digest BLOB PRIMARY KEY, name TEXT NOT NULL UNIQUE, created REAL NOT NULL, revoked REAL, models TEXT, priority INTEGER NOT NULL DEFAULT 0,
+  requests_per_minute INTEGER, tokens_per_minute INTEGER, dollars_per_month REAL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS usage (
+  at REAL NOT NULL, request_id TEXT NOT NULL, key TEXT NOT NULL, model TEXT NOT NULL, pool TEXT NOT NULL, replica TEXT NOT NULL, outcome TEXT NOT NULL,
+  status INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, counted INTEGER NOT NULL, kv_byte_seconds INTEGER NOT NULL,
+  gpu_microseconds INTEGER NOT NULL, micro_dollars INTEGER NOT NULL, queue_seconds REAL NOT NULL, ttft_seconds REAL, total_seconds REAL NOT NULL,
+  fallback TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS usage_at ON usage (at);
+CREATE INDEX IF NOT EXISTS usage_key ON usage (key, at);
+"""
+
+
+class Used(NamedTuple):
+    """One request that ended; a tuple, because one is made for every request.
+
+    Attributes:
+        at: when it ended, seconds since 1970 (UTC).
+        counted: whether the tokens are the engine's own count (else they are estimates).
+        kv_byte_seconds: bytes of KV cache that it held, times seconds.
+        gpu_microseconds: its share of its replica's GPU time.
+        micro_dollars: what it cost, in millionths of a dollar.
+        fallback: what was done for it beyond its first pool: "" or larger_pool, other_model, shorter_output, joined by commas.
+    """
+
+    at: float
+    request_id: str
+    key: str
+    model: str
+    pool: str
+    replica: str
+    outcome: str
+    status: int
+    prompt_tokens: int
+    completion_tokens: int
+    counted: bool
+    kv_byte_seconds: int
+    gpu_microseconds: int
+    micro_dollars: int
+    queue_seconds: float
+    ttft_seconds: float | None
+    total_seconds: float
+    fallback: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sum:
+    """Usage of one group of requests."""
+
+    group: tuple[str, ...]
+    requests: int
+    failed: int
+    prompt_tokens: int
+    completion_tokens: int
+    kv_byte_seconds: int
+    gpu_microseconds: int
+    micro_dollars: int
+
+
+_COLUMNS: Final = Used._fields
+_INSERT: Final = f"INSERT INTO usage ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608  (names of ours)
+GROUPS: Final = ("key", "model", "pool", "replica", "outcome")
+
+
+class Store:
+    """The open file. One thread at a time may use it."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it, or make it.
+
+        Raises:
+            UsageError: it is no file of ours, or of a newer form.
+            OSError: the folder cannot be written to.
+        """
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            form = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if form > _FORM:
+                raise UsageError(f"{path} was written by a newer version of this program", hint="update, or name another file with VRAM_GATEWAY_DB")
+            self._db.executescript(_TABLES)
+            self._db.execute(f"PRAGMA user_version={_FORM}")
+            # Hashed or not, who uses what is nobody else's business.
+            path.chmod(0o600)
+        except sqlite3.DatabaseError as e:
+            raise UsageError(f"{path} cannot be used: {e}", hint="is it another program's? name another with VRAM_GATEWAY_DB") from None
+
+    def close(self) -> None:
+        """Close it."""
+        self._db.close()
+
+    # --- keys
+
+    def add_key(
+        self,
+        name: str,
+        *,
+        models: Sequence[str] | None = None,
+        priority: int = 0,
+        requests_per_minute: int | None = None,
+        tokens_per_minute: int | None = None,
+        dollars_per_month: float | None = None,
+        key: str | None = None,
+    ) -> str:
+        """Make a key of that name and return it: it cannot be shown again.
+
+        Raises:
+            UsageError: the name is taken or empty.
+        """
+        if not name or len(name) > 100 or not name.isprintable():
+            raise UsageError(f"{name!r} is no name for a key", hint="up to 100 printable characters: vram keys add team-a")
+        key = key or new_key()
+        row = (
+            digest(key.encode()),
+            name,
+            time.time(),
+            json.dumps(list(models)) if models is not None else None,
+            priority,
+            requests_per_minute,
+            tokens_per_minute,
+            dollars_per_month,
+        )
+        try:
+            self._db.execute(
+                "INSERT INTO keys (digest, name, created, models, priority, requests_per_minute, tokens_per_minute, dollars_per_month) VALUES (?,?,?,?,?,?,?,?)",
+                row,
+            )
+        except sqlite3.IntegrityError:
+            raise UsageError(f"there is a key {name!r} already", hint=f"take another name, or: vram keys revoke {name}") from None
+        return key
+
+    def revoke_key(self, name: str) -> None:
+        """End a key: a running gateway refuses it within a second. Its name can be used again, its usage stays.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if not self._db.execute("DELETE FROM keys WHERE name = ?", (name,)).rowcount:
+            raise UsageError(f"no key {name!r}", hint="vram keys lists them")
+
+    def keys(self) -> dict[bytes, KeyTerms]:
+        """All keys by digest, with what they spent this month."""
+        month = time.gmtime()
+        begins = _month_start(month.tm_year, month.tm_mon)
+        with closing(
+            self._db.execute(
+                "SELECT k.digest, k.name, k.models, k.priority, k.requests_per_minute, k.tokens_per_minute, k.dollars_per_month, "
+                "(SELECT COALESCE(SUM(micro_dollars), 0) FROM usage u WHERE u.key = k.name AND u.at >= ?) FROM keys k ORDER BY k.name",
+                (begins,),
+            )
+        ) as rows:
+            return {
+                d: KeyTerms(
+                    name=name,
+                    models=frozenset(json.loads(models)) if models is not None else None,
+                    priority=priority,
+                    requests_per_minute=rpm,
+                    tokens_per_minute=tpm,
+                    dollars_per_month=dollars,
+                    micro_dollars_spent=spent,
+                )
+                for d, name, models, priority, rpm, tpm, dollars, spent in rows
+            }
+
+    def version(self) -> int:
+        """A number that changes when another process wrote to the file."""
+        found: int = self._db.execute("PRAGMA data_version").fetchone()[0]
+        return found
+
+    # --- usage
+
+    def add_usage(self, records: Iterable[Used]) -> None:
+        """Write down ended requests, all or none."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            self._db.executemany(_INSERT, records)
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+
+    def usage(self, by: Sequence[str] = ("key", "model"), *, since: float = 0.0, until: float = 1e18, key: str | None = None) -> list[Sum]:
+        """Usage summed by some of `GROUPS`, the dearest first.
+
+        Raises:
+            UsageError: no such group.
+        """
+        for group in by:
+            if group not in GROUPS:
+                raise UsageError(f"usage has no {group!r}", hint=f"group by: {', '.join(GROUPS)}")
+        columns = ", ".join(by)
+        sums = "COUNT(*), SUM(outcome NOT IN ('ok', 'client_left')), SUM(prompt_tokens), SUM(completion_tokens), SUM(kv_byte_seconds), SUM(gpu_microseconds), SUM(micro_dollars)"
+        where, args = "at >= ? AND at < ?", [since, until]
+        extra: list[Any] = []
+        if key is not None:
+            where, extra = f"{where} AND key = ?", [key]
+        grouped = f"GROUP BY {columns}" if by else ""
+        query = f"SELECT {columns + ', ' if by else ''}{sums} FROM usage WHERE {where} {grouped} ORDER BY SUM(micro_dollars) DESC, COUNT(*) DESC"  # noqa: S608  (names from GROUPS only)
+        with closing(self._db.execute(query, [*args, *extra])) as rows:
+            n = len(by)
+            return [
+                Sum(
+                    group=tuple(str(x) for x in row[:n]),
+                    requests=row[n],
+                    failed=row[n + 1] or 0,
+                    prompt_tokens=row[n + 2] or 0,
+                    completion_tokens=row[n + 3] or 0,
+                    kv_byte_seconds=row[n + 4] or 0,
+                    gpu_microseconds=row[n + 5] or 0,
+                    micro_dollars=row[n + 6] or 0,
+                )
+                for row in rows
+                if row[n]
+            ]
+
+
+def _month_start(year: int, month: int) -> float:
+    return float(calendar.timegm((year, month, 1, 0, 0, 0, 0, 0, 0)))

@@ -1,0 +1,135 @@
+"""Watching replicas: what their engines say of themselves, and whether they still generate. Each has a task of its own.
+
+What an engine says corrects the books: its capacity where it states one, its usage while that is fresh. A probe generates one token,
+because an engine can answer /health and compute no more.
+"""
+
+import asyncio
+import json
+import logging
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from vram.gateway.call import CallError, call
+from vram.gateway.desk import Seat
+from vram.gateway.scrape import Load, load_from_metrics, load_from_models, load_from_props, load_from_server_info, merged
+from vram.memory.curve import KvRoom
+
+log = logging.getLogger("vram.gateway")
+
+SCRAPE_SECONDS: Final = 1.0
+ABOUT_SECONDS: Final = 30.0
+"""How often an engine is asked for what seldom changes: its cache's size, its longest sequence."""
+PROBE_SECONDS: Final = 20.0
+"""How long a probe may take: it waits its turn behind whatever runs."""
+
+
+@dataclass(slots=True)
+class Watched:
+    """What is known of one replica from itself."""
+
+    seat: Seat
+    room: KvRoom
+    in_tokens: bool
+    model: str
+    load: Load = field(default_factory=Load)
+    about: Load = field(default_factory=Load)
+    at: float = float("-inf")
+    about_at: float = float("-inf")
+    told: str = ""
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                # A defect here must not leave a replica unwatched for ever.
+                log.exception("watching %s", self.seat.replica.url)
+            await asyncio.sleep(SCRAPE_SECONDS)
+
+    async def look(self) -> None:
+        """One round: ask the engine, correct the books, probe where that is due."""
+        replica, now = self.seat.replica, self.seat.replica.house.now
+        if now() - self.about_at > ABOUT_SECONDS:
+            self.about = await self._about()
+            self.about_at = now()
+            self._resize()
+        with suppress(CallError):
+            answer = await call(replica, b"GET", b"/metrics")
+            if answer.status == 200:
+                self.load = load_from_metrics(answer.body)
+                self.at = now()
+                if self.load.blocks is not None and self.load.blocks != self.about.blocks:
+                    self.about_at = float("-inf")
+                self._report(now())
+        if replica.health.wants_probe(now()) and not self.seat.books.leases:
+            await self.probe()
+
+    async def _about(self) -> Load:
+        replica, said = self.seat.replica, []
+        for path, read in (
+            (b"/metrics", load_from_metrics),
+            (b"/props", load_from_props),
+            (b"/get_server_info", load_from_server_info),
+            (b"/v1/models", load_from_models),
+        ):
+            with suppress(CallError):
+                answer = await call(replica, b"GET", path)
+                if answer.status == 200:
+                    said.append(read(answer.body))
+        return merged(*said)
+
+    def _resize(self) -> None:
+        """Capacity by the engine's own word, in the plan's units."""
+        about, books = self.about, self.seat.books
+        unit = max((t.unit_bytes for t in self.room.curve.terms), default=1)
+        capacity = None
+        if about.engine == "vllm" and about.blocks is not None:
+            # One block is vLLM's null block, which no sequence gets.
+            capacity = max(about.blocks - 1, 0) * (unit if not self.in_tokens else about.block_tokens or 1)
+        elif about.engine == "sglang" and about.capacity_tokens is not None:
+            capacity = self.room.curve.nbytes(about.capacity_tokens) if not self.in_tokens else about.capacity_tokens
+        elif about.engine == "llama.cpp" and about.slots is not None and about.context_tokens is not None:
+            books.max_sequences = about.slots
+            if self.in_tokens:
+                capacity = about.context_tokens
+        if about.context_tokens is not None:
+            books.context_tokens = about.context_tokens
+        if capacity is not None and capacity != books.capacity_bytes:
+            told = f"{self.seat.replica.url}: its engine holds {capacity / self.room.capacity_bytes:.1%} of the KV cache that was planned"
+            if told != self.told:
+                self.told = told
+                log.info("%s", told)
+            books.resize(capacity)
+
+    def _report(self, now: float) -> None:
+        usage = self.load.kv_usage
+        if usage is not None:
+            self.seat.books.report(int(usage * self.seat.books.capacity_bytes), now)
+
+    async def probe(self) -> None:
+        """One token, generated. An engine that only embeds cannot: its own answer to /v1/models vouches for it."""
+        replica = self.seat.replica
+        house = replica.house
+        body = json.dumps({"model": self.model, "prompt": "1", "max_tokens": 1, "temperature": 0}).encode()
+        try:
+            answer = await call(replica, b"POST", b"/v1/completions", body=body, seconds=PROBE_SECONDS)
+            if answer.status in {400, 404, 405, 422, 501}:
+                answer = await call(replica, b"GET", b"/v1/models")
+        except CallError as e:
+            why = str(e)
+        else:
+            if answer.status == 200:
+                if replica.health.good(house.now()):
+                    log.info("%s is back", replica.url)
+                    self.about_at = float("-inf")
+                house.desk.refresh()
+                return
+            why = f"its probe was answered with status {answer.status}"
+        if replica.health.bad(house.now(), why, probe=True):
+            log.warning("%s is out: %s", replica.url, why)
+        house.desk.refresh()
