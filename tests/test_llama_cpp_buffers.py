@@ -1,16 +1,15 @@
 """Where llama.cpp puts weights and caches, and its compute buffer, held against its own no-alloc runs and real GPU logs."""
 
 import json
-from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import pytest
 from data.hf_configs import CONFIGS
-from data.make_gguf import preset
 from hypothesis import given
 from hypothesis import strategies as st
+from llama_cpp_runs import devices_of, measured, model_of
 
 from vram.engines.llama_cpp import reserve_kv
 from vram.engines.llama_cpp_buffers import cache_spread, offload, weight_spread
@@ -22,7 +21,6 @@ from vram.model.geometry import Geometry
 from vram.model.layer import Layer
 from vram.model.model import Model
 from vram.model.quantization.gguf_mix import gguf_tensors
-from vram.readers.gguf import model_from_gguf, read_gguf
 from vram.units import MIB
 
 ROWS = [
@@ -34,24 +32,8 @@ ROWS = [
 TYPES = {**{f.name.lower(): f for f in GGML.values()}, **KV_FORMATS}
 
 
-@cache
-def model_of(name: str, quant: str) -> Model:
-    made = preset(name, quant)
-    return model_from_gguf([read_gguf(made.read, made.size, name)], name)
-
-
 def from_widths() -> Model:
     return Model(name="m", architecture="", model_type="", tensors=(), layers=(Layer(index=0),), geometry=Geometry())
-
-
-def devices_of(row: dict[str, Any]) -> int:
-    return int(row["device"][0]) if "RPC" in row["device"] else 0
-
-
-def measured(row: dict[str, Any], what: str) -> tuple[int, tuple[int, ...]]:
-    buffers = row["buffers_bytes"]
-    host = sum(b[what] for name, b in buffers.items() if name.startswith("CPU"))
-    return host, tuple(buffers.get(f"RPC{i}", {}).get(what, 0) for i in range(devices_of(row)))
 
 
 def reservation(row: dict[str, Any]) -> Any:

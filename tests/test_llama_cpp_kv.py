@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from data.hf_configs import CONFIGS
-from data.make_gguf import make, preset
+from data.make_gguf import preset
 from hypothesis import given
 from hypothesis import strategies as st
+from llama_cpp_runs import LOGS, from_log
 
 from vram.engines.llama_cpp import KvReservation, reserve_kv
 from vram.errors import UsageError
@@ -23,7 +24,6 @@ from vram.units import MIB
 
 TRUTH = Path(__file__).parents[1] / "truth/llama_cpp"
 ROWS = [json.loads(line) for line in (TRUTH / "dry_runs.jsonl").read_text().splitlines()]
-LOGS = [json.loads(line) for line in (TRUTH / "gpu_logs.jsonl").read_text().splitlines()]
 # ggml's names of types that only files have, beside those that people give to caches.
 TYPES = {**{f.name.lower(): f for f in GGML.values()}, **KV_FORMATS}
 
@@ -86,26 +86,6 @@ def test_every_dry_run_is_matched_to_the_byte(source: str) -> None:
         seen["exact"] += 1
     assert not wrong
     assert seen == {"exact": 709, "refused": 9}
-
-
-def from_log(row: dict[str, Any]) -> Model | None:
-    """The model of a log from the hyperparameters that the log printed; None when it did not print enough."""
-    s = row.get("shapes", {})
-    if not {"n_layer", "n_head", "n_head_kv", "head_k", "n_embd"} <= s.keys() or "arch" not in row:
-        return None
-    a = row["arch"]
-    keys: dict[str, Any] = {"block_count": s["n_layer"], "embedding_length": s["n_embd"], "attention.head_count": s["n_head"]}
-    keys |= {"attention.head_count_kv": s["n_head_kv"], "attention.key_length": s["head_k"], "attention.value_length": s["head_k"], "context_length": 4096}
-    if a == "deepseek2":
-        # DeepSeek-V3 and R1: values of 128, a latent of 512 and 64 rotary dimensions.
-        keys["attention.value_length"] = 128
-        if row.get("mla") in {"2", "3"}:  # the fork's flag for what llama.cpp always does with files of 2025
-            keys |= {"attention.head_count_kv": 1, "attention.key_length": 576, "attention.kv_lora_rank": 512}
-            keys |= {"attention.key_length_mla": 192, "attention.value_length_mla": 128}
-    if s.get("n_swa"):
-        keys["attention.sliding_window"] = s["n_swa"]
-    made = make({"general.architecture": a, **{f"{a}.{k}": v for k, v in keys.items()}}, [("token_embd.weight", (32, 1), "F16")])
-    return model_from_gguf([read_gguf(made.read, made.size, "log")], "log")
 
 
 def test_public_gpu_logs_are_matched() -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from test_llama_cpp_engine import REMOTE, from_config
+from llama_cpp_runs import REMOTE, from_config
 
 from vram.engines.base import Settings
 from vram.engines.ollama import version_of

@@ -80,3 +80,20 @@ def test_writing_it_twice_gives_the_same(report, result):
     """The same rows give the same report, byte for byte."""
     images = report.pictures(result.checked)
     assert report.report(result, images) == report.report(report.result(), report.pictures(result.checked))
+
+
+def test_bars_of_llama_cpp_and_of_found_rows_are_printed():
+    """Dry runs and public logs of llama.cpp with their bars, all reached; the first comparison of found rows beside today's."""
+    block = TEXT.split("## llama.cpp's buffers")[1].split("\n\n")[0]
+    assert block.count("| yes |") == 5
+    assert "**no**" not in block
+    assert "with an importance matrix" in TEXT
+    found = TEXT.split("## Rows found after the rules were set")[1].split("\n## ")[0]
+    assert "| rows with every figure inside | 39 | | | 69.2% |" in found
+
+
+def test_a_third_of_the_families_set_no_constant(report, result):
+    """Of every engine whose constants are fitted, at least a third of the families in its rows set none."""
+    for engine, names in report.left_out().items():
+        every = {c.family for c in result.checked.comparisons if c.engine == engine}
+        assert 3 * len(every & names) >= len(every), engine

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+import found
+import llama_tables
 from peers import KV_RULES, even_weights, llm_d_pool
 
 from vram.accuracy.check import Checked, check
@@ -21,7 +23,7 @@ from vram.errors import VramError
 from vram.units import GIB
 
 HERE = Path(__file__).parent
-FILES = ("engine_logs.jsonl", "sglang_startups.jsonl", "tensorrt_llm_startups.jsonl")
+FILES = ("engine_logs.jsonl", "sglang_startups.jsonl", "tensorrt_llm_startups.jsonl", found.FILE)
 NAMES = {
     Quantity.WEIGHTS: "weights per GPU",
     Quantity.KV_GIVEN_POOL: "KV tokens or concurrency, measured pool given",
@@ -55,14 +57,19 @@ class Result:
 def digest_of() -> str:
     """Of the rows and of every config that they name."""
     total = hashlib.sha256()
-    for path in [*(HERE / f for f in FILES if (HERE / f).exists()), *sorted((HERE / "configs").glob("*/config.json"))]:
+    for path in [
+        *(HERE / f for f in FILES if (HERE / f).exists()),
+        HERE / "found_first.json",
+        *sorted((HERE / "llama_cpp").glob("*s.jsonl")),
+        *sorted((HERE / "configs").glob("*/config.json")),
+    ]:
         total.update(path.read_bytes())
     return total.hexdigest()[:16]
 
 
 def result() -> Result:
-    found = [r for f in FILES if (HERE / f).exists() for r in parse_rows((HERE / f).read_bytes().split(b"\n"))]
-    return Result(rows={r.id: r for r in found if isinstance(r, Row)}, checked=check(found, loader(HERE, online=False)), digest=digest_of())
+    rows = [r for f in FILES if (HERE / f).exists() for r in parse_rows((HERE / f).read_bytes().split(b"\n"))]
+    return Result(rows={r.id: r for r in rows if isinstance(r, Row)}, checked=check(rows, loader(HERE, online=False)), digest=digest_of())
 
 
 def shown(value: float, unit: str) -> str:
@@ -84,8 +91,8 @@ def lines_table(lines: Iterable[Line]) -> list[str]:
     return out
 
 
-def some(found: Iterable[Comparison], quantity: Quantity, settings: str = "") -> list[Comparison]:
-    return [c for c in found if c.quantity is quantity and (not settings or c.settings_printed is (settings == "printed"))]
+def some(every: Iterable[Comparison], quantity: Quantity, settings: str = "") -> list[Comparison]:
+    return [c for c in every if c.quantity is quantity and (not settings or c.settings_printed is (settings == "printed"))]
 
 
 def bars(checked: Checked) -> list[str]:
@@ -119,15 +126,8 @@ def bars(checked: Checked) -> list[str]:
 
 def left_out() -> dict[str, frozenset[str]]:
     """Families that no constant of an engine was fitted to, by engine."""
-    found = {}
-    for engine in ("vllm", "sglang", "tensorrt-llm"):
-        try:
-            families = getattr(import_module(f"vram.engines.{engine.replace('-', '_')}.constants"), "FAMILIES_LEFT_OUT", frozenset())
-        except ModuleNotFoundError:
-            continue
-        if families:
-            found[engine] = families
-    return found
+    places = (("vllm", "vllm.constants"), ("sglang", "sglang.constants"), ("tensorrt-llm", "tensorrt_llm"))
+    return {engine: import_module(f"vram.engines.{place}").FAMILIES_LEFT_OUT for engine, place in places}
 
 
 def families(checked: Checked) -> list[str]:
@@ -167,10 +167,10 @@ def reason(c: Comparison, row: Row) -> str:
     return "; ".join(words) or "not explained"
 
 
-def beyond(found: Iterable[Comparison], rows: dict[str, Row]) -> list[str]:
+def beyond(every: Iterable[Comparison], rows: dict[str, Row]) -> list[str]:
     out = ["| row | engine | per GPU | measured | planned | band | suspected reason |", "|---|---|---|---|---|---|---|"]
     order = list(Quantity)
-    for c in sorted((c for c in found if not c.inside), key=lambda c: (c.engine, order.index(c.quantity), -c.error, c.id)):
+    for c in sorted((c for c in every if not c.inside), key=lambda c: (c.engine, order.index(c.quantity), -c.error, c.id)):
         counts = c.quantity in {Quantity.KV_GIVEN_POOL, Quantity.KV_TOKENS, Quantity.CONCURRENCY}
         f = (lambda v: f"{v:,.2f}".rstrip("0").rstrip(".")) if counts else (lambda v: f"{v / GIB:.2f} GiB")
         why = reason(c, rows[c.id]).replace("|", "/").replace("\n", " ")
@@ -266,7 +266,7 @@ def report(r: Result, images: dict[str, str]) -> str:
         "written by hand, and no row is left out: each is in a table, or listed with the reason why it could not be.",
         "",
         f"- rows: {c.rows}, of which {len(compared)} have a figure beside its plan and {len(c.flagged)} are no evidence (listed below)",
-        f"- digest of the rows and their configs: `{r.digest}`",
+        f"- digest of the rows, their configs and llama.cpp's runs: `{r.digest}`",
         "",
         "## What was to be reached",
         "All engines together; `printed` are rows whose log shows every setting that shapes the budget, `guessed` the others.",
@@ -278,7 +278,9 @@ def report(r: Result, images: dict[str, str]) -> str:
         "",
     ]
     out += [f"![{name}](report/{name})" for name in images]
-    out += ["", "## Families that set no constant", *families(c), ""]
+    out += ["", "## Rows found after the rules were set", *found.section(c, NAMES), ""]
+    out += ["## llama.cpp's buffers", *llama_tables.section(), ""]
+    out += ["## Families that set no constant", *families(c), ""]
     out += ["## Starts that ran out of memory", "| row | engine | how it is known | verdict of the plan |", "|---|---|---|---|"]
     out += [f"| {f.id} | {f.engine} | {f.how} | {f.verdict.replace('_', ' ') or f'not judged: {f.reason}'} |" for f in c.failures]
     out += ["", "## Figures outside their band", *beyond(c.comparisons, r.rows), ""]
@@ -295,12 +297,12 @@ def report(r: Result, images: dict[str, str]) -> str:
     out += [f"| {u.id} | {u.engine} | {u.reason.replace('|', '/')} |" for u in c.flagged]
     out += ["", *lines_table(table(c.flagged_comparisons)), ""]
     out += ["## Starts that failed for another reason", *(f"- {u.id}: {u.reason}" for u in c.failed_otherwise), ""]
-    for title, found in (
+    for title, unread in (
         ("Rows that could not be read", [u for u in c.unread if not u.quantity]),
         ("Figures that could not be compared", [u for u in c.unread if u.quantity]),
     ):
         reasons: dict[str, list[str]] = {}
-        for u in found:
+        for u in unread:
             reasons.setdefault(f"{u.quantity}: {u.reason}" if u.quantity else u.reason, []).append(u.id)
         out += [f"## {title}", *(f"- {why}: {', '.join(ids)}" for why, ids in sorted(reasons.items())), ""]
     return "\n".join(line.rstrip() for line in out).rstrip() + "\n"

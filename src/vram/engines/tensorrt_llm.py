@@ -26,6 +26,8 @@ from vram.model.model import Model
 from vram.units import GIB
 
 FRACTION: Final = 0.9
+FAMILIES_LEFT_OUT: Final = frozenset({"qwen2", "qwen3"})
+"""Families that set none of the measured constants below: those are from GPT-J, Llama 2, LLaVA and gpt-oss."""
 _LOGIT_BYTES: Final = 4
 _UNKNOWN_WORKING: Final = GIB // 2
 # Decoder buffers of compiled engines: 4.35 GB for 4,096 rows of 50,400 logits, 5.3 copies of them in 32 bits (1 row).

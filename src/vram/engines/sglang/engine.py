@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from vram.engines.base import Capacity, Demand, Engine
+from vram.engines.sglang import constants as c
 from vram.engines.sglang.budget import Batches, batches, decode_graphs, default_share, static_pool
 from vram.engines.sglang.pools import STATE_RATIO, Layout, layout
 from vram.engines.sglang.release import Release, release
@@ -17,24 +18,6 @@ from vram.memory.weights import rank_weights, unlisted_bytes, unlisted_ear
 from vram.units import GIB
 
 _LOGIT_BYTES: Final = 4
-# "Load weight end … mem usage" is a difference of free memory: 0.02 to 0.2 GiB beyond the tensors (11 rows from 0.5B to 235B), 0.06 the median.
-_LOAD_ROWS: Final = 11
-_LOAD_EXTRA, _LOAD_MOST = int(0.06 * GIB), int(0.2 * GIB)
-_UNKNOWN_WORKING: Final = GIB // 2
-# Used before the weights are read (runtime's total less "Load weight begin. avail mem"): 0.38, 0.6, 0.71 and 0.76 GiB on H100,
-# 0.78 on B200, 0.43 on A10G, 0.3 to 1.2 on consumer cards; 4.0 on MI355X with eight ranks. What NCCL takes with more ranks is
-# in the same figure: on H100 vLLM's logs show 1.0 to 1.5 GiB more with two to eight (truth/README.md), on PCIe cards none.
-_RUNTIME_ROWS: Final = 10
-_RUNTIME: Final = (int(0.70 * GIB), int(0.30 * GIB), int(1.25 * GIB))
-_RUNTIME_AMD: Final = (int(1.0 * GIB), int(0.4 * GIB), int(4.5 * GIB))
-# 6.8 to 9.7 GiB of a GB10's memory were in use before (three start-ups): the system and its page cache.
-_RUNTIME_UNIFIED: Final = (8 * GIB, int(0.3 * GIB), 12 * GIB)
-_COMMUNICATION_PCIE: Final = (int(0.1 * GIB), 0, int(2.3 * GIB))
-_COMMUNICATION_TP: Final = (int(1.0 * GIB), 0, int(2.3 * GIB))
-_COMMUNICATION_PP: Final = (int(0.1 * GIB), 0, int(0.5 * GIB))
-# "Capture cuda graph end. mem usage": 0.07 (0.5B, H100), 0.09 (3B, 4 sizes), 0.10 and 0.47 (27B), 0.60 (8B, 52 sizes), 0.79, 1.91 GiB.
-_GRAPH_ROWS: Final = 7
-_GRAPHS: Final = (int(0.2 * GIB), int(0.012 * GIB), int(0.03 * GIB), int(2.0 * GIB))
 
 
 class Sglang(Engine):
@@ -69,7 +52,7 @@ class Sglang(Engine):
         """Residual stream, attention and widest MLP of one prefill chunk, and the logits of a decode batch."""
         g, chosen = demand.model.geometry, _batches(demand)
         if not g.hidden_size:
-            return _UNKNOWN_WORKING
+            return c.UNKNOWN_WORKING
         tp = demand.placement.tp
         per_token = demand.model.dtype.block_bytes * (4 * g.hidden_size + ((g.attention_heads + 2 * g.kv_heads) * g.head_dim + 3 * g.intermediate_size) // tp)
         rows = min(demand.settings.max_num_seqs or chosen.graph_rows, chosen.graph_rows)
@@ -126,7 +109,7 @@ def _weights(demand: Demand, stage: int) -> Part:
         why += f", {demand.model.quantization}"
     if held.draft_bytes:
         why += f"; without {held.draft_bytes / GIB:.2f} GiB of multi-token prediction, which only speculative decoding loads"
-    why += f"; {_LOAD_EXTRA / GIB:.2f} GiB that loading leaves with the allocator ({_LOAD_ROWS} rows)"
+    why += f"; {c.LOAD_EXTRA / GIB:.2f} GiB that loading leaves with the allocator ({c.LOAD_ROWS} rows)"
     slack = resident // 100
     if demand.gpu.vendor.lower() == "amd":
         slack = resident // 8  # kernels for AMD pad experts and shuffle weights
@@ -138,7 +121,7 @@ def _weights(demand: Demand, stage: int) -> Part:
     if ear:
         why += "; the audio tower that the config leaves out"
     slack += unlisted_bytes(demand.model) if stage == 0 else 0
-    return Part(bytes=resident + ear + _LOAD_EXTRA, low=resident, high=resident + _LOAD_MOST + slack, source="calibrated", why=why)
+    return Part(bytes=resident + ear + c.LOAD_EXTRA, low=resident, high=resident + c.LOAD_MOST + slack, source="calibrated", why=why)
 
 
 def _pool(demand: Demand, stage: int, weights: Part, runtime: Part, talk: Part) -> Part:
@@ -173,10 +156,10 @@ def _pool(demand: Demand, stage: int, weights: Part, runtime: Part, talk: Part) 
 
 def _graphs(demand: Demand, chosen: Batches) -> Part:
     if demand.gpu.vendor.lower() in {"apple", "intel"} or demand.model.geometry.encoder_only:
-        return Part(bytes=0, low=0, high=_GRAPHS[3], source="formula", why="no graphs are expected on this card")
+        return Part(bytes=0, low=0, high=c.GRAPHS[3], source="formula", why="no graphs are expected on this card")
     if demand.settings.enforce_eager:
         return Part.exact(0, "formula", "no graphs with --disable-cuda-graph")
-    base, each, low, high = _GRAPHS
+    base, each, low, high = c.GRAPHS
     rows = min(demand.settings.max_num_seqs or chosen.graph_rows, chosen.graph_rows)
     expected = min(base + each * decode_graphs(rows), high)
     return Part(
@@ -184,18 +167,18 @@ def _graphs(demand: Demand, chosen: Batches) -> Part:
         low=low,
         high=high,
         source="calibrated",
-        why=f"decode graphs of up to {rows} sequences, outside the static share; {_GRAPH_ROWS} rows of 0.07 to 1.91 GiB",
+        why=f"decode graphs of up to {rows} sequences, outside the static share; {c.GRAPH_ROWS} rows of 0.07 to 1.91 GiB",
     )
 
 
 def _runtime(demand: Demand) -> Part:
-    why = f"driver context and libraries before the weights are read; {_RUNTIME_ROWS} rows"
-    expected, low, high = _RUNTIME
+    why = f"driver context and libraries before the weights are read; {c.RUNTIME_ROWS} rows"
+    expected, low, high = c.RUNTIME
     if demand.gpu.unified_memory:
-        expected, low, high = (min(size, demand.gpu.engine_total_bytes // 8) for size in _RUNTIME_UNIFIED)
+        expected, low, high = (min(size, demand.gpu.engine_total_bytes // 8) for size in c.RUNTIME_UNIFIED)
         why = "what the system and its page cache hold of the shared memory; 3 rows of GB10"
     elif demand.gpu.vendor.lower() == "amd":
-        expected, low, high = _RUNTIME_AMD
+        expected, low, high = c.RUNTIME_AMD
         why = "driver context and libraries; 1 row of 4.0 GiB with eight ranks, so the band is wide"
     return Part(bytes=expected, low=low, high=high, source="calibrated", why=why)
 
@@ -205,7 +188,7 @@ def _communication(demand: Demand) -> Part:
         return Part.exact(0, "formula", "one GPU: none")
     link = demand.gpu.link
     if demand.placement.tp == 1:
-        expected, low, high = _COMMUNICATION_PP
+        expected, low, high = c.COMMUNICATION_PP
     else:
-        expected, low, high = _COMMUNICATION_PCIE if link is not None and "pcie" in link.kind.lower() else _COMMUNICATION_TP
+        expected, low, high = c.COMMUNICATION_PCIE if link is not None and "pcie" in link.kind.lower() else c.COMMUNICATION_TP
     return Part(bytes=expected, low=low, high=high, source="formula", why="NCCL buffers and all-reduce workspaces; no log separates them, so the band is wide")
