@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "planner": BASE | {"model", "hardware", "memory", "engines", "speed", "costs", "admission"},
     "accuracy": BASE | {"model", "hardware", "memory", "engines", "speed", "planner"},
     "pricing": BASE | {"api", "model", "sources", "hardware", "costs", "planner", "catalog"},
+    "sizing": BASE | {"api", "pricing", "model", "readers", "sources", "hardware", "engines", "costs", "planner", "catalog"},
     "api": BASE | {"model", "readers", "sources", "hardware", "memory", "engines", "speed", "costs", "admission", "planner", "catalog"},
     "gateway": BASE | {"api", "pricing", "model", "readers", "sources", "hardware", "memory", "engines", "speed", "costs", "admission", "planner"},
     "cli": BASE
@@ -38,6 +39,7 @@ MAY_IMPORT = {
         "gateway",
         "api",
         "pricing",
+        "sizing",
         "model",
         "readers",
         "sources",
@@ -51,7 +53,7 @@ MAY_IMPORT = {
         "accuracy",
         "catalog",
     },
-    "__init__": BASE | {"api", "pricing", "model", "hardware", "memory", "costs", "planner"},
+    "__init__": BASE | {"api", "pricing", "sizing", "model", "hardware", "memory", "costs", "planner"},
     "__main__": {"cli"},
 }
 # No I/O, no clock, no environment, nothing but the standard library (readers: and msgspec).

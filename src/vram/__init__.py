@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         SourceError,
         UnknownArchitectureError,
         UnknownGpuError,
+        UnmetError,
         UsageError,
         VramError,
     )
@@ -33,7 +34,12 @@ if TYPE_CHECKING:
     from vram.planner.document import plan_document
     from vram.planner.mends import Mend
     from vram.planner.plan import GpuPlan, KvPool, Limits, Plan, Verdict
+    from vram.planner.simulate.request import Request
+    from vram.planner.size.document import size_document
+    from vram.planner.size.levels import Level, Levels, Metric
+    from vram.planner.size.sizing import Sizing
     from vram.pricing import cost, price_book
+    from vram.sizing import Demanded, pools_of, size
 
 _HOMES = {
     "detect": "vram.api",
@@ -52,6 +58,7 @@ _HOMES = {
     "SourceError": "vram.errors",
     "UnknownArchitectureError": "vram.errors",
     "UnknownGpuError": "vram.errors",
+    "UnmetError": "vram.errors",
     "UsageError": "vram.errors",
     "VramError": "vram.errors",
     "Fleet": "vram.hardware.fleet",
@@ -66,17 +73,30 @@ _HOMES = {
     "Limits": "vram.planner.plan",
     "Plan": "vram.planner.plan",
     "Verdict": "vram.planner.plan",
+    "Request": "vram.planner.simulate.request",
+    "size_document": "vram.planner.size.document",
+    "Level": "vram.planner.size.levels",
+    "Levels": "vram.planner.size.levels",
+    "Metric": "vram.planner.size.levels",
+    "Sizing": "vram.planner.size.sizing",
+    "Demanded": "vram.sizing",
+    "pools_of": "vram.sizing",
+    "size": "vram.sizing",
 }
 
 __all__ = [
     "Cost",
+    "Demanded",
     "Fleet",
     "Gpu",
     "GpuPlan",
     "HardwareNotFoundError",
     "KvPool",
+    "Level",
+    "Levels",
     "Limits",
     "Mend",
+    "Metric",
     "Model",
     "ModelError",
     "ModelFormatError",
@@ -86,9 +106,12 @@ __all__ = [
     "PlacementError",
     "Plan",
     "PriceListError",
+    "Request",
+    "Sizing",
     "SourceError",
     "UnknownArchitectureError",
     "UnknownGpuError",
+    "UnmetError",
     "UsageError",
     "Verdict",
     "VramError",
@@ -99,7 +122,10 @@ __all__ = [
     "parse_gpus",
     "plan",
     "plan_document",
+    "pools_of",
     "price_book",
+    "size",
+    "size_document",
 ]
 
 

@@ -19,6 +19,8 @@ _FACTORS = {
     "gb": GB,
     "tb": TB,
 }
+_SECONDS = {"ms": 1e-3, "s": 1.0, "": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SPAN = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?|\.\d{1,9})\s*([a-z]*)\s*", re.ASCII | re.IGNORECASE)
 _COUNT_FACTORS = {"": 1, "k": 1024, "m": 1024 * 1024}
 # At most 18 digits before the point: anything longer is no size of anything.
 _SIZE = re.compile(r"\s*(\d[\d_]{0,17}(?:\.\d{1,9})?)\s*([a-z]*)\s*", re.ASCII | re.IGNORECASE)
@@ -73,3 +75,19 @@ def parse_tokens(text: str) -> int:
         msg = f"{text!r}: at least one token is needed"
         raise UsageError(msg, hint="write a whole number of 1 or more, or 32k for 32,768")
     return tokens
+
+
+def parse_seconds(text: str) -> float:
+    """Seconds from `"2s"`, `"200ms"`, `"1.5"`, `"10min"`, `"1h"`.
+
+    Raises:
+        UsageError: the text is no span of time, or none above 0.
+    """
+    match = _SPAN.fullmatch(text)
+    factor = _SECONDS.get(match[2].lower()) if match else None
+    if match is None or factor is None:
+        raise UsageError(f"{text!r} is not a span of time", hint="write seconds or a unit: 2s, 200ms, 10min, 1h")
+    seconds = float(match[1]) * factor
+    if seconds <= 0:
+        raise UsageError(f"{text!r}: more than no time is needed", hint="write a span above 0: 2s, 200ms")
+    return seconds

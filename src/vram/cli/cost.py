@@ -94,7 +94,7 @@ def command(
     if kind not in KINDS:
         raise UsageError(f"no kind of price {kind!r}", hint=f"known kinds: {', '.join(KINDS)}")
     fleet = parse_gpus(gpu) if gpu is not None else detect()
-    each, named = _stated(prices)
+    each, named = stated(prices)
     if own is not None:
         named = {**_owned(fleet, own, lifetime, resale, utilisation, watts, power_price), **named}
     elif power_price is not None or watts is not None or resale is not None:
@@ -153,7 +153,7 @@ def command(
     ctx.exit(ExitCode.DOES_NOT_FIT if all(c.verdict == "does_not_fit" for c in found) else ExitCode.OK)
 
 
-def _stated(prices: "tuple[str, ...]") -> "tuple[float | None, dict[str, Price]]":
+def stated(prices: "tuple[str, ...]") -> "tuple[float | None, dict[str, Price]]":
     """`--price 2.5` for each GPU, `--price "RTX 4090=0.4"` by name."""
     from vram.costs.money import MOST_USD_PER_GPU_HOUR, parse_usd
     from vram.pricing import gpu_name, stated_price

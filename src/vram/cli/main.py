@@ -21,6 +21,7 @@ COMMANDS = {
     "cost": "What models cost on a fleet, by the hour and by the token.",
     "prices": "What an hour of which GPU costs, and who says so as of when.",
     "serve": "An OpenAI-compatible gateway that lets in what fits.",
+    "size": "Pools of least cost for a workload and a service level.",
     "gpus": "The GPUs of this machine, and those that can be named with --gpu.",
     "models": "The models that can be named without a network.",
     "args": "The launch command that makes a plan true.",

@@ -2,7 +2,7 @@
 
 import click
 
-NAMES = ("plan", "models", "gpus", "accuracy", "args", "read-log", "pools", "cost", "prices", "serve")
+NAMES = ("plan", "models", "gpus", "accuracy", "args", "read-log", "pools", "size", "cost", "prices", "serve")
 
 
 @click.command(name="schema", short_help="The JSON Schema of what --json prints, and of pools.toml.")

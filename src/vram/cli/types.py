@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from vram.errors import UsageError
-from vram.units import parse_bytes, parse_tokens
+from vram.units import parse_bytes, parse_seconds, parse_tokens
 
 
 class BadValue(click.BadParameter):
@@ -47,6 +47,21 @@ class Bytes(click.ParamType[int]):
             raise BadValue(e, param, ctx) from e
 
 
+class Seconds(click.ParamType[float]):
+    """`2s`, `200ms`, `10min`."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number of seconds."""
+        if isinstance(value, (int, float)):
+            return float(value)
+        try:
+            return parse_seconds(value)
+        except UsageError as e:
+            raise BadValue(e, param, ctx) from e
+
+
 def shares(text: str | None) -> tuple[float, ...]:
     """`3,1` as shares; nothing for nothing.
 
@@ -64,4 +79,4 @@ def shares(text: str | None) -> tuple[float, ...]:
     return found
 
 
-TOKENS, BYTES = Tokens(), Bytes()
+TOKENS, BYTES, SECONDS = Tokens(), Bytes(), Seconds()

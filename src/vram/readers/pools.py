@@ -274,7 +274,7 @@ def _table(table: Struct, head: str, notes: Mapping[str, tuple[str, ...]]) -> It
     nested: list[tuple[str, Any]] = []
     for f in msgspec.structs.fields(type(table)):
         value = getattr(table, f.name)
-        if value is None or (value == f.default and not (head == "" and f.name == "schema")):
+        if value is None or (value == f.default and f.name not in {"schema", "engine"}):
             continue
         (nested if isinstance(value, Struct) or (isinstance(value, tuple) and value and isinstance(value[0], Struct)) else plain).append((f.name, value))
     yield from (f"{name} = {_literal(value)}" for name, value in plain)

@@ -54,6 +54,9 @@ class Router:
     def freest(self, pools: Sequence[int], now: float) -> Replica:
         """The replica with the greatest share of free blocks; of equals the least loaded, then the first."""
         candidates = [r for p in pools for r in self.replicas[p]]
+        for r in candidates:
+            if not r.load:  # idle: all its blocks are free, and it is the first of these
+                return r
         if len(candidates) == 1:
             return candidates[0]
         return min(candidates, key=lambda r: (-r.free_blocks(now) / r.spec.blocks, r.load, r.pool, r.index))

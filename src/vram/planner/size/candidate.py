@@ -18,7 +18,6 @@ class Candidate:
         spec: what a replay needs of it.
         nanodollars_per_hour: what it costs, all its GPUs together: whole, so that sums and ties are exact.
         told: its settings where they differ from the engine's defaults, in words; empty: all defaults.
-        flags: those settings as flags of `vram plan`.
     """
 
     gpu: str
@@ -28,7 +27,6 @@ class Candidate:
     spec: ReplicaSpec
     nanodollars_per_hour: int
     told: str = ""
-    flags: tuple[str, ...] = ()
 
     @property
     def usd_per_hour(self) -> float:

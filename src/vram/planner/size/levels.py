@@ -31,6 +31,9 @@ class Level:
 
     def __post_init__(self) -> None:
         """Refuse what nothing could be held against."""
+        if self.metric not in set(Metric):
+            raise UsageError(f"no metric {self.metric!r}", hint=f"known: {', '.join(Metric)}")
+        object.__setattr__(self, "metric", Metric(self.metric))  # a plain word will do
         if not 0 < self.share <= 1:
             raise UsageError(f"a service level for {self.share:g} of the requests", hint="a share above 0 and up to 1 is possible: 0.99 for p99")
         if not isfinite(self.seconds) or self.seconds <= 0:

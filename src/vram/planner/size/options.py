@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from vram.engines.base import Settings
-from vram.errors import PlacementError, UsageError, VramError
+from vram.errors import PlacementError, UsageError
 from vram.hardware.fleet import Fleet
 from vram.model.model import Model
 from vram.planner.make import make_plan
@@ -15,6 +15,8 @@ from vram.planner.size.candidate import Candidate
 
 CHUNKS: Final = (2048, 1024, 512)
 """Tokens of a step that are tried beside the engine's default: shorter steps keep answers flowing while long prompts are read."""
+SEQUENCES: Final = 256
+"""Sequences of a batch where a shorter step is tried: the default of larger steps may be more than a short one holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +82,11 @@ def options(
     for offer in offers:
         name = offer.fleet.name
         for chunk in (None,) if base.max_batched_tokens is not None else (None, *CHUNKS):
-            chosen = base if chunk is None else replace(base, max_batched_tokens=chunk, max_num_seqs=base.max_num_seqs or min(chunk, 256))
+            # A step holds at least one token of each sequence of a batch.
+            sequences = base.max_num_seqs or SEQUENCES
+            if chunk is not None and sequences > chunk:
+                continue
+            chosen = base if chunk is None else replace(base, max_batched_tokens=chunk, max_num_seqs=sequences)
             try:
                 plan = make_plan(model, offer.fleet, engine=engine, context_tokens=context_tokens, kv_dtype=kv_dtype, tp=tp, settings=chosen)
                 if plan.verdict is Verdict.DOES_NOT_FIT:
@@ -90,7 +96,7 @@ def options(
                 spec = spec_of(plan)
             except (PlacementError, UsageError) as e:
                 if chunk is None:
-                    rejected.append(Rejected(gpu=name, why=_told(e), max_context_tokens=None))
+                    rejected.append(Rejected(gpu=name, why=e.message, max_context_tokens=None))
                 continue
             if chunk is not None and any(c.gpu == name and c.spec.max_batched_tokens == spec.max_batched_tokens for c in found):
                 continue
@@ -103,7 +109,6 @@ def options(
                     spec=spec,
                     nanodollars_per_hour=offer.nanodollars_per_hour,
                     told=f"steps of {chunk:,} tokens" if chunk is not None else "",
-                    flags=("--max-batched-tokens", str(chunk)) if chunk is not None else (),
                 )
             )
     return tuple(found), tuple(rejected)
@@ -114,7 +119,3 @@ def _short(plan: Plan) -> str:
     if most:
         return f"holds requests of {most:,} tokens at most"
     return "the weights and working memory alone do not fit"
-
-
-def _told(e: VramError) -> str:
-    return e.message

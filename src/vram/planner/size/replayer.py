@@ -14,7 +14,7 @@ from vram.planner.size.load import Load, Window
 
 KEPT: Final = 4
 """Whole outcomes that are remembered: the answer's and its neighbours' are asked for again when the answer is told."""
-PART: Final = 8
+PART: Final = 16
 """The stretch that is replayed first is one in so many of the requests."""
 
 

@@ -70,6 +70,9 @@ class PoolSizing:
         tried: every candidate and what became of it.
         rejected: offers that hold no such request.
         replays: full replays that the search took.
+        reference: the model as it was named.
+        quant: how its weights are stored, where that was asked for.
+        kv_dtype: the type of its KV cache, where one was asked for.
     """
 
     load: Load
@@ -82,6 +85,9 @@ class PoolSizing:
     tried: tuple[Tried, ...]
     rejected: tuple[Rejected, ...]
     replays: int
+    reference: str = ""
+    quant: str | None = None
+    kv_dtype: str | None = None
 
     @property
     def usd_per_million_tokens(self) -> float:
@@ -119,7 +125,12 @@ def _alternative(t: Tried) -> Alternative:
     if t.why is Why.BEATEN:
         return Alternative(gpu=c.gpu, nanodollars_per_hour=t.nanodollars_per_hour, exact=True, why=f"{each} do it")
     if t.why is Why.COSTLY:
-        return Alternative(gpu=c.gpu, nanodollars_per_hour=t.nanodollars_per_hour, exact=False, why=f"at least {each} needed to read the prompts")
+        return Alternative(
+            gpu=c.gpu,
+            nanodollars_per_hour=t.nanodollars_per_hour,
+            exact=False,
+            why="one replica costs more" if t.replicas == 1 else f"no less than {each} could read the prompts in time",
+        )
     told = f": {t.verdict.worst}" if t.verdict is not None else ""
     return Alternative(gpu=c.gpu, nanodollars_per_hour=price * (t.replicas + 1), exact=False, why=f"{each} too few{told}")
 
