@@ -20,6 +20,7 @@ from vram.units import GIB
 TRUTH = Path(__file__).parents[1] / "truth"
 LINES = (TRUTH / "found_startups.jsonl").read_bytes().splitlines()
 ROWS = {r["id"]: r for r in map(json.loads, LINES)}
+AGAIN = {r["id"]: r for r in map(json.loads, (TRUTH / "found_again.jsonl").read_text().splitlines())}
 
 
 def held(name, **changes):
@@ -41,11 +42,12 @@ def test_most_rows_have_every_figure_inside_its_band():
 
 
 def test_the_first_comparison_is_kept():
-    """What plans said before anything was mended stays there: 27 of the 39 rows that could be compared were inside."""
-    first = json.loads((TRUTH / "found_first.json").read_text())
+    """What plans said before anything was mended stays there: 27 of the 39 rows that could be compared were inside, then 12 of 17."""
+    first, again = json.loads((TRUTH / "found_first.json").read_text())["rounds"]
     assert {line["worst_row"] for line in first["lines"]} <= set(ROWS)
-    assert first["rows"] == len(ROWS)
-    assert first["rows_inside"] == 27
+    assert (first["rows"], first["rows_compared"], first["rows_inside"]) == (len(ROWS), 39, 27)
+    assert {line["worst_row"] for line in again["lines"]} <= set(AGAIN)
+    assert (again["rows"], again["rows_compared"], again["rows_inside"]) == (len(AGAIN), 17, 12)
 
 
 def test_only_hopper_and_large_blackwell_fuse_the_all_reduce():
@@ -58,9 +60,9 @@ def test_only_hopper_and_large_blackwell_fuse_the_all_reduce():
     assert beside["2xH100-SXM"] == beside["2xB200"] > beside["2xRTX5090"] == beside["2xL40S"]
 
 
-@pytest.mark.parametrize(("version", "by_concurrency"), [("0.19.0", False), ("0.20.0", False), ("0.21.0", True), ("0.26.0", True)])
+@pytest.mark.parametrize(("version", "by_concurrency"), [("0.19.0", False), ("0.20.0", False), ("0.20.2", True), ("0.21.0", True), ("0.26", True)])
 def test_which_versions_print_tokens_by_their_concurrency(version, by_concurrency):
-    """Windows make one sequence cheaper than its blocks suggest: from 0.21 on the printed tokens say so, before they count blocks."""
+    """Windows make one sequence cheaper than its blocks suggest: from 0.20.2 on the printed tokens say so, before they count blocks."""
     pool = make_plan(
         load_model("google/gemma-3-27b-it", offline=True),
         parse_fleet("H100-SXM"),

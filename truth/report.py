@@ -23,7 +23,7 @@ from vram.errors import VramError
 from vram.units import GIB
 
 HERE = Path(__file__).parent
-FILES = ("engine_logs.jsonl", "sglang_startups.jsonl", "tensorrt_llm_startups.jsonl", found.FILE)
+FILES = ("engine_logs.jsonl", "sglang_startups.jsonl", "tensorrt_llm_startups.jsonl", *found.FILES)
 NAMES = {
     Quantity.WEIGHTS: "weights per GPU",
     Quantity.KV_GIVEN_POOL: "KV tokens or concurrency, measured pool given",

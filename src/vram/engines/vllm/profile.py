@@ -86,6 +86,8 @@ def activation_peak(model: Model, placement: Placement, stage: int, batch: Batch
     doubt += int(0.4 * GIB) + experts // 2 if g.experts or latent else 0
     most = peak + tower_most + doubt + layered + 2 * experts + (int(1.2 * GIB) if g.experts and not light else 0)
     least = peak - doubt
+    if release.version >= c.START_GAP_SINCE and is_nvidia(gpu):
+        most, least = most + int(c.START_GAP_GIB.value * GIB), least - int(c.START_GAP_GIB.value * GIB)
     if last and not light and not batch.stated:
         # Four start-ups of 0.11.0 and of a build of 0.13 took what the later sampler takes, for reasons that their logs do not tell.
         later = int(rows * g.vocab_size * c.SAMPLER_LOGIT_BYTES.value)

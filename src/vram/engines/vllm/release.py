@@ -43,7 +43,7 @@ class Release:
         amx: that build on a processor with AMX (`0.32.0+cpu.amx`): MLA takes blocks as the others do, without it 16 whatever was asked for.
     """
 
-    version: tuple[int, int]
+    version: tuple[int, ...]
     v1: bool = False
     utilization: float = 0.90
     context_counts: bool = False
@@ -69,7 +69,7 @@ class Release:
 
 
 # (from this version, field, value). Sources: paths of vLLM at the first release that has it.
-CHANGES: Final[tuple[tuple[tuple[int, int], str, object], ...]] = (
+CHANGES: Final[tuple[tuple[tuple[int, ...], str, object], ...]] = (
     ((0, 8), "v1", True),  # vllm/engine/arg_utils.py, _set_default_args_v1: "For GPUs like H100 and MI300x, use larger default values"
     ((0, 8), "context_counts", True),  # v1/worker/gpu_worker.py of 0.8.5: all memory in use that is not torch's is taken off
     ((0, 8), "latent_block", 64),  # platforms/cuda.py: "Forcing kv cache block size to 64 for FlashMLA backend"
@@ -82,7 +82,7 @@ CHANGES: Final[tuple[tuple[tuple[int, int], str, object], ...]] = (
     ((0, 18), "latent_block", 16),  # printed blocks: FLASH_ATTN_MLA on H100 and H200 takes any multiple of 16
     ((0, 20), "utilization", 0.92),  # config/cache.py: gpu_memory_utilization
     ((0, 20), "graphs_deducted", True),  # envs.py: VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS is 1 (0 in 0.18 and 0.19)
-    ((0, 21), "tokens_from_concurrency", True),  # v1/core/kv_cache_utils.py, _report_kv_cache_config; 0.20.0 printed blocks (3 starts)
+    ((0, 20, 2), "tokens_from_concurrency", True),  # v1/core/kv_cache_utils.py, _report_kv_cache_config; 0.20.0 printed blocks (4 starts), 0.20.2 not (2)
     ((0, 26), "batches_in_flight", 2),  # config/vllm.py: max_in_flight_tokens; async_scheduling itself is on since 0.14
     ((0, 26), "hybrid_prefixes", True),  # config/model.py: "Generative hybrid models support prefix caching"
     ((0, 28), "huge_batches", True),  # engine/arg_utils.py: "for GPUs like B200/B300 with >= 160GB memory"
@@ -108,12 +108,12 @@ def release_of(text: str) -> Release:
     return Release(version=version, cpu=cpu, amx=cpu and "amx" in text.lower(), **{k: v for k, v in values.items() if k in known})  # type: ignore[arg-type]
 
 
-def _parse(text: str) -> tuple[int, int]:
+def _parse(text: str) -> tuple[int, ...]:
     if not text.strip():
         return NEWEST
     if year := re.search(r"\b(20\d\d)(?:-(\d\d))?\b", text):
         minor = _BY_MONTH.get(int(year[2] or 0)) if int(year[1]) == 2026 else None
         return (0, minor) if minor is not None else _BY_YEAR.get(int(year[1]), NEWEST)
-    if found := re.search(r"(\d{1,3})\.(\d{1,3})", text):
-        return int(found[1]), int(found[2])
+    if found := re.search(r"(\d{1,3})\.(\d{1,3})(?:\.(\d{1,3}))?", text):
+        return tuple(int(number) for number in found.groups() if number is not None)
     raise UsageError(f"{text!r} is no version of vLLM", hint="write vllm@0.19.0, or vllm for the newest that is known")
