@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.resources import files
 from xml.etree import ElementTree as ET
 
@@ -20,6 +21,7 @@ from vram.planner.simulate.request import Request
 from vram.planner.simulate.run import simulate
 from vram.planner.simulate.spec import PoolSpec
 from vram.planner.size.levels import Level, Levels, Metric
+from vram.planner.size.longer import Longer
 from vram.planner.size.options import CHUNKS, SEQUENCES
 from vram.planner.size.replayer import verdict_of
 from vram.sizing import Demanded, offers, pools_of, size
@@ -28,6 +30,7 @@ from vram.sources.pools import read_pools
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 TRACE = tuple(generate(Load(per_second=4, seconds=90, prompt=LogNormal(median=1500, sigma=0.8, most=7000), output=Fixed(tokens=60), variation=2, seed=3)))
 ASKED = Levels(times=(Level(metric=Metric.TTFT, share=0.95, seconds=0.5), Level(metric=Metric.TPOT, share=0.95, seconds=0.05)))
+CROWD = tuple(Request(arrival_seconds=0.0, prompt_tokens=1500, output_tokens=20) for _ in range(300))
 GPUS = ("1x L40S", "2x L40S", "1x A100 SXM 80GB", "1x H100 SXM")
 
 
@@ -67,6 +70,31 @@ def test_one_replica_less_breaks_the_levels(sizing):
     assert pool.more.replicas == pool.chosen.replicas + 1
     again = simulate(TRACE, [PoolSpec(name="p", replica=pool.candidate.spec, replicas=pool.chosen.replicas)])
     assert verdict_of(again, ASKED) == pool.chosen.verdict
+
+
+def test_what_is_unsure_is_replayed(sizing):
+    """With every step as long as its band allows, so many replicas keep the levels, and one less does not."""
+    (pool,) = sizing.pools
+    slow = pool.slow
+    assert slow.factor > 1
+
+    def met(n):
+        clock = Longer(clock=pool.candidate.spec.clock, factor=slow.factor)
+        return verdict_of(simulate(TRACE, [PoolSpec(name="p", replica=replace(pool.candidate.spec, clock=clock), replicas=n)]), ASKED).met
+
+    assert slow.verdict.met is met(pool.chosen.replicas)
+    if slow.replicas is None:
+        assert not met(50)
+    else:
+        assert met(slow.replicas)
+        assert slow.replicas == pool.chosen.replicas or not met(slow.replicas - 1)
+
+
+def test_room_for_slow_steps_can_be_asked_for(sizing):
+    """Sized for slower steps, the answer costs no less, and it is told against the prediction how unsure it is."""
+    roomy = size(MODEL, TRACE, levels=ASKED, gpus=GPUS, slower=1.3, offline=True)
+    assert roomy.nanodollars_per_hour >= sizing.nanodollars_per_hour
+    assert roomy.pools[0].slow.factor == sizing.pools[0].slow.factor
 
 
 def test_the_money_is_price_times_replicas(sizing):

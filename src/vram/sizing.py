@@ -13,8 +13,10 @@ from vram.hardware.fleet import Fleet
 from vram.model.model import Model
 from vram.planner.simulate.from_plan import replica_of
 from vram.planner.simulate.request import Request
+from vram.planner.simulate.spec import ReplicaSpec
 from vram.planner.size.levels import Level, Levels, Metric
 from vram.planner.size.load import Load
+from vram.planner.size.longer import Longer
 from vram.planner.size.options import Offer, options
 from vram.planner.size.search import MOST_REPLICAS
 from vram.planner.size.sizing import PoolSizing, Sizing
@@ -64,6 +66,7 @@ def size(
     kind: str = "on-demand",
     budget_usd: float | None = None,
     max_replicas: int = MOST_REPLICAS,
+    slower: float = 1.0,
     offline: bool | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Sizing:
@@ -89,6 +92,7 @@ def size(
         kind: and this kind: on-demand, spot, reserved.
         budget_usd: dollars an hour that all pools together may cost.
         max_replicas: most replicas of a pool that are tried.
+        slower: size as if every step took so many times as long as predicted.
         offline: touch no network.
         progress: called with a line about what is being tried.
 
@@ -100,6 +104,8 @@ def size(
         UnmetError: nothing that was considered keeps the levels or the budget.
         ModelError: a model cannot be read.
     """
+    if not 0.01 <= slower <= 100:
+        raise UsageError(f"--slower {slower:g}", hint="a factor from 0.01 to 100: 1.3 for steps that take 30 % longer than predicted")
     wanted = _wanted(demands, trace)
     if not wanted:
         raise UsageError("no model to size for", hint="name one: --model Qwen/Qwen3-8B")
@@ -115,7 +121,7 @@ def size(
         candidates, rejected = options(
             model,
             offered,
-            replica_of,
+            replica_of if slower == 1 else lambda plan: _slower(replica_of(plan), slower),
             engine=name,
             context_tokens=_context(load, model, asked, context_tokens),
             kv_dtype=kv_dtype,
@@ -134,7 +140,7 @@ def size(
         reference = demand.model if isinstance(demand.model, str) else model.name
         found.append(replace(pool, reference=reference, quant=quant, kv_dtype=kv_dtype))
         notes += [n for n in model.notes if n not in notes]
-    sizing = Sizing(pools=tuple(found), notes=(*notes, *_notes(found)))
+    sizing = Sizing(pools=tuple(found), notes=tuple(dict.fromkeys((*notes, *_notes(found)))))
     if budget_usd is not None and sizing.usd_per_hour > budget_usd:
         parts = ", ".join(f"{p.load.model} {show_usd(p.chosen.usd_per_hour)}" for p in found)
         raise UnmetError(
@@ -271,6 +277,10 @@ def _share(part: int, whole: int) -> float:
     return min(round(-(-part * 1000 // whole) / 1000, 3), 0.999)
 
 
+def _slower(spec: ReplicaSpec, factor: float) -> ReplicaSpec:
+    return replace(spec, clock=Longer(clock=spec.clock, factor=factor))
+
+
 def _teller(model: str, progress: Callable[[str], None]) -> Callable[[str, int, int], None]:
     return lambda name, replicas, replays: progress(f"{model}: {replicas:,} of {name}, {replays} replays done")
 
@@ -279,6 +289,8 @@ def _notes(found: Sequence[PoolSizing]) -> list[str]:
     out = []
     for p in found:
         plan = p.candidate.plan
+        if plan is not None and plan.engine != "vllm":
+            out.append(f"the replay batches as vLLM does; {plan.engine} may do otherwise")
         if plan is not None and plan.verdict.value == "tight":
             out.append(f"{p.load.model} on {p.candidate.gpu} is tight: vram plan shows what could go wrong when a replica starts")
     return out

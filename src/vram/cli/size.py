@@ -51,6 +51,9 @@ if TYPE_CHECKING:
 @click.option("--gpu-memory-utilization", type=click.FloatRange(0, 1, min_open=True), help="Share of each GPU's memory that may be used.")
 @click.option("--max-num-seqs", type=click.IntRange(min=1), help="Most sequences in one batch. Default: the engine's.")
 @click.option("--max-batched-tokens", type=TOKENS, help="Most tokens in one step. Default: the engine's, and shorter steps where they serve better.")
+@click.option(
+    "--slower", type=click.FloatRange(0.01, 100), default=1.0, show_default=True, help="Size as if every step took so many times as long as predicted."
+)
 @click.option("--max-replicas", type=click.IntRange(1, 4096), default=1024, show_default=True, help="Most replicas of a pool that are tried.")
 @click.option("--out", metavar="FILE", help="Write the pools file here (pools.toml), for vram simulate and the gateway.")
 @click.option("--html", metavar="FILE", help="Write the answer with its pictures as one HTML file.")
@@ -76,6 +79,7 @@ def command(
     gpu_memory_utilization: float | None,
     max_num_seqs: int | None,
     max_batched_tokens: int | None,
+    slower: float,
     max_replicas: int,
     out: str | None,
     html: str | None,
@@ -122,6 +126,7 @@ def command(
             provider=provider,
             kind=kind,
             budget_usd=None if budget is None else parse_usd(budget, "--budget", MOST_USD),
+            slower=slower,
             max_replicas=max_replicas,
             offline=offline or None,
             progress=report,

@@ -60,6 +60,7 @@ def _pool(p: PoolSizing, width: int) -> list[str]:
         *_row("one less", p.fewer),
         *_row("this", p.chosen),
         *_row("one more", p.more),
+        *_slow(p, width),
     ]
     spark = min(SPARK, max(width - 40, 10))
     pool = p.chosen.pool
@@ -92,7 +93,27 @@ def _row(title: str, s: Served | None) -> list[str]:
     if s is None:
         return [f"  {title:<9} none"]
     mark, colour = ("✔", "green") if s.verdict.met else ("✘", "red")
-    return [f"  {title:<9} {style(mark, fg=colour)} {s.replicas:>3} replicas  {show_usd(s.usd_per_hour):>8}  {reached(s.verdict)}"]
+    return [
+        f"  {title:<9} {style(mark, fg=colour)} {s.replicas:>3} {'replica ' if s.replicas == 1 else 'replicas'}  {show_usd(s.usd_per_hour):>8}  {reached(s.verdict)}"
+    ]
+
+
+def slow_told(p: PoolSizing) -> str:
+    """What the answer is worth when steps are as slow as their band allows; empty where they have no band."""
+    s = p.slow
+    if s is None:
+        return ""
+    head = f"if steps take {s.factor:g} × as long, the high end of their band"
+    if s.verdict.met:
+        return f"{head}, these still do: {reached(s.verdict)}"
+    if s.replicas is None or s.nanodollars_per_hour is None:
+        return f"{head}, no number of replicas does: {reached(s.verdict)} with these"
+    return f"{head}, {s.replicas:,} replicas would be needed, {show_usd(s.nanodollars_per_hour / 1e9)} an hour; these give {reached(s.verdict)}"
+
+
+def _slow(p: PoolSizing, width: int) -> list[str]:
+    told = slow_told(p)
+    return wrap(f"unsure    {told}", max(width - 2, 40), initial_indent="  ", subsequent_indent="            ") if told else []
 
 
 def _alternatives(p: PoolSizing, width: int) -> list[str]:

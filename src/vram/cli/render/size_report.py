@@ -3,7 +3,7 @@
 from vram.cli.render import page
 from vram.cli.render.amounts import dollars, plain, seconds, share
 from vram.cli.render.axis import Axis
-from vram.cli.render.size import asked, reached
+from vram.cli.render.size import asked, reached, slow_told
 from vram.cli.render.svg import Bar, Limit, Series, area_chart, bar_chart, line_chart
 from vram.costs.money import show_usd
 from vram.planner.size.sizing import PoolSizing, Served, Sizing
@@ -146,7 +146,7 @@ def _section(p: PoolSizing) -> list[str]:
             f"{s.requests:,} requests in {seconds(p.load.seconds)}, {p.load.prompt_tokens / s.requests:,.0f} + {p.load.output_tokens / s.requests:,.0f} tokens on average."
         ),
         page.table(titles, body, right=titles[1:], chosen=chosen, caption="✘ marks a level that is not kept."),
-        page.figure(levels_chart(p)),
+        page.figure(levels_chart(p), _sentence(slow_told(p))),
         page.figure(requests_chart(p)),
         page.figure(
             cost_chart(p),
@@ -157,6 +157,10 @@ def _section(p: PoolSizing) -> list[str]:
     if p.price_told:
         blocks.append(page.paragraph(f"Price: {p.price_told}"))
     return blocks
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
 def _points(s: Served, values: tuple[float, ...]) -> list[tuple[float, float]]:

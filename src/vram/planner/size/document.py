@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from vram.planner.size.levels import Verdict
-from vram.planner.size.sizing import PoolSizing, Served, Sizing
+from vram.planner.size.sizing import PoolSizing, Served, Sizing, Slow
 
 SCHEMA: Final = "vram.size/1"
 
@@ -49,6 +49,7 @@ def _pool(p: PoolSizing) -> dict[str, Any]:
         "chosen": _served(p.chosen) | {"over_time": _series(p.chosen)},
         "one_less": _served(p.fewer) if p.fewer else None,
         "one_more": _served(p.more),
+        "if_slow": _slow(p.slow) if p.slow else None,
         "alternatives": [
             {"gpu": a.gpu, "usd_per_hour": a.nanodollars_per_hour / 1e9 if a.nanodollars_per_hour else None, "exact": a.exact, "why": a.why}
             for a in p.alternatives
@@ -74,6 +75,17 @@ def _served(s: Served) -> dict[str, Any]:
         "kv_share_mean": summary.kv_share_mean,
         "kv_share_peak": summary.kv_share_peak,
         "preemptions": summary.preemptions,
+    }
+
+
+def _slow(s: Slow) -> dict[str, Any]:
+    return {
+        "factor": s.factor,
+        "why": s.why,
+        "met": s.verdict.met,
+        "levels": _levels(s.verdict),
+        "replicas": s.replicas,
+        "usd_per_hour": None if s.nanodollars_per_hour is None else s.nanodollars_per_hour / 1e9,
     }
 
 

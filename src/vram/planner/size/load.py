@@ -79,18 +79,14 @@ class Load:
         sums = [0, *accumulate(r.prompt_tokens for r in self.requests)]
         n, spared = len(times), sum(self.prompts[len(self.prompts) - exempt :]) if exempt else 0
         best, found = 0.0, Window(first=0, last=n, seconds=self.seconds)
-        width = max(self.seconds, 1e-9)
-        while width >= self.seconds / 1024:
-            first = 0
+        for halvings in range(11 if self.seconds else 1):
+            width, first = self.seconds / 2**halvings, 0
             for last in range(n):
                 while times[last] - times[first] > width:
                     first += 1
                 rate = (sums[last + 1] - sums[first] - spared) / (times[last] - times[first] + seconds_more)
                 if rate > best:
                     best, found = rate, Window(first=first, last=last + 1, seconds=times[last] - times[first])
-            width /= 2
-            if width <= 0:
-                break
         return found
 
     def densest(self, requests: int) -> Window:

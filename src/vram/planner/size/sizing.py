@@ -38,6 +38,25 @@ class Served:
         return self.outcome.pools[0]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Slow:
+    """The answer when every step takes as long as the high end of its band allows.
+
+    Attributes:
+        factor: by which steps are longer than predicted.
+        verdict: of the chosen replicas then.
+        replicas: how many of them keep the levels then; None when no number does.
+        nanodollars_per_hour: what so many cost.
+        why: where the band comes from.
+    """
+
+    factor: float
+    verdict: Verdict
+    replicas: int | None
+    nanodollars_per_hour: int | None
+    why: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alternative:
     """The best that another kind or number of GPUs does.
@@ -70,6 +89,7 @@ class PoolSizing:
         tried: every candidate and what became of it.
         rejected: offers that hold no such request.
         replays: full replays that the search took.
+        slow: when steps are as slow as their band allows; None where they have none.
         reference: the model as it was named.
         quant: how its weights are stored, where that was asked for.
         kv_dtype: the type of its KV cache, where one was asked for.
@@ -85,6 +105,7 @@ class PoolSizing:
     tried: tuple[Tried, ...]
     rejected: tuple[Rejected, ...]
     replays: int
+    slow: Slow | None = None
     reference: str = ""
     quant: str | None = None
     kv_dtype: str | None = None
@@ -129,7 +150,7 @@ def _alternative(t: Tried) -> Alternative:
             gpu=c.gpu,
             nanodollars_per_hour=t.nanodollars_per_hour,
             exact=False,
-            why="one replica costs more" if t.replicas == 1 else f"no less than {each} could read the prompts in time",
+            why="one replica costs as much or more" if t.replicas == 1 else f"no less than {each} could read the prompts in time",
         )
     told = f": {t.verdict.worst}" if t.verdict is not None else ""
     return Alternative(gpu=c.gpu, nanodollars_per_hour=price * (t.replicas + 1), exact=False, why=f"{each} too few{told}")

@@ -1,16 +1,20 @@
 """One model's pool from its load, levels and candidates: searched, told with its neighbours, or refused with what would make it possible."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from vram.costs.money import show_usd
 from vram.errors import UnmetError
+from vram.planner.simulate.run import check
 from vram.planner.size.candidate import Candidate
 from vram.planner.size.levels import Levels
 from vram.planner.size.load import Load
+from vram.planner.size.longer import Longer
 from vram.planner.size.options import Rejected
-from vram.planner.size.replayer import Replayer
+from vram.planner.size.replayer import Replayer, pool_of
 from vram.planner.size.search import MOST_REPLICAS, Found, Why, search
-from vram.planner.size.sizing import PoolSizing, Served
+from vram.planner.size.sizing import PoolSizing, Served, Slow
+from vram.speed.clock import Clock
 
 
 def solve(
@@ -35,10 +39,12 @@ def solve(
         progress: called before each replay.
 
     Raises:
+        UsageError: the requests are not in order, or their lengths make no sense.
         UnmetError: nothing keeps the levels; the message says how near the best came, the hint what would make it possible.
     """
     if not candidates:
         raise _nothing_fits(load, rejected)
+    check(load.requests, [pool_of(candidates[0], 1)])
     replayer = Replayer(load, levels)
     found = search(load, levels, candidates, replayer, most_replicas=most_replicas, progress=progress)
     if found.best is None:
@@ -61,6 +67,30 @@ def solve(
         tried=found.tried,
         rejected=tuple(rejected),
         replays=found.replays,
+        slow=slowed(load, levels, c, best.replicas, most_replicas),
+    )
+
+
+def slowed(load: Load, levels: Levels, candidate: Candidate, replicas: int, most_replicas: int) -> Slow | None:
+    """What the chosen replicas do, and how many are needed, when steps take as long as their band allows; None for a clock without a band."""
+    clock = candidate.spec.clock.clock if isinstance(candidate.spec.clock, Longer) else candidate.spec.clock
+    if not isinstance(clock, Clock):
+        return None
+    # A step has both, prompts and answers: the wider of their bands holds for it.
+    factor = max(clock.entry.doubt.prefill, clock.entry.doubt.tpot)
+    slow = replace(candidate, spec=replace(candidate.spec, clock=Longer(clock=clock, factor=factor)))
+    replayer = Replayer(load, levels)
+    verdict = replayer.full(slow, replicas)
+    needed: int | None = replicas
+    if not verdict.met:
+        found = search(load, levels, [slow], replayer, most_replicas=most_replicas)
+        needed = found.best.replicas if found.best else None
+    return Slow(
+        factor=factor,
+        verdict=verdict,
+        replicas=needed,
+        nanodollars_per_hour=None if needed is None else candidate.nanodollars_per_hour * needed,
+        why=clock.entry.why,
     )
 
 
