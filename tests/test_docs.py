@@ -55,8 +55,11 @@ def test_console_examples_give_what_they_print(page):
 
 def commands_table():
     lines = []
+    found = []
     for name in COMMANDS:
         command = group.get_command(click.Context(group), name)
+        found += [(name, command), *((f"{name} {sub}", c) for sub, c in getattr(command, "commands", {}).items())]
+    for name, command in found:
         arguments = " ".join(p.make_metavar(click.Context(command)) for p in command.params if isinstance(p, click.Argument))
         title = f"vram {name} {arguments}".strip()
         text = " ".join(command.help.split("\b")[0].split())

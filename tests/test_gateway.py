@@ -98,7 +98,7 @@ def test_a_request_through_the_whole(tmp_path):
             assert b'"usage":{' not in body
         rows = (
             sqlite3.connect(tmp_path / "gateway.db")
-            .execute("SELECT key, model, pool, outcome, prompt_tokens, completion_tokens, counted, kv_byte_seconds >= 0, micro_dollars >= 0 FROM usage")
+            .execute("SELECT key, model, pool, outcome, prompt_tokens, completion_tokens, counted, kv_byte_seconds >= 0, nano_dollars >= 0 FROM usage")
             .fetchall()
         )
         assert rows == [("anonymous", "m", "p0", "ok", 10, 7, 1, 1, 1)] * 2

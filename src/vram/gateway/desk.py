@@ -282,7 +282,7 @@ class Desk:
         self._release(x, ticket)
         self._learn(x, ticket)
         used = ticket.estimated if x.prompt_tokens < 0 else x.prompt_tokens + max(x.completion_tokens, 0)
-        x.key.settle(ticket.estimated, used, ticket.held[1] // 1000)
+        x.key.settle(ticket.estimated, used, ticket.held[1])
 
     def _release(self, x: "Exchange", ticket: Ticket) -> None:
         """Give back what it holds, and let those come who wait for it."""

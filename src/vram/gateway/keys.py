@@ -34,7 +34,9 @@ class KeyTerms:
         requests_per_minute: requests that may begin in a minute.
         tokens_per_minute: prompt and output tokens in a minute.
         dollars_per_month: what may be spent in a calendar month.
-        micro_dollars_spent: of which this much was spent this month already.
+        nano_dollars_spent: of which this much was spent this month already.
+        month: which month that is, in months since year 0 (UTC).
+        created: when it was made, in seconds since 1970.
     """
 
     name: str
@@ -43,7 +45,9 @@ class KeyTerms:
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     dollars_per_month: float | None = None
-    micro_dollars_spent: int = 0
+    nano_dollars_spent: int = 0
+    month: int = 0
+    created: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +66,11 @@ class OverLimit:
 class Key:
     """A key in use, with what it used of its rates."""
 
-    __slots__ = ("_at", "_limited", "_requests", "_tokens", "spent_micro_dollars", "terms")
+    __slots__ = ("_at", "_limited", "_requests", "_tokens", "spent_nano_dollars", "terms")
 
     def __init__(self, terms: KeyTerms) -> None:
         self.terms = terms
-        self.spent_micro_dollars = terms.micro_dollars_spent
+        self.spent_nano_dollars = terms.nano_dollars_spent
         self._at = 0.0
         self._requests = float(terms.requests_per_minute or 0)
         self._tokens = float(terms.tokens_per_minute or 0)
@@ -82,7 +86,7 @@ class Key:
         if not self._limited:
             return None
         terms = self.terms
-        if terms.dollars_per_month is not None and self.spent_micro_dollars >= terms.dollars_per_month * 1_000_000:
+        if terms.dollars_per_month is not None and self.spent_nano_dollars >= terms.dollars_per_month * 1_000_000_000:
             return OverLimit(what="budget", retry_after_seconds=None)
         self._fill(now)
         if terms.requests_per_minute is not None and self._requests < 1:
@@ -93,16 +97,18 @@ class Key:
         self._tokens -= tokens
         return None
 
-    def settle(self, estimated_tokens: int, real_tokens: int, micro_dollars: int) -> None:
+    def settle(self, estimated_tokens: int, real_tokens: int, nano_dollars: int) -> None:
         """A request ended: its real tokens take the place of the estimated ones."""
         self._tokens += estimated_tokens - real_tokens
-        self.spent_micro_dollars += micro_dollars
+        self.spent_nano_dollars += nano_dollars
 
     def renewed(self, terms: KeyTerms) -> "Key":
         """The same key under changed terms: what is used of its rates stays used."""
         made = Key(terms)
         made._at, made._requests, made._tokens = self._at, self._requests, self._tokens
-        made.spent_micro_dollars = max(self.spent_micro_dollars, terms.micro_dollars_spent)
+        # What ended in the last half second is not written down yet; in another month it no longer counts.
+        if terms.month == self.terms.month:
+            made.spent_nano_dollars = max(self.spent_nano_dollars, terms.nano_dollars_spent)
         return made
 
     def _fill(self, now: float) -> None:

@@ -45,7 +45,7 @@ def record(x: "Exchange", now: float) -> Used:
         counted,
         kv_byte_ns // 1_000_000_000,
         gpu_us,
-        nanodollars // 1000,
+        nanodollars,
         max((x.sent or now) - x.arrived, 0.0),
         x.first - x.arrived if x.first else None,
         now - x.arrived,

@@ -7,6 +7,7 @@ import asyncio
 import gc
 import logging
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from vram.errors import UsageError, VramError
 from vram.gateway.assemble import Assembled, PoolPlan, addresses_of, assemble
 from vram.gateway.front import Front
 from vram.gateway.house import House
+from vram.gateway.idle import IDLE_SECONDS, Idle
 from vram.gateway.keys import KeyRing
 from vram.gateway.limits import WireLimits
 from vram.gateway.pages import Pages
@@ -71,7 +73,9 @@ class Gateway:
         self.store = Store(options.store) if options.store is not None else None
         self.writer = UsageWriter(self.store) if self.store is not None else None
         self._watchers: dict[str, tuple[Watched, asyncio.Task[None]]] = {}
-        self._ticker: asyncio.Task[None] | None = None
+        self._idle = Idle()
+        self._keys_version = 0
+        self._tasks: list[asyncio.Task[None]] = []
         self._server: asyncio.Server | None = None
         self._began = int(time.time())
 
@@ -87,6 +91,7 @@ class Gateway:
         addresses = await asyncio.to_thread(addresses_of, file)
         ring = KeyRing(required=self._keys_required())
         if self.store is not None:
+            self._keys_version = self.store.version()
             ring.replace(self.store.keys())
         limits = self.options.limits
         self.house = House(loop, ring, limits)
@@ -96,7 +101,9 @@ class Gateway:
             self.writer.start()
         self._server = await loop.create_server(lambda: Front(self.house), self.options.host, self.options.port, backlog=4096, start_serving=False)
         self.port = self._server.sockets[0].getsockname()[1]
-        self._ticker = loop.create_task(self._tick())
+        self._tasks = [loop.create_task(self._tick())]
+        if self.store is not None:
+            self._tasks.append(loop.create_task(self._follow_keys(self.store)))
         await self._server.start_serving()
         # What is there now stays: the collector need not look at it again and again.
         gc.collect()
@@ -110,6 +117,8 @@ class Gateway:
 
     def _take(self, file: PoolsFile, plans: dict[str, PoolPlan], addresses: dict[str, Any]) -> None:
         before = getattr(self, "assembled", None)
+        if before is not None:
+            self._write_idle()
         self.assembled = assembled = assemble(self.house, file, plans, addresses, before)
         for plan in plans.values():
             for note in plan.notes:
@@ -145,20 +154,40 @@ class Gateway:
         return True
 
     async def _tick(self) -> None:
-        seen = self.store.version() if self.store is not None else 0
+        due = self.house.now() + IDLE_SECONDS
         while True:
             await asyncio.sleep(1.0)
             try:
                 self.house.tick()
-                if self.store is not None:
-                    version = await asyncio.to_thread(self.store.version)
-                    if version != seen:
-                        seen = version
-                        self.house.keys.replace(await asyncio.to_thread(self.store.keys))
+                if self.house.now() >= due:
+                    due = self.house.now() + IDLE_SECONDS
+                    self._write_idle()
             except asyncio.CancelledError:
                 raise
             except Exception:
                 log.exception("the once-a-second work")
+
+    async def _follow_keys(self, store: Store) -> None:
+        """Take over keys that others add and revoke, and begin a new month's budgets. Of its own: a locked file holds up nothing else."""
+        seen, month, told = self._keys_version, time.gmtime().tm_mon, False
+        while True:
+            try:
+                version = await asyncio.to_thread(store.version)
+                now = time.gmtime()
+                if version != seen or now.tm_mon != month:
+                    self.house.keys.replace(await asyncio.to_thread(store.keys))
+                    seen, month = version, now.tm_mon
+                told = False
+            except sqlite3.Error as e:
+                if not told:
+                    log.error("keys cannot be read, those known stay: %s", e)  # noqa: TRY400  (the reason is enough)
+                told = True
+            await asyncio.sleep(1.0)
+
+    def _write_idle(self) -> None:
+        if self.writer is not None:
+            seats = ((name, seat) for name, seats in self.assembled.seats.items() for seat in seats)
+            self.writer.add_rents(self._idle.since(seats, self.house.now()))
 
     def _ended(self, exchange: "Exchange") -> None:
         if self.writer is not None and exchange.ticket is not None:
@@ -168,8 +197,8 @@ class Gateway:
         """Let what runs end, bounded; then end everything."""
         if self._server is not None:
             self._server.close()
-        if self._ticker is not None:
-            self._ticker.cancel()
+        for task in self._tasks:
+            task.cancel()
         for _, task in self._watchers.values():
             task.cancel()
         await self.house.stop()
@@ -177,6 +206,7 @@ class Gateway:
             for seat in seats:
                 seat.replica.close()
         if self.writer is not None:
+            self._write_idle()
             await asyncio.to_thread(self.writer.close)
         if self.store is not None:
             self.store.close()

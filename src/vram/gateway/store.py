@@ -8,8 +8,8 @@ import calendar
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from vram.errors import UsageError
 from vram.gateway.keys import KeyTerms, digest, new_key
 
-_FORM: Final = 1
+_FORM: Final = 2
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS keys (
   digest BLOB PRIMARY KEY, name TEXT NOT NULL UNIQUE, created REAL NOT NULL, revoked REAL, models TEXT, priority INTEGER NOT NULL DEFAULT 0,
@@ -26,9 +26,13 @@ CREATE TABLE IF NOT EXISTS keys (
 CREATE TABLE IF NOT EXISTS usage (
   at REAL NOT NULL, request_id TEXT NOT NULL, key TEXT NOT NULL, model TEXT NOT NULL, pool TEXT NOT NULL, replica TEXT NOT NULL, outcome TEXT NOT NULL,
   status INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, counted INTEGER NOT NULL, kv_byte_seconds INTEGER NOT NULL,
-  gpu_microseconds INTEGER NOT NULL, micro_dollars INTEGER NOT NULL, queue_seconds REAL NOT NULL, ttft_seconds REAL, total_seconds REAL NOT NULL,
+  gpu_microseconds INTEGER NOT NULL, nano_dollars INTEGER NOT NULL, queue_seconds REAL NOT NULL, ttft_seconds REAL, total_seconds REAL NOT NULL,
   fallback TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS rents (
+  hour INTEGER NOT NULL, pool TEXT NOT NULL, replica TEXT NOT NULL, rent_nano_dollars INTEGER NOT NULL, idle_nano_dollars INTEGER NOT NULL,
+  PRIMARY KEY (hour, pool, replica)
+) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS usage_at ON usage (at);
 CREATE INDEX IF NOT EXISTS usage_key ON usage (key, at);
 """
@@ -42,7 +46,7 @@ class Used(NamedTuple):
         counted: whether the tokens are the engine's own count (else they are estimates).
         kv_byte_seconds: bytes of KV cache that it held, times seconds.
         gpu_microseconds: its share of its replica's GPU time.
-        micro_dollars: what it cost, in millionths of a dollar.
+        nano_dollars: what it cost, in billionths of a dollar: a short request costs some 30 millionths, which would be rounded by percents.
         fallback: what was done for it beyond its first pool: "" or larger_pool, other_model, shorter_output, joined by commas.
     """
 
@@ -59,7 +63,7 @@ class Used(NamedTuple):
     counted: bool
     kv_byte_seconds: int
     gpu_microseconds: int
-    micro_dollars: int
+    nano_dollars: int
     queue_seconds: float
     ttft_seconds: float | None
     total_seconds: float
@@ -77,11 +81,25 @@ class Sum:
     completion_tokens: int
     kv_byte_seconds: int
     gpu_microseconds: int
-    micro_dollars: int
+    nano_dollars: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rent:
+    """What one replica cost, and how much of that no request used, in billionths of a dollar."""
+
+    pool: str
+    replica: str
+    rent_nano_dollars: int
+    idle_nano_dollars: int
 
 
 _COLUMNS: Final = Used._fields
 _INSERT: Final = f"INSERT INTO usage ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608  (names of ours)
+_ADD_RENT: Final = (
+    "INSERT INTO rents (hour, pool, replica, rent_nano_dollars, idle_nano_dollars) VALUES (?,?,?,?,?) ON CONFLICT (hour, pool, replica) DO UPDATE "
+    "SET rent_nano_dollars = rent_nano_dollars + excluded.rent_nano_dollars, idle_nano_dollars = idle_nano_dollars + excluded.idle_nano_dollars"
+)
 GROUPS: Final = ("key", "model", "pool", "replica", "outcome")
 
 
@@ -104,8 +122,14 @@ class Store:
             form = self._db.execute("PRAGMA user_version").fetchone()[0]
             if form > _FORM:
                 raise UsageError(f"{path} was written by a newer version of this program", hint="update, or name another file with VRAM_GATEWAY_DB")
-            self._db.executescript(_TABLES)
-            self._db.execute(f"PRAGMA user_version={_FORM}")
+            if form == 1:
+                # Until form 2 money was kept in millionths.
+                self._db.executescript(
+                    "BEGIN; ALTER TABLE usage RENAME COLUMN micro_dollars TO nano_dollars; UPDATE usage SET nano_dollars = nano_dollars * 1000; PRAGMA user_version=2; COMMIT"
+                )
+            if form < _FORM:
+                self._db.executescript(_TABLES)
+                self._db.execute(f"PRAGMA user_version={_FORM}")
             # Hashed or not, who uses what is nobody else's business.
             path.chmod(0o600)
         except sqlite3.DatabaseError as e:
@@ -162,16 +186,16 @@ class Store:
             UsageError: there is none.
         """
         if not self._db.execute("DELETE FROM keys WHERE name = ?", (name,)).rowcount:
-            raise UsageError(f"no key {name!r}", hint="vram keys lists them")
+            raise UsageError(f"no key {name!r}", hint="vram keys list")
 
     def keys(self) -> dict[bytes, KeyTerms]:
         """All keys by digest, with what they spent this month."""
-        month = time.gmtime()
-        begins = _month_start(month.tm_year, month.tm_mon)
+        now = time.gmtime()
+        month, begins = now.tm_year * 12 + now.tm_mon, month_start(now.tm_year, now.tm_mon)
         with closing(
             self._db.execute(
-                "SELECT k.digest, k.name, k.models, k.priority, k.requests_per_minute, k.tokens_per_minute, k.dollars_per_month, "
-                "(SELECT COALESCE(SUM(micro_dollars), 0) FROM usage u WHERE u.key = k.name AND u.at >= ?) FROM keys k ORDER BY k.name",
+                "SELECT k.digest, k.name, k.models, k.priority, k.requests_per_minute, k.tokens_per_minute, k.dollars_per_month, k.created, "
+                "(SELECT COALESCE(SUM(nano_dollars), 0) FROM usage u WHERE u.key = k.name AND u.at >= ?) FROM keys k ORDER BY k.name",
                 (begins,),
             )
         ) as rows:
@@ -183,9 +207,11 @@ class Store:
                     requests_per_minute=rpm,
                     tokens_per_minute=tpm,
                     dollars_per_month=dollars,
-                    micro_dollars_spent=spent,
+                    nano_dollars_spent=spent,
+                    month=month,
+                    created=created,
                 )
-                for d, name, models, priority, rpm, tpm, dollars, spent in rows
+                for d, name, models, priority, rpm, tpm, dollars, created, spent in rows
             }
 
     def version(self) -> int:
@@ -195,6 +221,27 @@ class Store:
 
     # --- usage
 
+    def add_rents(self, rents: Mapping[tuple[int, str, str], tuple[int, int]]) -> None:
+        """Add to what replicas cost and how much of it nobody used, by (hour since 1970, pool, replica); nanodollars."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            self._db.executemany(_ADD_RENT, [(*at, *sums) for at, sums in rents.items()])
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def rents(self, *, since: float = 0.0, until: float = 1e18) -> list[Rent]:
+        """What each replica cost, and how much of it was idle, in the hours that touch that time."""
+        query = "SELECT pool, replica, SUM(rent_nano_dollars), SUM(idle_nano_dollars) FROM rents WHERE hour >= ? AND hour < ? GROUP BY pool, replica"
+        with closing(self._db.execute(query, (since // 3600, until / 3600))) as rows:
+            return [Rent(pool=pool, replica=replica, rent_nano_dollars=rent, idle_nano_dollars=idle) for pool, replica, rent, idle in rows]
+
+    def _roll_back(self) -> None:
+        # Where the disk is full SQLite may have rolled back by itself; that it did must not hide why.
+        with suppress(sqlite3.Error):
+            self._db.execute("ROLLBACK")
+
     def add_usage(self, records: Iterable[Used]) -> None:
         """Write down ended requests, all or none."""
         self._db.execute("BEGIN IMMEDIATE")
@@ -202,7 +249,7 @@ class Store:
             self._db.executemany(_INSERT, records)
             self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            self._roll_back()
             raise
 
     def usage(self, by: Sequence[str] = ("key", "model"), *, since: float = 0.0, until: float = 1e18, key: str | None = None) -> list[Sum]:
@@ -215,13 +262,13 @@ class Store:
             if group not in GROUPS:
                 raise UsageError(f"usage has no {group!r}", hint=f"group by: {', '.join(GROUPS)}")
         columns = ", ".join(by)
-        sums = "COUNT(*), SUM(outcome NOT IN ('ok', 'client_left')), SUM(prompt_tokens), SUM(completion_tokens), SUM(kv_byte_seconds), SUM(gpu_microseconds), SUM(micro_dollars)"
+        sums = "COUNT(*), SUM(outcome NOT IN ('ok', 'client_left')), SUM(prompt_tokens), SUM(completion_tokens), SUM(kv_byte_seconds), SUM(gpu_microseconds), SUM(nano_dollars)"
         where, args = "at >= ? AND at < ?", [since, until]
         extra: list[Any] = []
         if key is not None:
             where, extra = f"{where} AND key = ?", [key]
         grouped = f"GROUP BY {columns}" if by else ""
-        query = f"SELECT {columns + ', ' if by else ''}{sums} FROM usage WHERE {where} {grouped} ORDER BY SUM(micro_dollars) DESC, COUNT(*) DESC"  # noqa: S608  (names from GROUPS only)
+        query = f"SELECT {columns + ', ' if by else ''}{sums} FROM usage WHERE {where} {grouped} ORDER BY SUM(nano_dollars) DESC, COUNT(*) DESC"  # noqa: S608  (names from GROUPS only)
         with closing(self._db.execute(query, [*args, *extra])) as rows:
             n = len(by)
             return [
@@ -233,12 +280,13 @@ class Store:
                     completion_tokens=row[n + 3] or 0,
                     kv_byte_seconds=row[n + 4] or 0,
                     gpu_microseconds=row[n + 5] or 0,
-                    micro_dollars=row[n + 6] or 0,
+                    nano_dollars=row[n + 6] or 0,
                 )
                 for row in rows
                 if row[n]
             ]
 
 
-def _month_start(year: int, month: int) -> float:
+def month_start(year: int, month: int) -> float:
+    """When a month began (UTC), in seconds since 1970."""
     return float(calendar.timegm((year, month, 1, 0, 0, 0, 0, 0, 0)))

@@ -7,9 +7,12 @@ either while the process lives: what could not be written waits, bounded, and th
 import logging
 import sqlite3
 import threading
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from vram.gateway.store import Store, Used
+
+if TYPE_CHECKING:
+    from vram.gateway.idle import Rents
 
 FLUSH_SECONDS: Final = 0.5
 MOST_WAITING: Final = 1_000_000
@@ -19,16 +22,28 @@ log = logging.getLogger("vram.gateway")
 
 
 class UsageWriter:
-    """Takes ended requests from the loop and writes them down."""
+    """Takes ended requests from the loop and writes them down.
 
-    def __init__(self, store: Store) -> None:
+    Attributes:
+        lost: records that found no room in memory while the file could not be written.
+        failing: whether the last try to write failed.
+    """
+
+    def __init__(self, store: Store, *, most_waiting: int = MOST_WAITING) -> None:
         self._store = store
+        self._most = most_waiting
         self._waiting: list[Used] = []
+        self._rents: Rents = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="usage", daemon=True)
         self.lost = 0
         self.failing = False
+
+    @property
+    def waiting(self) -> int:
+        """Records that are not written down yet."""
+        return len(self._waiting)
 
     def start(self) -> None:
         """Begin to write."""
@@ -37,10 +52,19 @@ class UsageWriter:
     def add(self, record: Used) -> None:
         """Take a record; never waits for the disk."""
         with self._lock:
-            if len(self._waiting) >= MOST_WAITING:
-                self.lost += 1
-            else:
+            if len(self._waiting) < self._most:
                 self._waiting.append(record)
+                return
+            self.lost += 1
+        if self.lost == 1:
+            log.error("usage is lost: %s records wait already for a file that cannot be written", f"{self._most:,}")
+
+    def add_rents(self, rents: "Rents") -> None:
+        """Take what replicas cost and how much of it was idle; never waits for the disk."""
+        with self._lock:
+            for at, (rent, idle) in rents.items():
+                before = self._rents.get(at, (0, 0))
+                self._rents[at] = before[0] + rent, before[1] + idle
 
     def _run(self) -> None:
         while not self._stop.wait(FLUSH_SECONDS):
@@ -51,19 +75,25 @@ class UsageWriter:
         """Write what waits; on failure it goes on waiting."""
         with self._lock:
             records, self._waiting = self._waiting, []
-        if not records:
+            rents, self._rents = self._rents, {}
+        if not records and not rents:
             return
         try:
-            self._store.add_usage(records)
+            if records:
+                self._store.add_usage(records)
+                records = []
+            if rents:
+                self._store.add_rents(rents)
         except (sqlite3.Error, OSError) as e:
             if not self.failing:
                 log.error("usage cannot be written, it is kept in memory: %s", e)  # noqa: TRY400  (the reason is enough; it comes again and again)
             self.failing = True
             with self._lock:
                 self._waiting[:0] = records
+            self.add_rents(rents)
             return
         if self.failing:
-            log.warning("usage is written again")
+            log.warning("usage is written again%s", f"; {self.lost:,} records were lost" if self.lost else "")
         self.failing = False
 
     def close(self) -> None:

@@ -1,0 +1,289 @@
+"""Keys and usage from the command line, budgets over restarts, and a store that cannot be written."""
+
+import asyncio
+import csv
+import io
+import json
+import logging
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.resources import files
+
+import jsonschema
+import pytest
+from mock_engine import MockEngine
+
+from vram.cli.span import moment
+from vram.errors import UsageError
+from vram.gateway.store import Store, Used
+from vram.gateway.usage import UsageWriter
+
+try:
+    import httptools
+except ImportError:
+    httptools = None
+else:
+    from test_gateway import ask, chat, pools, run, running
+
+needs_gateway = pytest.mark.skipif("httptools is None", reason="the gateway's extra is not installed")
+LINE = Used(0.0, "r", "a", "m", "p", "u", "ok", 200, 10, 5, True, 2**31, 1_500_000, 2_000_001, 0.0, 0.1, 0.2)  # noqa: FBT003
+
+
+def vram(db, *args):
+    env = {**os.environ, "VRAM_GATEWAY_DB": str(db), "COLUMNS": "200"}
+    return subprocess.run([sys.executable, "-m", "vram", *args], capture_output=True, text=True, env=env, check=False)
+
+
+def schema(name):
+    return json.loads((files("vram") / "schemas" / f"{name}.json").read_text())
+
+
+def test_a_key_is_printed_once_and_kept_nowhere(tmp_path):
+    """`vram keys add` prints the key alone on stdout; the file, the list and the log never hold it; revoking ends it."""
+    db = tmp_path / "g.db"
+    done = vram(db, "keys", "add", "team-a", "--dollars-per-month", "2.50", "--model", "m", "--requests-per-minute", "9", "--priority", "3")
+    key = done.stdout.strip()
+    assert done.returncode == 0
+    assert key.startswith("vram-")
+    assert key not in done.stderr
+    listed = vram(db, "keys", "list")
+    assert "team-a" in listed.stdout
+    assert key not in listed.stdout + listed.stderr
+    assert all(key.encode() not in p.read_bytes() for p in tmp_path.iterdir())
+    document = json.loads(vram(db, "keys", "list", "--json").stdout)
+    jsonschema.validate(document, schema("keys"))
+    (row,) = document["keys"]
+    assert (row["models"], row["requests_per_minute"], row["tokens_per_minute"], row["dollars_per_month"]) == (["m"], 9, None, 2.5)
+    made = json.loads(vram(db, "keys", "add", "b", "--json").stdout)
+    jsonschema.validate(made, schema("keys"))
+    assert made["keys"][0]["key"].startswith("vram-")
+    if os.name == "posix":
+        assert db.stat().st_mode & 0o077 == 0
+    assert vram(db, "keys", "revoke", "team-a").returncode == 0
+    assert [k["name"] for k in json.loads(vram(db, "keys", "list", "--json").stdout)["keys"]] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("args", "hint"),
+    [
+        (("keys", "revoke", "nobody"), "vram keys list"),
+        (("keys", "add", "a\x1bb"), "vram keys add"),
+        (("keys", "add", "c", "--dollars-per-month", "lots"), "2.50"),
+        (("usage", "--by", "prompt"), "outcome"),
+        (("usage", "--since", "yesterday"), "7d"),
+    ],
+)
+def test_mistakes_get_a_hint(tmp_path, args, hint):
+    """What cannot be meant is an error with a hint and code 2."""
+    Store(tmp_path / "g.db").close()
+    done = vram(tmp_path / "g.db", *args)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert hint in done.stderr.split("hint: ")[1]
+    assert "\x1b" not in done.stderr
+
+
+def test_a_file_that_is_not_there_or_not_ours_is_said(tmp_path):
+    """No file, another program's file, a folder without permission: an error with a hint each."""
+    assert "VRAM_GATEWAY_DB" in vram(tmp_path / "none.db", "usage").stderr
+    (tmp_path / "text.db").write_text("hello " * 1000)
+    assert "cannot be used" in vram(tmp_path / "text.db", "usage").stderr
+    done = vram(tmp_path / "text.db" / "below.db", "keys", "add", "x")
+    assert done.returncode == 1
+    assert "hint: " in done.stderr
+
+
+def test_usage_is_summed_as_the_database_sums_it(tmp_path):
+    """Table, JSON and CSV say what plain SQL says; the total is the sum of the rows; money is exact to the billionth."""
+    db, now = tmp_path / "g.db", time.time()
+    store = Store(db)
+    lines = [LINE._replace(at=now - i * 3600, key="ab"[i % 2], model="mn"[i % 3 == 0], outcome=("ok", "engine_lost")[i % 5 == 0]) for i in range(40)]
+    store.add_usage(lines)
+    store.add_rents({(int(now // 3600), "p", "u"): (10**9, 4 * 10**8)})
+    store.add_rents({(int(now // 3600), "p", "u"): (10**9, 10**8)})
+    store.close()
+    document = json.loads(vram(db, "usage", "--since", "all", "--json", "--by", "key,outcome").stdout)
+    jsonschema.validate(document, schema("usage"))
+    plain = sqlite3.connect(db).execute(
+        "SELECT key, outcome, COUNT(*), SUM(nano_dollars), SUM(kv_byte_seconds), SUM(prompt_tokens) FROM usage GROUP BY key, outcome ORDER BY key, outcome"
+    )
+    said = [
+        (r["group"]["key"], r["group"]["outcome"], r["requests"], round(r["dollars"] * 1e9), r["kv_byte_seconds"], r["prompt_tokens"]) for r in document["rows"]
+    ]
+    assert sorted(said) == plain.fetchall()
+    assert document["total"]["requests"] == 40
+    assert round(document["total"]["dollars"] * 1e9) == 40 * 2_000_001
+    assert document["total"]["failed"] == 8
+    assert document["idle"] == [{"pool": "p", "replica": "u", "rent_dollars": 2.0, "idle_dollars": 0.5}]
+    rows = list(csv.DictReader(io.StringIO(vram(db, "usage", "--since", "all", "--csv").stdout)))
+    assert sum(int(r["completion_tokens"]) for r in rows) == 200
+    table = vram(db, "usage", "--since", "5h", "--key", "a").stdout
+    assert "idle" not in table
+    assert table.splitlines()[-2].split()[1] == "3"  # hours 0, 2 and 4
+    assert "idle: $0.500 of the $2.00" in vram(db, "usage", "--since", "all").stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("month", "2026-11-01T00:00:00+00:00"),
+        ("day", "2026-11-27T00:00:00+00:00"),
+        ("24h", "2026-11-26T12:30:00+00:00"),
+        ("90min", "2026-11-27T11:00:00+00:00"),
+        ("2026-10-05", "2026-10-05T00:00:00+00:00"),
+        ("2026-10-05T02:00+02:00", "2026-10-05T00:00:00+00:00"),
+    ],
+)
+def test_moments(text, said):
+    """Words, spans and dates become the moment that a calendar gives."""
+    now = datetime(2026, 11, 27, 12, 30, tzinfo=UTC).timestamp()
+    assert datetime.fromtimestamp(moment(text, now, "--since"), UTC).isoformat() == said
+    with pytest.raises(UsageError):
+        moment(text + "?", now, "--since")
+
+
+def test_a_file_of_the_first_form_is_brought_up_to_date(tmp_path):
+    """Money that was kept in millionths reads the same in billionths."""
+    db = tmp_path / "g.db"
+    store = Store(db)
+    store.add_usage([LINE._replace(at=time.time(), nano_dollars=7)])
+    store.close()
+    old = sqlite3.connect(db)
+    old.executescript("ALTER TABLE usage RENAME COLUMN nano_dollars TO micro_dollars; DROP TABLE rents; PRAGMA user_version=1;")
+    old.close()
+    store = Store(db)
+    assert store.usage(())[0].nano_dollars == 7000
+    assert store.rents() == []
+    store.close()
+
+
+@needs_gateway
+def test_what_keys_paid_and_what_was_idle_is_the_rent(tmp_path):
+    """Paid + idle = rent to the last billionth, and the rent is price times the time that passed."""
+
+    async def test():
+        began = time.monotonic()
+        async with MockEngine(chunks=20, delay_seconds=0.01) as engine, running(tmp_path, pools(engine)) as gateway:
+            await asyncio.gather(*(ask(gateway, chat(stream=i % 2 == 0)) for i in range(6)))
+            await asyncio.sleep(0.2)
+        took = time.monotonic() - began
+        store = Store(tmp_path / "gateway.db")
+        (rent,) = store.rents()
+        paid = store.usage(())[0].nano_dollars
+        store.close()
+        assert paid > 0
+        assert paid + rent.idle_nano_dollars == rent.rent_nano_dollars
+        assert rent.rent_nano_dollars == pytest.approx(0.5e9 / 3600 * took, rel=0.5)
+
+    run(test())
+
+
+@needs_gateway
+def test_a_budget_holds_over_restarts_and_ends_with_the_month(tmp_path):
+    """A key that spent its month's dollars is refused by a gateway started anew, by name of the limit; last month's money does not count."""
+
+    async def test():
+        store = Store(tmp_path / "gateway.db")
+        poor, rich = store.add_key("poor", dollars_per_month=1.0), store.add_key("rich", dollars_per_month=100.0)
+        before = store.add_key("before", dollars_per_month=1.0)
+        store.add_usage([LINE._replace(at=time.time(), key=k, nano_dollars=1_000_000_000) for k in ("poor", "rich")])
+        store.add_usage([LINE._replace(at=time.time() - 32 * 86400, key="before", nano_dollars=10**10)])
+        async with MockEngine() as engine, running(tmp_path, pools(engine)) as gateway:
+            said = {k: await ask(gateway, chat(), headers=f"Authorization: Bearer {k}\r\n") for k in (poor, rich, before)}
+            assert [s[0] for s in said.values()] == [429, 200, 200]
+            error = json.loads(said[poor][2])["error"]
+            assert (error["type"], error["code"]) == ("insufficient_quota", "budget_exceeded")
+            # A month later: the spent one may ask again.
+            ring = gateway.house.keys
+            ring.replace({d: replace(t, month=t.month + 1, nano_dollars_spent=0) for d, t in store.keys().items()})
+            assert (await ask(gateway, chat(), headers=f"Authorization: Bearer {poor}\r\n"))[0] == 200
+        store.close()
+
+    run(test())
+
+
+@needs_gateway
+def test_a_budget_holds_while_the_usage_cannot_be_written(tmp_path, monkeypatch):
+    """Money spent counts at once, written down or not."""
+
+    async def test():
+        store = Store(tmp_path / "gateway.db")
+        key = store.add_key("k", dollars_per_month=1e-9)
+        store.close()
+        async with MockEngine(delay_seconds=0.05) as engine, running(tmp_path, pools(engine)) as gateway:
+            monkeypatch.setattr(gateway.store, "add_usage", full_disk)
+            headers = f"Authorization: Bearer {key}\r\n"
+            assert [(await ask(gateway, chat(), headers=headers))[0] for _ in range(2)] == [200, 429]
+            monkeypatch.undo()
+
+    run(test())
+
+
+def full_disk(_):
+    raise sqlite3.OperationalError("database or disk is full")
+
+
+def test_a_full_disk_is_told_once_and_loses_nothing_within_bounds(tmp_path, monkeypatch, caplog):
+    """While the file cannot be written usage waits, bounded; the failure, the first loss and the end of it are told once each; then all is written."""
+    store = Store(tmp_path / "g.db")
+    writer = UsageWriter(store, most_waiting=5)
+    monkeypatch.setattr(store, "add_usage", full_disk)
+    with caplog.at_level(logging.WARNING, "vram.gateway"):
+        for i in range(8):
+            writer.add(LINE._replace(request_id=str(i)))
+            writer.flush()
+        assert (writer.waiting, writer.lost, writer.failing) == (5, 3, True)
+        monkeypatch.undo()
+        writer.flush()
+    assert [r.levelname for r in caplog.records] == ["ERROR", "ERROR", "WARNING"]
+    assert (writer.waiting, writer.failing) == (0, False)
+    assert store.usage(())[0].requests == 5
+    store.close()
+
+
+def test_a_really_full_file_keeps_what_it_has(tmp_path):
+    """SQLite's own refusal (no page more) leaves file and memory whole: nothing is written twice, nothing is lost."""
+    store = Store(tmp_path / "g.db")
+    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+    store._db.execute(f"PRAGMA max_page_count={pages + 2}")
+    writer = UsageWriter(store)
+    for i in range(2000):
+        writer.add(LINE._replace(request_id=f"{i:050}"))
+    writer.flush()
+    assert writer.failing
+    assert writer.waiting == 2000
+    store._db.execute("PRAGMA max_page_count=100000")
+    writer.flush()
+    assert not writer.failing
+    assert store.usage(())[0].requests == 2000
+    store.close()
+
+
+@needs_gateway
+def test_a_locked_file_holds_up_no_request(tmp_path):
+    """Another program holds the file for seconds: requests are answered meanwhile, and written down after it."""
+
+    async def test():
+        async with MockEngine() as engine, running(tmp_path, pools(engine)) as gateway:
+            other = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)
+            other.execute("BEGIN EXCLUSIVE")
+            began = time.monotonic()
+            ticks, tick = [], gateway.house.tick
+            gateway.house.tick = lambda: (ticks.append(1), tick())
+            for _ in range(50):
+                assert (await ask(gateway, chat()))[0] == 200
+                await asyncio.sleep(0.05)
+            # The house's own clock goes on: overdue requests are still ended.
+            assert len(ticks) >= time.monotonic() - began - 1.5
+            other.execute("ROLLBACK")
+            other.close()
+        store = Store(tmp_path / "gateway.db")
+        assert store.usage(())[0].requests == 50
+        store.close()
+
+    run(test())
