@@ -25,9 +25,9 @@ SHELL = ("vllm", "sglang", "llama.cpp", "tgi")
 # Flags as their engines document them.
 FLAGS = {
     # EngineArgs of vllm/engine/arg_utils.py, 0.8.5 and 0.32.0
-    "vllm": "--tensor-parallel-size --pipeline-parallel-size --enable-expert-parallel --max-model-len --gpu-memory-utilization --kv-cache-memory-bytes --max-num-seqs --max-num-batched-tokens --block-size --kv-cache-dtype --quantization --revision --model",
+    "vllm": "--tensor-parallel-size --pipeline-parallel-size --enable-expert-parallel --max-model-len --gpu-memory-utilization --kv-cache-memory-bytes --max-num-seqs --max-num-batched-tokens --block-size --kv-cache-dtype --quantization --revision --model --enforce-eager --enable-prefix-caching --no-enable-prefix-caching",
     # docs.sglang.io/advanced_features/server_arguments.html
-    "sglang": "--model-path --revision --tp-size --pp-size --ep-size --context-length --mem-fraction-static --max-total-tokens --max-running-requests --chunked-prefill-size --page-size --kv-cache-dtype --quantization",
+    "sglang": "--model-path --revision --tp-size --pp-size --ep-size --context-length --mem-fraction-static --max-total-tokens --max-running-requests --chunked-prefill-size --page-size --kv-cache-dtype --quantization --disable-cuda-graph",
     # common/arg.cpp of llama.cpp b11434
     "llama.cpp": "--model -hf --ctx-size --parallel --kv-unified --no-kv-unified --n-gpu-layers --split-mode --tensor-split --cache-type-k --cache-type-v --flash-attn --ubatch-size --batch-size",
     # huggingface.co/docs/text-generation-inference/reference/launcher
@@ -71,6 +71,8 @@ LAUNCHES = st.builds(
     ubatch=st.none() | st.integers(1, 4096),
     parallel=st.none() | st.integers(1, 64),
     kv_unified=st.none() | st.booleans(),
+    enforce_eager=st.booleans(),
+    prefix_caching=st.none() | st.booleans(),
     gpu_layers=st.none() | st.integers(0, 100),
     tensor_split=st.sampled_from([(), (3.0, 1.0)]),
     flash_attention=st.booleans(),
@@ -191,6 +193,21 @@ def test_flags_say_what_was_planned():
         ("--max-num-seqs", "32"),
     ):
         assert words[words.index(flag) + 1] == value
+
+
+def test_no_graphs_and_no_prefixes_are_planned_and_written():
+    """Without CUDA graphs their memory is the pool's, in the plan and in the command; a hybrid's sequences take less without prefixes."""
+    plain, eager = (package.plan("Qwen/Qwen3-8B", gpu="RTX 4090", engine="vllm@0.29", enforce_eager=e, offline=True) for e in (False, True))
+    assert eager.gpus[0].parts.cuda_graphs.bytes == 0 < plain.gpus[0].parts.cuda_graphs.bytes
+    assert eager.kv_pool.capacity_tokens > plain.kv_pool.capacity_tokens
+    assert "--enforce-eager" in command_for("vllm", launch_of(eager, model="m")).text
+    assert "--disable-cuda-graph" in command_for("sglang", launch_of(eager, model="m")).text
+    kept, not_kept = (
+        package.plan("Qwen/Qwen3.5-9B", gpu="RTX 5090", engine="vllm@0.20.0", prefix_caching=p, kv_pool_bytes=2**33, offline=True) for p in (True, False)
+    )
+    assert kept.kv_pool.max_concurrency < not_kept.kv_pool.max_concurrency
+    assert "--enable-prefix-caching" in command_for("vllm", launch_of(kept, model="m")).text.split()
+    assert "--no-enable-prefix-caching" in command_for("vllm", launch_of(not_kept, model="m")).text.split()
 
 
 def test_defaults_of_the_version_are_written_down():

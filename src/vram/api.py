@@ -95,6 +95,8 @@ def plan(
     kv_unified: bool | None = None,
     kv_offload: bool = True,
     swa_full: bool = False,
+    enforce_eager: bool = False,
+    prefix_caching: bool | None = None,
     mmproj: str | None = None,
     draft: str | Model | None = None,
     draft_tokens: int | None = None,
@@ -131,6 +133,8 @@ def plan(
         kv_unified: llama.cpp's slots share one cache; as its build starts them when None.
         kv_offload: false where llama.cpp's caches stay on the host.
         swa_full: llama.cpp's windowed layers keep every token.
+        enforce_eager: no CUDA graphs are captured (vLLM, SGLang).
+        prefix_caching: whether vLLM keeps equal prefixes; as its version does when None.
         mmproj: the GGUF file of a vision or sound tower that llama.cpp loads beside the model.
         draft: what drafts tokens for the model to verify: `"mtp"` for its own multi-token-prediction layers, or a smaller model.
         draft_tokens: tokens drafted at a time; the engine's default when None.
@@ -190,6 +194,8 @@ def plan(
             kv_unified=kv_unified,
             kv_offload=kv_offload,
             swa_full=swa_full,
+            enforce_eager=enforce_eager,
+            prefix_caching=prefix_caching,
             draft=drafter,
             lora=_adapters(lora) if lora else (),
         ),

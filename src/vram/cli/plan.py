@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     "--kv-unified/--no-kv-unified", "kv_unified", default=None, help="llama.cpp's slots share one cache, or have one each. Default: as its build does."
 )
 @click.option("--no-kv-offload", is_flag=True, help="llama.cpp's caches stay on the host.")
+@click.option("--enforce-eager", is_flag=True, help="No CUDA graphs are captured (vLLM; SGLang's --disable-cuda-graph).")
+@click.option("--prefix-caching/--no-prefix-caching", default=None, help="vLLM keeps equal prefixes, or does not. Default: as its version does.")
 @click.option("--swa-full", is_flag=True, help="llama.cpp's windowed layers keep every token.")
 @click.option("--mmproj", metavar="FILE", help="GGUF file of the tower for images or sound that llama.cpp loads beside the model.")
 @click.option("--draft", metavar="MODEL", help="What drafts tokens for the model to verify: mtp for its own multi-token-prediction layers, or a smaller model.")
@@ -92,6 +94,8 @@ def command(
     kv_unified: bool | None,
     no_kv_offload: bool,
     swa_full: bool,
+    enforce_eager: bool,
+    prefix_caching: bool | None,
     offline: bool,
     as_json: bool,
     quiet: bool,
@@ -133,6 +137,8 @@ def command(
             kv_unified=kv_unified,
             kv_offload=not no_kv_offload,
             swa_full=swa_full,
+            enforce_eager=enforce_eager,
+            prefix_caching=prefix_caching,
             mmproj=mmproj,
             draft=draft,
             draft_tokens=draft_tokens,

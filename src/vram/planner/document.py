@@ -59,6 +59,8 @@ def plan_document(plan: Plan, *, cost: "Cost | None" = None) -> dict[str, Any]:
             "kv_unified": settings.kv_unified,
             "kv_offload": settings.kv_offload,
             "swa_full": settings.swa_full,
+            "enforce_eager": settings.enforce_eager,
+            "prefix_caching": settings.prefix_caching,
             "draft": None if settings.draft is None else _draft_document(settings.draft),
             "lora": [{"name": a.name, "rank": a.rank, "bytes": a.nbytes or None} for a in settings.lora],
         },

@@ -41,6 +41,8 @@ def launch_of(plan: Plan, *, model: str, quant: str = "", kv_dtype: str = "", is
         kv_unified=s.kv_unified,
         kv_offload=s.kv_offload,
         swa_full=s.swa_full,
+        enforce_eager=s.enforce_eager,
+        prefix_caching=s.prefix_caching,
         draft=s.draft,
         ranks=tuple(a.rank for a in s.lora),
         beside=beside,

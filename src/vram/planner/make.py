@@ -297,6 +297,8 @@ FLAGS = {
     "kv_unified": "--kv-unified",
     "kv_offload": "--no-kv-offload",
     "swa_full": "--swa-full",
+    "enforce_eager": "--enforce-eager",
+    "prefix_caching": "--prefix-caching",
     "draft": "--draft",
     "lora": "--lora",
     "version": "a version",

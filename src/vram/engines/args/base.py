@@ -47,6 +47,8 @@ class Launch:
         utilization: share of the card's memory; None where the engine's default was planned with.
         max_num_seqs, max_batched_tokens, block_size, kv_pool_bytes: as given; None for the engine's default.
         ubatch, parallel, kv_unified, kv_offload, swa_full, gpu_layers, tensor_split, flash_attention: llama.cpp's.
+        enforce_eager: no CUDA graphs.
+        prefix_caching: whether equal prefixes are kept; None for the engine's default.
         draft: what drafts tokens; None for nothing.
         ranks: of the LoRA adapters that serve at once.
         beside: what is loaded beside the model, by name.
@@ -78,6 +80,8 @@ class Launch:
     kv_unified: bool | None = None
     kv_offload: bool = True
     swa_full: bool = False
+    enforce_eager: bool = False
+    prefix_caching: bool | None = None
     draft: Draft | None = None
     ranks: tuple[int, ...] = ()
     beside: Beside = Beside()

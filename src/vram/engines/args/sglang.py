@@ -35,6 +35,8 @@ def command(launch: Launch) -> Command:
         flags.append(Flag(words=("--chunked-prefill-size", str(launch.max_batched_tokens)), reason="tokens of one prefill step, as planned"))
     if launch.block_size is not None:
         flags.append(Flag(words=("--page-size", str(launch.block_size)), reason="tokens of a page of the KV pool, as planned"))
+    if launch.enforce_eager:
+        flags.append(Flag(words=("--disable-cuda-graph",), reason="no CUDA graphs, as planned"))
     if launch.kv_dtype:
         kv = KV_TYPES.get(launch.kv_dtype)
         if kv is None:

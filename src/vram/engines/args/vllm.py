@@ -62,6 +62,11 @@ def flags_of(launch: Launch) -> tuple[tuple[Flag, ...], tuple[str, ...]]:
         )
     if launch.block_size is not None:
         flags.append(Flag(words=("--block-size", str(launch.block_size)), reason="tokens of a KV block, as planned"))
+    if launch.enforce_eager:
+        flags.append(Flag(words=("--enforce-eager",), reason="no CUDA graphs, as planned: their memory goes to the pool"))
+    if launch.prefix_caching is not None:
+        word = "--enable-prefix-caching" if launch.prefix_caching else "--no-enable-prefix-caching"
+        flags.append(Flag(words=(word,), reason="as planned: models with states keep more blocks for each sequence with it"))
     if launch.kv_dtype:
         kv = KV_TYPES.get(launch.kv_dtype)
         if kv is None:
