@@ -82,7 +82,7 @@ def compare(spec: ReplicaSpec, requests: list[Request]) -> None:
     assert outcome.summary.kv_share_peak == pytest.approx(engine.most_used / spec.blocks)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(cases())
 def test_jumps_equal_steps(case: tuple[ReplicaSpec, list[Request]]) -> None:
     """Times, preemptions and the fullest moment are those of the loop that takes every step by itself."""
@@ -113,7 +113,7 @@ def drive(spec: ReplicaSpec, requests: list[Request]) -> tuple[Replica, list[Seq
     return replica, sequences
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(cases(rules=RULES + WINDOWS))
 def test_blocks_never_exceed_the_pool_and_all_come_back(case: tuple[ReplicaSpec, list[Request]]) -> None:
     """At every decision the free blocks lie between none and all; at the end all are free, each request ended once, no beat is left."""
@@ -129,7 +129,7 @@ def test_blocks_never_exceed_the_pool_and_all_come_back(case: tuple[ReplicaSpec,
         assert s.request.arrival_seconds <= s.admitted_seconds < s.first_seconds <= s.finish_seconds
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(cases(rules=WINDOWS))
 def test_windows_hold_what_the_walking_loop_holds(case: tuple[ReplicaSpec, list[Request]]) -> None:
     """With blocks to spare a window changes no time; the fullest moment differs by less than one block a sequence and table."""

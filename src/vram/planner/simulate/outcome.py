@@ -76,6 +76,7 @@ class PoolOutcome:
         preemptions: by replica.
         peak_share: the most blocks in use on any replica, as a share of its own.
         steps: engine steps, all replicas together.
+        until_seconds: when the last step was over: with the last token, or (of an end that an engine saw too late) a step later.
     """
 
     pool: PoolSpec
@@ -87,6 +88,12 @@ class PoolOutcome:
     preemptions: tuple[int, ...]
     peak_share: float
     steps: int
+    until_seconds: float
+
+    @property
+    def buckets(self) -> int:
+        """Buckets of the series up to the last in which anything ran."""
+        return max((i + 1 for i, v in enumerate(self.running) if v > 0), default=0)
 
     @classmethod
     def of(cls, pool: PoolSpec, replicas: Sequence[Replica]) -> "PoolOutcome":
@@ -104,6 +111,7 @@ class PoolOutcome:
             preemptions=tuple(r.preemptions for r in replicas),
             peak_share=max(r.peak_blocks for r in replicas) / pool.replica.blocks,
             steps=sum(r.step for r in replicas),
+            until_seconds=max(r.until_seconds for r in replicas),
         )
 
 
@@ -204,6 +212,7 @@ class Outcome:
         good = sum(s.good(self.levels) for s in served)
         tokens = sum(s.answered_tokens for s in answered)
         per_second = 1 / seconds if seconds else 0.0
+        whole = max([seconds, *(p.until_seconds - begin for p in self.pools)])
         used = sum(sum(p.kv_share) * p.width_seconds * p.pool.replica.blocks * p.pool.replicas for p in self.pools)
         room = sum(p.pool.replica.blocks * p.pool.replicas for p in self.pools)
         replicas = sum(p.pool.replicas for p in self.pools)
@@ -221,9 +230,9 @@ class Outcome:
             queue=Spread.of([s.queue_seconds for s in answered if s.queue_seconds is not None]),
             preemptions=sum(sum(p.preemptions) for p in self.pools),
             preempted=sum(s.preemptions > 0 for s in served),
-            kv_share_mean=used * per_second / room,
+            kv_share_mean=used / whole / room if whole else 0.0,
             kv_share_peak=max(p.peak_share for p in self.pools),
-            busy_share=sum(sum(p.busy_seconds) for p in self.pools) * per_second / replicas,
+            busy_share=sum(sum(p.busy_seconds) for p in self.pools) / whole / replicas if whole else 0.0,
         )
 
 

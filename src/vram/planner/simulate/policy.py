@@ -55,6 +55,46 @@ class Policy(Protocol):
         ...
 
 
+class Actions:
+    """What a gate wants carried out, collected until it is asked for."""
+
+    heeds = False
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self.to_send: list[tuple[Sequence, Replica]] = []
+        self.to_watch: list[tuple[Sequence, Replica, int]] = []
+        self.wake: float | None = None
+
+    def arrive(self, seq: Sequence, now: float) -> None:
+        """A request is here."""
+        raise NotImplementedError
+
+    def finish(self, seq: Sequence, now: float) -> None:
+        """A request got its last token."""
+
+    def grow(self, seq: Sequence, now: float) -> None:
+        """An answer reached the length that was watched for."""
+
+    def tick(self, now: float) -> None:
+        """The time that `wakes_at` named has come."""
+
+    def sent(self) -> list[tuple[Sequence, Replica]]:
+        """Requests to submit now; asked once."""
+        sent, self.to_send = self.to_send, []
+        return sent
+
+    def watched(self) -> list[tuple[Sequence, Replica, int]]:
+        """Answers whose length is to be watched; asked once."""
+        watched, self.to_watch = self.to_watch, []
+        return watched
+
+    def wakes_at(self) -> float | None:
+        """When it wants to be called again though nothing happens; asked once."""
+        wake, self.wake = self.wake, None
+        return wake
+
+
 class EngineOwn:
     """No admission: every request goes at once to the replica with the most free KV, whose engine queues and preempts."""
 
@@ -65,32 +105,11 @@ class EngineOwn:
         return _Open(router)
 
 
-class _Open:
-    heeds = False
-
+class _Open(Actions):
     def __init__(self, router: Router) -> None:
+        super().__init__()
         self._router = router
-        self._sent: list[tuple[Sequence, Replica]] = []
 
     def arrive(self, seq: Sequence, now: float) -> None:
         if pools := self._router.fit(seq):
-            self._sent.append((seq, self._router.freest(pools, now)))
-
-    def finish(self, seq: Sequence, now: float) -> None:
-        pass
-
-    def grow(self, seq: Sequence, now: float) -> None:
-        pass
-
-    def tick(self, now: float) -> None:
-        pass
-
-    def sent(self) -> list[tuple[Sequence, Replica]]:
-        sent, self._sent = self._sent, []
-        return sent
-
-    def watched(self) -> list[tuple[Sequence, Replica, int]]:
-        return []
-
-    def wakes_at(self) -> float | None:
-        return None
+            self.to_send.append((seq, self._router.freest(pools, now)))

@@ -91,17 +91,29 @@ class Replica:
         """Requests that it works on or that wait in it."""
         return len(self.running) + len(self.waiting)
 
+    @property
+    def until_seconds(self) -> float:
+        """When the last step that was scheduled is over."""
+        return self._last_end
+
     def free_blocks(self, now: float) -> int:
         """Blocks that nobody holds or waits for at `now`."""
         free = self.free
         if self._jump is not None:
-            free -= self._net(min(self._steps_by(self._jump, now), self._jump.steps))
+            free -= self._net(self.step_at(now) - self.step)
         return free - self._queued_blocks
+
+    def step_at(self, now: float) -> int:
+        """Steps that are scheduled at `now`."""
+        return self.step if self._jump is None else self.step + min(self._steps_by(self._jump, now), self._jump.steps)
 
     def submit(self, seq: Sequence, now: float) -> None:
         """Take a request in at `now`: it waits until the next decision."""
         seq.state = State.WAITING
         seq.pool, seq.replica = self.pool, self.index
+        if seq.prompt + seq.target > self.spec.max_model_len:
+            # The context ends the answer, and the engine can count to that.
+            seq.target, seq.ends_unseen = self.spec.max_model_len - seq.prompt, False
         waited = bool(self.waiting)
         self.waiting.append(seq)
         self._queued_blocks += self.spec.rule.admits(seq.known)
@@ -138,7 +150,8 @@ class Replica:
         if self._ending:
             self._retire(now)
         if not self.running and not self.waiting:
-            self._decide_at(inf)
+            # An engine waits for a step under way even when nobody is left in it (one that ended unseen).
+            self._decide_at(self._last_end if self._last_end > now else inf)
             return
         if not self._schedule(now):
             # Only last tokens are under way: wait for them.

@@ -32,9 +32,9 @@ class Router:
         return self._routes[model]
 
     def fit(self, seq: Running) -> tuple[int, ...]:
-        """Pools that hold a request whole or, if none does, those with the longest context; its target is cut to that.
+        """Pools whose context holds the prompt and as much of an answer as the client allows (at least a token).
 
-        A request that fits nowhere gets its `end` here.
+        A request that fits nowhere gets its `end` here. How long the answer will be is not looked at: nobody can know.
         """
         route = self.route(seq.request.model)
         if not route.pools:
@@ -43,13 +43,8 @@ class Router:
         if seq.prompt >= route.longest:
             seq.end = End.TOO_LARGE
             return ()
-        tokens = seq.prompt + seq.target
-        whole = tuple(i for i in route.pools if self.pools[i].replica.max_model_len >= tokens)
-        if whole:
-            return whole
-        seq.target = route.longest - seq.prompt
-        seq.ends_unseen = False
-        return tuple(i for i in route.pools if self.pools[i].replica.max_model_len == route.longest)
+        tokens = min(seq.prompt + (seq.request.max_tokens or 1), route.longest)
+        return tuple(i for i in route.pools if self.pools[i].replica.max_model_len >= tokens)
 
     def freest(self, pools: Sequence[int], now: float) -> Replica:
         """The replica with the greatest share of free blocks; of equals the least loaded, then the first."""

@@ -9,10 +9,10 @@ from vram.errors import UsageError
 from vram.planner.simulate.outcome import Outcome, PoolOutcome
 from vram.planner.simulate.policy import EngineOwn, Policy
 from vram.planner.simulate.replica import Replica
-from vram.planner.simulate.request import End, Request
+from vram.planner.simulate.request import Request
 from vram.planner.simulate.router import Router
 from vram.planner.simulate.sequence import Sequence as Running
-from vram.planner.simulate.series import Series
+from vram.planner.simulate.series import Series, level
 from vram.planner.simulate.spec import PoolSpec, ServiceLevel
 
 BUCKETS: Final = 256
@@ -52,6 +52,7 @@ def simulate(
     router = Router(pools, groups)
     gate = policy.gate(router)
     heap: list[tuple[float, int, int, int]] = []
+    woken: set[float] = set()
 
     def settle(replica: Replica, n: int, seen: int) -> None:
         """What a replica did becomes events: its next decision when that changed, and notices for a gate that heeds them."""
@@ -76,7 +77,8 @@ def simulate(
             replica.watch(seq, answered)
             settle(replica, n, seen)
         wake = gate.wakes_at()
-        if wake is not None:
+        if wake is not None and wake not in woken:
+            woken.add(wake)
             heappush(heap, (max(wake, now), _TIMER, 0, 0))
 
     arrived, total = 0, len(requests)
@@ -106,6 +108,7 @@ def simulate(
         else:
             gate.tick(now)
         send(now)
+    level([r.series for r in replicas])
     return Outcome.of(
         sequences,
         [PoolOutcome.of(pool, group) for pool, group in zip(pools, groups, strict=True)],
@@ -131,6 +134,3 @@ def check(requests: Sequence[Request], pools: Sequence[PoolSpec]) -> None:
         if r.prompt_tokens < 1 or r.answered_tokens < 1:
             raise UsageError(f"request {i + 1} has {r.prompt_tokens} prompt and {r.answered_tokens} output tokens", hint="both are at least 1")
         before = r.arrival_seconds
-
-
-__all__ = ["End", "check", "simulate"]

@@ -54,12 +54,18 @@ class Series:
 
 def together(series: Sequence[Series]) -> Series:
     """The sum of several, in the widest one's buckets."""
-    width = max(s.width_seconds for s in series)
-    total = Series(width_seconds=width, buckets=series[0].buckets)
+    level(series)
+    total = Series(width_seconds=series[0].width_seconds, buckets=series[0].buckets)
     for one in series:
-        while one.width_seconds < width:
-            one._widen()  # noqa: SLF001  (its own kind)
         for mine, theirs in ((total.used, one.used), (total.running, one.running), (total.waiting, one.waiting)):
             for i, value in enumerate(theirs):
                 mine[i] += value
     return total
+
+
+def level(series: Sequence[Series]) -> None:
+    """Give all the widest one's buckets."""
+    width = max(s.width_seconds for s in series)
+    for one in series:
+        while one.width_seconds < width:
+            one._widen()  # noqa: SLF001  (its own kind)
