@@ -51,6 +51,7 @@ truth: $(VENV)/.base
 bench: $(FULL)/.full
 	$(FULL)/bin/python -m pip install --quiet --disable-pip-version-check ".[bench]"
 	$(FULL)/bin/python benchmarks/run.py
+	$(FULL)/bin/python benchmarks/size.py
 
 $(VENV)/.base: $(SOURCES)
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)

@@ -159,6 +159,15 @@ def test_two_models_cost_their_sum():
     assert [r.model for r in pools_of(pair).routes] == [MODEL, "small"]
 
 
+def test_all_gpus_of_a_replica_are_used():
+    """--tp 2 takes pairs and nothing else; what one replica costs is what its GPUs cost."""
+    answer = size(MODEL, TRACE[:30], gpus=("L40S",), tp=2, offline=True)
+    (pool,) = answer.pools
+    assert (pool.candidate.gpus, pool.candidate.plan.placement.tp) == (2, 2)
+    assert {r.gpu for r in pool.rejected} == {"L40S 48GB", "4x L40S 48GB", "8x L40S 48GB"}
+    assert answer.gpus == 2 * pool.chosen.replicas
+
+
 def ask(**change):
     return size(**{"demands": MODEL, "trace": TRACE, "gpus": ("1x L40S",), "offline": True, **change})
 
@@ -184,6 +193,8 @@ def ask(**change):
         ({"gpus": ("1x RTX 4000 Ada",), "demands": "meta-llama/Llama-3.1-70B-Instruct"}, UnmetError, "fits on none", "--quant"),
         ({"trace": ()}, UsageError, "no request asks for", "--model NAME=MODEL"),
         ({"trace": None}, UsageError, "no requests", "trace"),
+        ({"engine": "vlm"}, UsageError, "vlm", "vllm"),
+        ({"kv_dtype": "fp3"}, UsageError, "fp3", "fp8"),
         ({"provider": "nobody"}, UsageError, "nobody", ""),
         ({"trace": (Request(arrival_seconds=0, prompt_tokens=200_000, output_tokens=5),)}, UnmetError, "longer than", "--max-refusals"),
         (

@@ -74,6 +74,9 @@ def options(
 
     Returns:
         The candidates, and the offers that are none.
+
+    Raises:
+        UsageError: an engine, a KV type or a number that makes no sense.
     """
     base = settings or Settings()
     found: list[Candidate] = []
@@ -87,17 +90,12 @@ def options(
             if chunk is not None and sequences > chunk:
                 continue
             chosen = base if chunk is None else replace(base, max_batched_tokens=chunk, max_num_seqs=sequences)
-            try:
-                plan = make_plan(model, offer.fleet, engine=engine, context_tokens=context_tokens, kv_dtype=kv_dtype, tp=tp, settings=chosen)
-                if plan.verdict is Verdict.DOES_NOT_FIT:
-                    if chunk is None:
-                        rejected.append(Rejected(gpu=name, why=_short(plan), max_context_tokens=plan.limits.max_context_tokens))
-                    continue
-                spec = spec_of(plan)
-            except (PlacementError, UsageError) as e:
+            made = _replica(model, offer, spec_of, engine, context_tokens, kv_dtype, tp, chosen)
+            if isinstance(made, Rejected):
                 if chunk is None:
-                    rejected.append(Rejected(gpu=name, why=e.message, max_context_tokens=None))
+                    rejected.append(made)
                 continue
+            plan, spec = made
             if chunk is not None and any(c.gpu == name and c.spec.max_batched_tokens == spec.max_batched_tokens for c in found):
                 continue
             found.append(
@@ -112,6 +110,32 @@ def options(
                 )
             )
     return tuple(found), tuple(rejected)
+
+
+def _replica(
+    model: Model,
+    offer: Offer,
+    spec_of: Callable[[Plan], ReplicaSpec],
+    engine: str,
+    context_tokens: int,
+    kv_dtype: str | None,
+    tp: int | None,
+    settings: Settings,
+) -> tuple[Plan, ReplicaSpec] | Rejected:
+    """A replica on all GPUs of an offer, or why there is none; an engine or a number that makes no sense is an error of every offer."""
+    name, count = offer.fleet.name, len(offer.fleet)
+    try:
+        plan = make_plan(model, offer.fleet, engine=engine, context_tokens=context_tokens, kv_dtype=kv_dtype, tp=tp, settings=settings)
+    except PlacementError as e:
+        return Rejected(gpu=name, why=e.message, max_context_tokens=None)
+    if plan.placement.gpus != count:
+        return Rejected(gpu=name, why=f"{plan.placement.gpus} of its {count} GPUs would be used", max_context_tokens=None)
+    if plan.verdict is Verdict.DOES_NOT_FIT:
+        return Rejected(gpu=name, why=_short(plan), max_context_tokens=plan.limits.max_context_tokens)
+    try:
+        return plan, spec_of(plan)
+    except UsageError as e:
+        return Rejected(gpu=name, why=e.message, max_context_tokens=None)
 
 
 def _short(plan: Plan) -> str:
