@@ -317,6 +317,7 @@ class Desk:
         ticket = x.ticket
         if ticket is None or ticket.seat is None:
             return
+        ticket.seat.replica.failed += 1
         if ticket.seat.replica.health.bad(x.house.now(), x.outcome or "an answer broke off"):
             self.refresh()
 

@@ -119,6 +119,7 @@ class Exchange:
     def refuse(self, refusal: Refusal, notes: bytes = b"") -> None:
         """Not admitted, or not served: say so and end."""
         self.status = refusal.status
+        self.house.on_refusal(refusal)
         if not self.front.closed:
             self.front.transport.write(refusal.response(b"x-request-id: %b\r\n%b" % (self.request_id, notes), keep_alive=self.keep_alive))
         self._end("refused" if not self.tries else refusal.code)

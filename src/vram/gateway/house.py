@@ -5,17 +5,19 @@ It owns no policy: the desk admits, replicas answer, keys and the wire have file
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from vram.gateway.ask import Ask, AskError, read_chat, read_completion, read_embeddings, read_responses
 from vram.gateway.exchange import Exchange
+from vram.gateway.keys import OPEN
 from vram.gateway.limits import WireLimits
 from vram.gateway.refusal import NO_KEY, NOT_FOUND, WRONG_METHOD, Refusal, bad_request
 
 if TYPE_CHECKING:
     from vram.gateway.desk import Desk
     from vram.gateway.front import Front, Request
-    from vram.gateway.keys import KeyRing
+    from vram.gateway.keys import Key, KeyRing
 
 READERS: Final[dict[bytes, Callable[[bytes], Ask]]] = {
     b"/v1/chat/completions": read_chat,
@@ -40,8 +42,8 @@ class Handler(Protocol):
         """It reads again."""
 
 
-Page = Callable[["Request"], tuple[int, bytes, bytes]]
-"""An answer that is at hand: status, content type, body."""
+Page = Callable[["Request", "Key"], tuple[int, bytes, bytes] | None]
+"""An answer that is at hand: status, content type, body; None: not for that key."""
 
 
 class House:
@@ -117,22 +119,31 @@ class House:
 
     def _page(self, front: "Front", request: "Request") -> None:
         path = request.path.partition(b"?")[0]
-        page = self.open_pages.get(path)
+        page, key = self.open_pages.get(path), OPEN
         if page is None:
             page = self.pages.get(path)
             if page is None:
                 self._refuse(front, request, NOT_FOUND if READERS.get(path) is None else bad_request("this path takes no query"))
                 return
-            if self.keys.find(request.header(b"authorization")) is None:
+            found = self.keys.find(request.header(b"authorization"))
+            if found is None:
                 self._refuse(front, request, NO_KEY)
                 return
+            key = found
         if request.method not in {b"GET", b"HEAD"}:
             self._refuse(front, request, WRONG_METHOD)
             return
-        status, kind, body = page(request)
+        answer = page(request, key)
+        if answer is None:
+            self._refuse(front, request, NOT_FOUND)
+            return
+        self.answer(front, request, *answer)
+
+    def answer(self, front: "Front", request: "Request", status: int, kind: bytes, body: bytes) -> None:
+        """Send an answer that is at hand."""
         head = b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\nContent-Length: %d\r\nCache-Control: no-store\r\n%b\r\n" % (
             status,
-            b"OK" if status == 200 else b"Service Unavailable",
+            HTTPStatus(status).phrase.encode(),
             kind,
             len(body),
             b"" if request.keep_alive else b"Connection: close\r\n",

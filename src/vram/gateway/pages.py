@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vram.gateway.assemble import Assembled
     from vram.gateway.front import Request
+    from vram.gateway.keys import Key
 
 JSON = b"application/json"
 
@@ -17,21 +18,23 @@ class Pages:
         self.assembled = assembled
         self.began = began
 
-    def health(self, _: "Request") -> tuple[int, bytes, bytes]:
+    def health(self, _: "Request", __: "Key") -> tuple[int, bytes, bytes]:
         """The process lives: it never looks at engines, or a restart would take a busy gateway down with them."""
         return 200, JSON, b'{"status":"ok"}'
 
-    def ready(self, _: "Request") -> tuple[int, bytes, bytes]:
-        """Whether every public model has a replica that may be asked."""
+    def ready(self, _: "Request", __: "Key") -> tuple[int, bytes, bytes]:
+        """Whether every public model has a replica that may be asked; names are for those who have a key."""
         down = [name for name, route in self.assembled.public.items() if not any(b.usable for pool in route.pools for b in pool.books)]
         if down:
-            return 503, JSON, json.dumps({"status": "not ready", "models_without_replica": down}).encode()
+            return 503, JSON, json.dumps({"status": "not ready", "models_without_replica": len(down)}).encode()
         return 200, JSON, b'{"status":"ready"}'
 
-    def models(self, _: "Request") -> tuple[int, bytes, bytes]:
+    def models(self, _: "Request", key: "Key") -> tuple[int, bytes, bytes]:
         """`/v1/models`: what can be asked for, how long it may be, what is free now and what its replicas cost."""
         data = []
         for name, route in self.assembled.public.items():
+            if key.terms.models is not None and name not in key.terms.models:
+                continue
             books = [b for pool in route.pools for b in pool.books]
             up = [b for b in books if b.usable]
             prices = [plan.pool.dollars_per_hour for pool in route.pools if (plan := self.assembled.plans.get(pool.name)) is not None]

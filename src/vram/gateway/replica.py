@@ -24,6 +24,7 @@ class Replica:
     Attributes:
         url: its base URL, as the pools file has it.
         health: whether it may be asked.
+        failed: requests that it failed since the gateway began.
         idle: connections that wait for a request.
     """
 
@@ -33,6 +34,7 @@ class Replica:
         self.host = host
         self.port = port
         self.health = Health()
+        self.failed = 0
         self._tls = tls
         self._prefix = prefix.rstrip("/").encode()
         name = url.partition("//")[2].partition("/")[0]

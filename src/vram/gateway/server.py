@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from vram.errors import UsageError, VramError
 from vram.gateway.assemble import Assembled, PoolPlan, addresses_of, assemble
+from vram.gateway.exposition import TEXT, metrics
 from vram.gateway.front import Front
 from vram.gateway.house import House
 from vram.gateway.idle import IDLE_SECONDS, Idle
@@ -27,12 +28,16 @@ from vram.gateway.pages import Pages
 from vram.gateway.planned import read_and_plan
 from vram.gateway.record import record
 from vram.gateway.store import Store
+from vram.gateway.tally import Tally
 from vram.gateway.usage import UsageWriter
 from vram.gateway.watch import Watched
 from vram.readers.pools import PoolsFile
 
 if TYPE_CHECKING:
+    from vram.gateway.desk import Seat
     from vram.gateway.exchange import Exchange
+    from vram.gateway.front import Request
+    from vram.gateway.keys import Key
     from vram.planner.plan import Plan
 
 log = logging.getLogger("vram.gateway")
@@ -77,7 +82,8 @@ class Gateway:
         self._keys_version = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._server: asyncio.Server | None = None
-        self._began = int(time.time())
+        self.began = int(time.time())
+        self.tally = Tally()
 
     async def start(self) -> None:
         """Plan, listen, watch.
@@ -96,6 +102,7 @@ class Gateway:
         limits = self.options.limits
         self.house = House(loop, ring, limits)
         self.house.on_end = self._ended
+        self.house.on_refusal = self.tally.refused
         self._take(file, plans, addresses)
         if self.writer is not None:
             self.writer.start()
@@ -130,9 +137,9 @@ class Gateway:
             from dataclasses import replace  # noqa: PLC0415  (once a file)
 
             self.house.limits = replace(self.options.limits, body_bytes=file.limits.body_bytes)
-        pages = Pages(assembled, self._began)
+        pages = Pages(assembled, self.began)
         self.house.open_pages = {b"/health": pages.health, b"/ready": pages.ready}
-        self.house.pages = {b"/v1/models": pages.models}
+        self.house.pages = {b"/v1/models": pages.models, b"/metrics": self._metrics}
         watched = {seat.replica.url: (seat, plans[name]) for name, seats in assembled.seats.items() for seat in seats}
         for url in [u for u in self._watchers if u not in watched or self._watchers[u][0].seat is not watched[u][0]]:
             self._watchers.pop(url)[1].cancel()
@@ -190,8 +197,21 @@ class Gateway:
             self.writer.add_rents(self._idle.since(seats, self.house.now()))
 
     def _ended(self, exchange: "Exchange") -> None:
-        if self.writer is not None and exchange.ticket is not None:
-            self.writer.add(record(exchange, self.house.now()))
+        if exchange.ticket is None:
+            return
+        used = record(exchange, self.house.now())
+        self.tally.ended(exchange, used)
+        if self.writer is not None:
+            self.writer.add(used)
+
+    def watched(self, seat: "Seat") -> Watched | None:
+        """What a replica's engine said of itself."""
+        found = self._watchers.get(seat.replica.url)
+        return found[0] if found is not None else None
+
+    def _metrics(self, _: "Request", key: "Key") -> tuple[int, bytes, bytes] | None:
+        # A key learns nothing of models that it may not ask for.
+        return (200, TEXT, metrics(self)) if key.terms.models is None else None
 
     async def stop(self) -> None:
         """Let what runs end, bounded; then end everything."""

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
+from vram.admission.books import FRESH_SECONDS
 from vram.gateway.call import CallError, call
 from vram.gateway.desk import Seat
 from vram.gateway.scrape import Load, load_from_metrics, load_from_models, load_from_props, load_from_server_info, merged
@@ -38,6 +39,10 @@ class Watched:
     at: float = float("-inf")
     about_at: float = float("-inf")
     told: str = ""
+
+    def waiting(self, now: float) -> int:
+        """Requests that wait inside the engine, by its own word while that is fresh."""
+        return self.load.waiting or 0 if now - self.at <= FRESH_SECONDS else 0
 
     async def run(self) -> None:
         """Watch until cancelled."""
