@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vram.api import load_model, parse_gpus
+from vram.api import load_model, parse_gpus, plan
 from vram.engines.base import Settings
 from vram.engines.registry import engine
 from vram.engines.sglang.budget import batches, decode_graphs, default_share, prefill_graphs, static_pool
@@ -24,6 +24,9 @@ CORPUS = [r for r in map(json.loads, (TRUTH / "engine_logs.jsonl").read_text().s
 CARDS = {
     "24 GB class": "RTX 4090",
     "16 GB class": "RTX 5080",
+    "RTX 3090": "RTX 3090",
+    "RTX 5080": "RTX 5080",
+    "4x RTX 4090": "RTX 4090",
     "H100-80GB": "H100 SXM 80GB",
     "4xH100-80GB": "H100 SXM 80GB",
     "B200": "B200",
@@ -135,3 +138,17 @@ def test_weights_that_leave_no_room_do_not_fit():
     plan = make_plan(load_model("meta-llama/Llama-3.3-70B-Instruct"), parse_gpus("H100 SXM 80GB"), engine="sglang")
     assert plan.gpus[0].parts.kv_cache.bytes == 0
     assert plan.verdict is Verdict.DOES_NOT_FIT
+
+
+@pytest.mark.parametrize(
+    ("model", "gpu", "version", "printed", "within"),
+    [
+        ("Qwen/Qwen3-8B", "B200", "0.5.9", 992_896, 0.001),  # sglang serve --model-path, 2026-04
+        ("meta-llama/Llama-3.1-8B-Instruct", "H100 SXM", "0.4.1", 444_500, 0.01),  # the quick start of its own documentation, 2025-01
+        ("meta-llama/Llama-3.1-8B-Instruct", "H100 SXM", "0.4.4", 442_750, 0.01),  # sgl-project/sglang#4760
+    ],
+)
+def test_a_start_with_no_flag_holds_what_sglang_printed(model, gpu, version, printed, within):
+    """The version's own share of the card: tokens as printed on B200 and H100."""
+    pool = plan(model, gpu=gpu, engine=f"sglang@{version}", offline=True).kv_pool
+    assert pool.capacity_tokens == pytest.approx(printed, rel=within)
