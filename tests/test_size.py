@@ -24,6 +24,7 @@ from vram.planner.size.levels import Level, Levels, Metric
 from vram.planner.size.longer import Longer
 from vram.planner.size.options import CHUNKS, SEQUENCES
 from vram.planner.size.replayer import verdict_of
+from vram.planner.size.search import Why
 from vram.sizing import Demanded, offers, pools_of, size
 from vram.sources.pools import read_pools
 
@@ -157,6 +158,21 @@ def test_two_models_cost_their_sum():
     assert pair.pools[0].chosen.verdict == alone.pools[0].chosen.verdict
     assert pair.nanodollars_per_hour == sum(p.chosen.nanodollars_per_hour for p in pair.pools)
     assert [r.model for r in pools_of(pair).routes] == [MODEL, "small"]
+
+
+def test_rivals_are_priced_exactly(sizing):
+    """Of other kinds of GPU that are asked for, the price is that of a sizing with that kind alone, and no less than the answer's."""
+    told = size(MODEL, TRACE, levels=ASKED, gpus=GPUS, rivals=5, offline=True)
+    (pool,) = told.pools
+    assert told.nanodollars_per_hour == sizing.nanodollars_per_hour
+    kinds = {"L40S 48GB": ("1x L40S", "2x L40S"), "A100 SXM 80GB": ("1x A100 SXM 80GB",), "H100 SXM 80GB": ("1x H100 SXM",)}
+    able = {t.candidate.kind for t in pool.tried if t.why is not Why.FLOOR}
+    assert {t.candidate.kind for t in pool.rivals} | {pool.candidate.kind} == able
+    assert len(able) >= 2
+    for t in pool.rivals:
+        alone = size(MODEL, TRACE, levels=ASKED, gpus=kinds[t.candidate.kind], offline=True)
+        assert t.nanodollars_per_hour == alone.nanodollars_per_hour >= told.nanodollars_per_hour
+        assert any(a.exact and a.nanodollars_per_hour == t.nanodollars_per_hour for a in pool.alternatives)
 
 
 def test_all_gpus_of_a_replica_are_used():

@@ -67,6 +67,7 @@ def size(
     budget_usd: float | None = None,
     max_replicas: int = MOST_REPLICAS,
     slower: float = 1.0,
+    rivals: int = 0,
     offline: bool | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Sizing:
@@ -93,6 +94,7 @@ def size(
         budget_usd: dollars an hour that all pools together may cost.
         max_replicas: most replicas of a pool that are tried.
         slower: size as if every step took so many times as long as predicted.
+        rivals: of so many other kinds of GPU the exact price is sought, too; of the rest only a least price is told.
         offline: touch no network.
         progress: called with a line about what is being tried.
 
@@ -135,6 +137,7 @@ def size(
             rejected,
             prices={o.fleet.name: o.told for o in offered},
             most_replicas=max_replicas,
+            rivals=rivals,
             progress=None if progress is None else _teller(load.model, progress),
         )
         reference = demand.model if isinstance(demand.model, str) else model.name

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     "--slower", type=click.FloatRange(0.01, 100), default=1.0, show_default=True, help="Size as if every step took so many times as long as predicted."
 )
 @click.option("--max-replicas", type=click.IntRange(1, 4096), default=1024, show_default=True, help="Most replicas of a pool that are tried.")
+@click.option("--rivals", type=click.IntRange(0, 100), default=0, show_default=True, help="Seek the exact price of so many other kinds of GPU, too.")
 @click.option("--out", metavar="FILE", help="Write the pools file here (pools.toml), for vram simulate and the gateway.")
 @click.option("--html", metavar="FILE", help="Write the answer with its pictures as one HTML file.")
 @click.option("--svg", metavar="FILE", help="Write the picture of the KV cache in use over time.")
@@ -81,6 +82,7 @@ def command(
     max_batched_tokens: int | None,
     slower: float,
     max_replicas: int,
+    rivals: int,
     out: str | None,
     html: str | None,
     svg: str | None,
@@ -128,6 +130,7 @@ def command(
             budget_usd=None if budget is None else parse_usd(budget, "--budget", MOST_USD),
             slower=slower,
             max_replicas=max_replicas,
+            rivals=rivals,
             offline=offline or None,
             progress=report,
         )

@@ -9,7 +9,7 @@ from vram.cli.render.spark import resample, sparkline
 from vram.costs.money import show_usd
 from vram.errors import printable
 from vram.planner.size.levels import Levels, Verdict
-from vram.planner.size.sizing import PoolSizing, Served, Sizing
+from vram.planner.size.sizing import PoolSizing, Served, Sizing, foremost
 
 SPARK = 60
 ALTERNATIVES = 5
@@ -117,7 +117,7 @@ def _slow(p: PoolSizing, width: int) -> list[str]:
 
 
 def _alternatives(p: PoolSizing, width: int) -> list[str]:
-    shown = p.alternatives[:ALTERNATIVES]
+    shown = foremost(p.alternatives, ALTERNATIVES)
     if not shown:
         return []
     prices = [_price(a.nanodollars_per_hour, exact=a.exact) for a in shown]

@@ -6,7 +6,7 @@ from vram.cli.render.axis import Axis
 from vram.cli.render.size import asked, reached, slow_told
 from vram.cli.render.svg import Bar, Limit, Series, area_chart, bar_chart, line_chart
 from vram.costs.money import show_usd
-from vram.planner.size.sizing import PoolSizing, Served, Sizing
+from vram.planner.size.sizing import PoolSizing, Served, Sizing, foremost
 
 BARS = 12
 
@@ -76,7 +76,7 @@ def levels_chart(p: PoolSizing) -> str:
 def cost_chart(p: PoolSizing) -> str:
     """What the answer costs beside other GPUs: SVG."""
     bars = [Bar(label=f"{p.chosen.replicas} × {p.candidate.name}", pieces=(("price", p.chosen.usd_per_hour),), text=show_usd(p.chosen.usd_per_hour))]
-    for a in [a for a in p.alternatives if a.nanodollars_per_hour][: BARS - 1]:
+    for a in foremost([a for a in p.alternatives if a.nanodollars_per_hour], BARS - 1):
         usd = a.nanodollars_per_hour / 1e9
         bars.append(Bar(label=a.gpu, pieces=(("price" if a.exact else "at least", usd),), text=show_usd(usd) if a.exact else f"at least {show_usd(usd)}"))
     return bar_chart(

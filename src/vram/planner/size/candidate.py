@@ -34,6 +34,11 @@ class Candidate:
         return self.nanodollars_per_hour / 1e9
 
     @property
+    def kind(self) -> str:
+        """Its GPUs without their number: what a choice is between."""
+        return self.plan.fleet.gpus[0].gpu.name if self.plan is not None else self.gpu
+
+    @property
     def name(self) -> str:
         """In one line."""
         return f"{self.gpu}{f', {self.told}' if self.told else ''}"

@@ -1,5 +1,6 @@
 """The answer of a sizing: for each model the replicas of least cost, how they serve, and what one more or one less would do."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -89,6 +90,7 @@ class PoolSizing:
         tried: every candidate and what became of it.
         rejected: offers that hold no such request.
         replays: full replays that the search took.
+        rivals: the best with other kinds of GPU, where their exact price was asked for.
         slow: when steps are as slow as their band allows; None where they have none.
         reference: the model as it was named.
         quant: how its weights are stored, where that was asked for.
@@ -105,6 +107,7 @@ class PoolSizing:
     tried: tuple[Tried, ...]
     rejected: tuple[Rejected, ...]
     replays: int
+    rivals: tuple[Tried, ...] = ()
     slow: Slow | None = None
     reference: str = ""
     quant: str | None = None
@@ -128,18 +131,33 @@ class PoolSizing:
             known = best.get(one.gpu)
             if known is None or _order(one) < _order(known):
                 best[one.gpu] = one
+        for t in self.rivals:
+            steps = f" with {t.candidate.told}" if t.candidate.told else ""
+            one = Alternative(gpu=t.candidate.gpu, nanodollars_per_hour=t.nanodollars_per_hour, exact=True, why=f"{_replicas(t.replicas)} do it{steps}")
+            best[one.gpu] = one
         for r in self.rejected:
             best.setdefault(r.gpu, Alternative(gpu=r.gpu, nanodollars_per_hour=0, exact=True, why=r.why))
         return tuple(sorted(best.values(), key=_order))
+
+
+def foremost(alternatives: Sequence[Alternative], most: int) -> tuple[Alternative, ...]:
+    """The first `most`, those with an exact price among them whatever they cost, in their order."""
+    exact = [a for a in alternatives if a.exact and a.nanodollars_per_hour]
+    rest = [a for a in alternatives if a not in exact][: max(most - len(exact), 0)]
+    return tuple(sorted([*exact, *rest], key=_order))
 
 
 def _order(a: Alternative) -> tuple[bool, int, str]:
     return (a.nanodollars_per_hour == 0, a.nanodollars_per_hour, a.gpu)
 
 
+def _replicas(n: int) -> str:
+    return f"{n:,} replica{'s' if n != 1 else ''}"
+
+
 def _alternative(t: Tried) -> Alternative:
     c, price = t.candidate, t.candidate.nanodollars_per_hour
-    each = f"{t.replicas} replica{'s' if t.replicas != 1 else ''}"
+    each = _replicas(t.replicas)
     if t.why is Why.FLOOR and t.floor is not None:
         words = f"p{t.floor.share * 100:g} {t.floor.metric.upper()} is {t.floor.seconds:.3g} s even when nothing else runs"
         return Alternative(gpu=c.gpu, nanodollars_per_hour=0, exact=True, why=words)

@@ -12,7 +12,7 @@ from vram.planner.size.load import Load
 from vram.planner.size.longer import Longer
 from vram.planner.size.options import Rejected
 from vram.planner.size.replayer import Replayer, pool_of
-from vram.planner.size.search import MOST_REPLICAS, Found, Why, search
+from vram.planner.size.search import MOST_REPLICAS, Found, Tried, Why, search
 from vram.planner.size.sizing import PoolSizing, Served, Slow
 from vram.speed.clock import Clock
 
@@ -25,6 +25,7 @@ def solve(
     *,
     prices: dict[str, str] | None = None,
     most_replicas: int = MOST_REPLICAS,
+    rivals: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> PoolSizing:
     """The pool of least cost.
@@ -36,6 +37,7 @@ def solve(
         rejected: what could not, for the answer.
         prices: by a candidate's GPUs, its price in words.
         most_replicas: the most that are tried.
+        rivals: of so many other kinds of GPU the exact price is sought, the probably cheapest first.
         progress: called before each replay.
 
     Raises:
@@ -67,8 +69,27 @@ def solve(
         tried=found.tried,
         rejected=tuple(rejected),
         replays=found.replays,
+        rivals=_rivals(load, levels, found, replayer, rivals, most_replicas, progress),
         slow=slowed(load, levels, c, best.replicas, most_replicas),
     )
+
+
+def _rivals(
+    load: Load, levels: Levels, found: Found, replayer: Replayer, most: int, most_replicas: int, progress: Callable[[str, int, int], None] | None
+) -> tuple[Tried, ...]:
+    """The best of other kinds of GPU, each by a search of its own."""
+    kinds: dict[str, list[Candidate]] = {}
+    for t in found.tried:  # by what each would cost at least
+        if t.why is not Why.FLOOR:
+            kinds.setdefault(t.candidate.kind, []).append(t.candidate)
+    chosen = found.best.candidate.kind if found.best else ""
+    out: list[Tried] = []
+    for kind, candidates in kinds.items():
+        if len(out) >= most:
+            break
+        if kind != chosen and (best := search(load, levels, candidates, replayer, most_replicas=most_replicas, progress=progress).best) is not None:
+            out.append(best)
+    return tuple(out)
 
 
 def slowed(load: Load, levels: Levels, candidate: Candidate, replicas: int, most_replicas: int) -> Slow | None:
