@@ -1,17 +1,22 @@
 """How fast a plan runs: properties that any clock must have."""
 
+import random
 from dataclasses import replace
 
 import pytest
 
 import vram
 from vram.engines.base import Demand, Settings
+from vram.engines.registry import ENGINE_NAMES
 from vram.errors import UsageError
 from vram.hardware.gpu import Gpu
 from vram.memory.placement import Placement
 from vram.memory.workload import Workload
+from vram.speed.calibration import entry_for
 from vram.speed.clock import clock
+from vram.speed.draft import Drafting
 from vram.speed.estimate import estimate, why_unknown
+from vram.speed.work import Spread, work_of
 
 MODELS = (
     "meta-llama/Llama-3.1-8B-Instruct",
@@ -81,3 +86,87 @@ def test_arithmetic_binds_only_many_sequences():
     s = estimate(demand(MODELS[0], context=1024), "vllm")
     assert s is not None
     assert s.crossover_sequences is None or s.crossover_sequences > 16
+
+
+def test_a_draft_that_is_never_kept_only_costs():
+    """More kept drafts are never slower, none kept is slower than none drafted, and k + 1 tokens are the most that a step yields."""
+    d = demand(MODELS[0], concurrency=1)
+    small = vram.load_model("meta-llama/Llama-3.2-1B-Instruct", offline=True)
+    plain = estimate(d, "vllm")
+    rates = [estimate(d, "vllm", drafting=Drafting(model=small, tokens=4, acceptance=a)).decode_tokens_per_second.value for a in (0.0, 0.5, 0.9, 1.0)]
+    assert rates == sorted(rates)
+    assert rates[0] < plain.decode_tokens_per_second.value < rates[-1] < 5 * plain.decode_tokens_per_second.value
+    assert Drafting(tokens=4, acceptance=1.0).gained_tokens == 5
+    assert Drafting(tokens=1, acceptance=0.85).gained_tokens == pytest.approx(1.85)  # DeepSeek-V3's report, section 5.4.3: 1.8 at 85 to 90 %
+
+
+@pytest.mark.parametrize(("tokens", "acceptance"), [(0, 0.5), (65, 0.5), (2, -0.1), (2, 1.5)])
+def test_a_draft_that_makes_no_sense_is_refused_with_a_hint(tokens, acceptance):
+    """A number of tokens or a chance out of range."""
+    with pytest.raises(UsageError) as e:
+        Drafting(tokens=tokens, acceptance=acceptance)
+    assert e.value.hint
+
+
+def test_experts_are_visited_as_chance_has_it():
+    """One token visits k of E, two no more than 2k, very many all; counted against draws."""
+    work = work_of(vram.load_model("Qwen/Qwen3-30B-A3B", offline=True), Spread(), vram.load_model("Qwen/Qwen3-30B-A3B", offline=True).cache_formats)[0]
+    assert work.expert_share(1) == pytest.approx(8 / 128)
+    assert work.expert_share(2) <= 16 / 128
+    draw = random.Random(7)  # noqa: S311  (nothing secret)
+    seen = [len({e for _ in range(32) for e in draw.sample(range(128), 8)}) for _ in range(2000)]
+    assert work.expert_share(32) == pytest.approx(sum(seen) / len(seen) / 128, rel=0.01)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_work_is_the_models_own(name):
+    """What a step reads and computes adds up to the model: all weights but what is looked up, two operations a parameter that a token meets."""
+    m = vram.load_model(name, offline=True)
+    w = work_of(m, Spread(), m.cache_formats)[0]
+    read = w.dense_bytes + w.head_bytes + w.expert_bytes
+    assert 0.9 * m.weight_bytes < read <= m.weight_bytes
+    assert w.dense_ops + w.head_ops + w.expert_ops == pytest.approx(2 * m.active_parameters, rel=0.16)
+    split = work_of(m, Spread(tp=4), m.cache_formats)[0]
+    assert read / 4 <= split.dense_bytes + split.head_bytes + split.expert_bytes < read
+
+
+def test_what_one_sequence_reads_of_its_caches_is_what_it_keeps():
+    """For plain attention the bytes read at a length are the bytes kept at that length."""
+    m = vram.load_model(MODELS[0], offline=True)
+    reads = work_of(m, Spread(), m.cache_formats)[0].reads
+    for tokens in (1, 1000, 100_000):
+        assert reads.at(tokens) == sum(cache.nbytes(tokens, m.cache_formats) * n for cache, n in m.cache_counts)
+
+
+def test_a_plan_knows_its_speed_and_says_why_not():
+    """Lazily, with the reason where there is none."""
+    plan = vram.plan(MODELS[0], gpu="H100", engine="vllm", offline=True, concurrency=4)
+    assert "speed" not in plan.__dict__
+    assert plan.speed == estimate(plan.demand, "vllm")
+    assert vram.plan(MODELS[2], gpu="RTX 4090", offline=True).speed is None
+    assert "fit" in vram.plan(MODELS[2], gpu="RTX 4090", offline=True).speed_unknown
+    half = vram.plan(MODELS[0], gpu="RTX 4090", engine="llama.cpp", gpu_layers=8, offline=True)
+    assert half.speed is None
+    assert "host" in half.speed_unknown
+
+
+def test_a_card_without_rows_borrows_and_doubts_more():
+    """The band of a borrowed class is wider, and the reason says so."""
+    own, other = (estimate(demand(MODELS[0], gpu), "vllm") for gpu in ("H200", "M4 Max 128GB"))
+    assert "borrowed" in other.tpot_seconds.why
+    assert other.tpot_seconds.source == "formula"
+    width = [s.tpot_seconds.high / s.tpot_seconds.low for s in (own, other)]
+    assert width[1] > width[0]
+
+
+def test_the_table_is_complete():
+    """Every engine that plans memory has constants for every class of card, weights and version."""
+    for engine in (*ENGINE_NAMES, "mlx"):
+        for card in ("H100", "RTX 4090", "P40", "GTX 1050 Ti", "RX 7900 XTX", "M4 Max 128GB", "M1 Max 64GB", "DGX Spark"):
+            gpu = vram.parse_gpus(card).gpus[0].gpu
+            for bits in (16.0, 8.0, 4.5):
+                for experts in (False, True):
+                    for version in ("", "0.6.3", "b9999", "nightly"):
+                        entry = entry_for(engine, gpu, bits, experts=experts, version=version)
+                        assert entry.why
+                        assert min(entry.doubt.decode, entry.doubt.tpot, entry.doubt.prefill, entry.doubt.ttft) > 1

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import found
 import llama_tables
+import speed_tables
 from peers import KV_RULES, even_weights, llm_d_pool
 
 from vram.accuracy.check import Checked, check
@@ -61,6 +62,7 @@ def digest_of() -> str:
         *(HERE / f for f in FILES if (HERE / f).exists()),
         HERE / "found_first.json",
         *sorted((HERE / "llama_cpp").glob("*s.jsonl")),
+        *sorted((HERE / "speed").glob("*.json*")),
         *sorted((HERE / "configs").glob("*/config.json")),
     ]:
         total.update(path.read_bytes())
@@ -278,6 +280,7 @@ def report(r: Result, images: dict[str, str]) -> str:
         "",
     ]
     out += [f"![{name}](report/{name})" for name in images]
+    out += ["", "## Speeds", *speed_tables.section(), ""]
     out += ["", "## Rows found after the rules were set", *found.section(c, NAMES), ""]
     out += ["## llama.cpp's buffers", *llama_tables.section(), ""]
     out += ["## Families that set no constant", *families(c), ""]
@@ -319,7 +322,7 @@ def main() -> None:
     for name, text in images.items():
         (folder / name).write_text(text, encoding="utf-8")
     (HERE / "REPORT.md").write_text(report(r, images), encoding="utf-8")
-    print("\n".join(bars(r.checked)))
+    print("\n".join([*bars(r.checked), "", *speed_tables.bars()]))
     print(f"wrote {HERE / 'REPORT.md'} and {len(images)} pictures")
 
 

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 from vram.accuracy.comparison import Comparison, compare, plan_of
 from vram.accuracy.row import Row, Unread
+from vram.accuracy.speed_check import Named, SpeedComparison, check_speed
+from vram.accuracy.speed_row import SpeedRow
 from vram.accuracy.subject import as_measured, fleet_of, gpu_of, other_readings, other_settings
 from vram.engines.registry import engine as engine_named
 from vram.errors import UsageError, VramError
 from vram.model.model import Model
 
-Loader = Callable[[Row], Model]
+Loader = Callable[[Named], Model]
 """Finds the model of a row; raises VramError when there is none."""
 
 NO_RULES = "no rules for this engine yet"
@@ -47,6 +49,8 @@ class Checked:
         flagged: rows that are no evidence, with the reason.
         flagged_comparisons: their figures, counted apart.
         failed_otherwise: starts that failed for a reason that is not the model's memory.
+        speeds: speeds beside what was expected.
+        flagged_speeds: those of rows that are no evidence, counted apart.
     """
 
     rows: int
@@ -56,9 +60,11 @@ class Checked:
     flagged: tuple[Unread, ...]
     flagged_comparisons: tuple[Comparison, ...]
     failed_otherwise: tuple[Unread, ...]
+    speeds: tuple[SpeedComparison, ...] = ()
+    flagged_speeds: tuple[SpeedComparison, ...] = ()
 
 
-def check(rows: Iterable[Row | Unread], load: Loader, *, engine: str | None = None) -> Checked:
+def check(rows: Iterable[Row | SpeedRow | Unread], load: Loader, *, engine: str | None = None) -> Checked:
     """Hold rows against plans.
 
     Args:
@@ -72,11 +78,22 @@ def check(rows: Iterable[Row | Unread], load: Loader, *, engine: str | None = No
     flagged: list[Unread] = []
     doubtful: list[Comparison] = []
     otherwise: list[Unread] = []
+    speeds: list[SpeedComparison] = []
+    doubtful_speeds: list[SpeedComparison] = []
     count = 0
     for row in rows:
         count += 1
         if isinstance(row, Unread):
             unread.append(row)
+            continue
+        if isinstance(row, SpeedRow):
+            found, why = check_speed(row, load, engine)
+            if why:
+                flagged.append(Unread(id=row.id, engine=row.engine, quantity="", reason=why))
+            if isinstance(found, Unread):
+                unread.append(found)
+            else:
+                (doubtful_speeds if why else speeds).append(found)
             continue
         if row.flag:
             flagged.append(Unread(id=row.id, engine=row.engine, quantity="", reason=row.flag))
@@ -96,6 +113,8 @@ def check(rows: Iterable[Row | Unread], load: Loader, *, engine: str | None = No
         flagged=tuple(flagged),
         flagged_comparisons=tuple(doubtful),
         failed_otherwise=tuple(otherwise),
+        speeds=tuple(speeds),
+        flagged_speeds=tuple(doubtful_speeds),
     )
 
 

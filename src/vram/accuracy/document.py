@@ -6,21 +6,24 @@ from typing import Any
 from vram.accuracy.check import Checked
 from vram.accuracy.comparison import Comparison
 from vram.accuracy.row import Unread
-from vram.accuracy.summary import Line, table
+from vram.accuracy.speed_check import SpeedComparison
+from vram.accuracy.summary import Line, speed_table, table
 
 SCHEMA = "vram.accuracy/1"
 
 
 def accuracy_document(checked: Checked, name: str) -> dict[str, Any]:
     """The whole result; bytes and counts as whole figures, shares from 0 to 1."""
+    figures: tuple[Comparison | SpeedComparison, ...] = (*checked.comparisons, *checked.speeds)
+    doubtful: tuple[Comparison | SpeedComparison, ...] = (*checked.flagged_comparisons, *checked.flagged_speeds)
     return {
         "schema": SCHEMA,
         "file": name,
         "rows": checked.rows,
-        "quantities": [_line(line) for line in table(checked.comparisons)],
-        "flagged_quantities": [_line(line) for line in table(checked.flagged_comparisons)],
-        "comparisons": [_comparison(c) for c in checked.comparisons],
-        "flagged_comparisons": [_comparison(c) for c in checked.flagged_comparisons],
+        "quantities": [_line(line) for line in (*table(checked.comparisons), *speed_table(checked.speeds))],
+        "flagged_quantities": [_line(line) for line in (*table(checked.flagged_comparisons), *speed_table(checked.flagged_speeds))],
+        "comparisons": [_comparison(c) for c in figures],
+        "flagged_comparisons": [_comparison(c) for c in doubtful],
         "unread": _unread(checked.unread),
         "flagged": _unread(checked.flagged),
         "failed_otherwise": _unread(checked.failed_otherwise),
@@ -46,13 +49,13 @@ def _line(line: Line) -> dict[str, Any]:
     }
 
 
-def _comparison(c: Comparison) -> dict[str, Any]:
+def _comparison(c: Comparison | SpeedComparison) -> dict[str, Any]:
     return {
         "id": c.id,
         "engine": c.engine,
         "family": c.family,
         "quantity": c.quantity.value,
-        "settings_printed": c.settings_printed,
+        "settings_printed": c.settings_printed if isinstance(c, Comparison) else True,
         "measured": c.measured,
         "predicted": c.predicted,
         "low": c.low,

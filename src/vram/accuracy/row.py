@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from vram.accuracy.speed_row import SpeedRow, is_speed_row, parse_speed_row
 from vram.errors import printable
 from vram.units import GIB
 
@@ -113,8 +114,8 @@ class Unread:
     reason: str
 
 
-def parse_rows(lines: Iterable[bytes | str]) -> Iterator[Row | Unread]:
-    """Rows of a JSONL file in its order; an `Unread` for each line that is none. Empty lines are no rows."""
+def parse_rows(lines: Iterable[bytes | str]) -> Iterator[Row | SpeedRow | Unread]:
+    """Rows of a JSONL file in its order, starts and speeds; an `Unread` for each line that is none. Empty lines are no rows."""
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -134,7 +135,7 @@ def parse_rows(lines: Iterable[bytes | str]) -> Iterator[Row | Unread]:
             yield Unread(id=where, engine="", quantity="", reason="a row is a JSON object")
             continue
         try:
-            yield parse_row(found, where)
+            yield parse_speed_row(found, where) if is_speed_row(found) else parse_row(found, where)
         except ValueError as e:
             name = found.get("id")
             yield Unread(

@@ -137,7 +137,7 @@ def gpu_of(row: Row) -> tuple[Gpu, bool]:
 
 @lru_cache(maxsize=1024)
 def _gpu(name: str, total_bytes: int | None) -> tuple[Gpu, bool]:
-    found = _named(name)
+    found = named_gpu(name)
     if found is None and "rocm" in name.lower():
         return parse_fleet(_STAND_IN_AMD).gpus[0].gpu, False
     if total_bytes is not None:
@@ -149,7 +149,7 @@ def _gpu(name: str, total_bytes: int | None) -> tuple[Gpu, bool]:
     return parse_fleet(_STAND_IN).gpus[0].gpu, False
 
 
-def _named(text: str) -> Gpu | None:
+def named_gpu(text: str) -> Gpu | None:
     """The card that a loose text names: `8xH100-80GB`, `A40/L40-48GB`, `GB10 DGX Spark 128GB unified`, `gfx1151 (Strix Halo)`."""
     plain = re.sub(r"\(.*?\)|\bunified\b|-?class\b|\bGPU\b|\bcard\b|\bslice\b.*", " ", text[:200]).strip(" ,-")
     inside = re.findall(r"\((.*?)\)", text[:200])

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import floor
 
 from vram.accuracy.comparison import Comparison, Quantity
+from vram.accuracy.speed_check import SpeedComparison, SpeedQuantity
 
 SPLIT = (Quantity.KV_POOL, Quantity.OTHER)
 """Quantities whose rows with every setting printed are counted apart: elsewhere a default had to be guessed."""
@@ -30,7 +31,7 @@ class Line:
     """
 
     engine: str
-    quantity: Quantity
+    quantity: Quantity | SpeedQuantity
     settings: str
     unit: str
     n: int
@@ -53,7 +54,7 @@ def percentile(values: Sequence[float], share: float) -> float:
     return values[below] + (values[above] - values[below]) * (place - below)
 
 
-def line_of(engine: str, quantity: Quantity, settings: str, found: Sequence[Comparison]) -> Line:
+def line_of(engine: str, quantity: Quantity | SpeedQuantity, settings: str, found: Sequence[Comparison | SpeedComparison]) -> Line:
     """The line of some comparisons of one quantity (at least one)."""
     errors = sorted(c.error for c in found)
     widest = max(found, key=lambda c: c.error)
@@ -92,3 +93,12 @@ def table(comparisons: Iterable[Comparison]) -> tuple[Line, ...]:
                 if some:
                     lines.append(line_of(engine, quantity, name, some))
     return tuple(lines)
+
+
+def speed_table(comparisons: Iterable[SpeedComparison]) -> tuple[Line, ...]:
+    """The same lines of speeds; the width of a band is a share of the expected figure."""
+    groups: dict[tuple[str, SpeedQuantity], list[SpeedComparison]] = {}
+    for c in comparisons:
+        groups.setdefault((c.engine, c.quantity), []).append(c)
+    order = list(SpeedQuantity)
+    return tuple(line_of(engine, quantity, "", groups[engine, quantity]) for engine, quantity in sorted(groups, key=lambda k: (k[0], order.index(k[1]))))

@@ -20,7 +20,7 @@ MAX_BYTES = 2**30
 @click.option("--online", is_flag=True, help="Ask the hub for models that have no config beside the rows. Default: touch no network.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, schema vram.accuracy/1.")
 def command(rows: str, engine: str | None, *, online: bool, as_json: bool) -> None:
-    """How far plans are from measured starts of engines: ROWS holds one JSON object a line (truth/README.md says which fields).
+    """How far plans are from measured starts and speeds of engines: ROWS holds one JSON object a line (truth/README.md says which fields).
 
     A row's model is its `config` (a path, absolute or relative to ROWS or to the working directory), else its `model_id`. Every row
     and figure that could not be read is listed with its reason.
@@ -71,14 +71,15 @@ def _bounded(stream: Iterable[bytes]) -> Iterator[bytes]:
 
 def loader(folder: Path, *, online: bool) -> "Loader":
     """Finds the model of a row, each once."""
-    from vram.accuracy.row import Row
+    from vram.accuracy.speed_check import Named
     from vram.api import load_model
+    from vram.catalog import find
     from vram.errors import ModelNotFoundError, VramError
     from vram.model.model import Model
 
     known: dict[str, Model | VramError] = {}
 
-    def load(row: Row) -> Model:
+    def load(row: Named) -> Model:
         reference = ""
         if row.config:
             places = [p for p in (folder / row.config, Path(row.config)) if p.is_file()]
@@ -89,6 +90,9 @@ def loader(folder: Path, *, online: bool) -> "Loader":
             reference = row.model_id
         else:
             raise ModelNotFoundError("it names neither a config nor a model")
+        if reference not in known and not row.config and "/" not in reference and not Path(reference).exists() and find(reference) is None:
+            # No hub has names without an owner, and looking for near ones takes long.
+            known[reference] = ModelNotFoundError(f"it has no config, and no model is known by {reference!r}")
         if reference not in known:
             try:
                 known[reference] = load_model(reference, offline=not online)
@@ -111,15 +115,33 @@ _NAMES = {
     "other": "activations + non-torch + graphs",
     "total": "total",
 }
+_SPEEDS = {
+    "decode_dense_alone": "decode, one sequence, dense",
+    "decode_moe_alone": "decode, one sequence, experts",
+    "decode_dense_served": "decode, several sequences, dense",
+    "decode_moe_served": "decode, several sequences, experts",
+    "tpot_dense_served": "time per output token, served, dense",
+    "tpot_moe_served": "time per output token, served, experts",
+    "prefill_dense": "prefill, dense",
+    "prefill_moe": "prefill, experts",
+    "ttft_dense_alone": "time to first token, unloaded, dense",
+    "ttft_moe_alone": "time to first token, unloaded, experts",
+    "ttft_dense_served": "time to first token, served, dense",
+    "ttft_moe_served": "time to first token, served, experts",
+}
 
 
 def _words(checked: "Checked") -> Iterator[str]:
-    from vram.accuracy.summary import table
+    from vram.accuracy.summary import speed_table, table
 
     read = {c.id for c in checked.comparisons} | {c.id for c in checked.flagged_comparisons} | {f.id for f in checked.failures if f.verdict}
+    read |= {c.id for c in checked.speeds} | {c.id for c in checked.flagged_speeds}
     yield f"{checked.rows:,} rows, {len(read):,} of them with a figure beside its plan"
     yield ""
-    yield from _table(table(checked.comparisons))
+    if checked.comparisons or not checked.speeds:
+        yield from _table(table(checked.comparisons))
+    if checked.speeds:
+        yield from _table(speed_table(checked.speeds), "speed")
     if checked.failures:
         wrong = [f for f in checked.failures if f.verdict == "fits"]
         judged = [f for f in checked.failures if f.verdict]
@@ -131,14 +153,17 @@ def _words(checked: "Checked") -> Iterator[str]:
     if checked.flagged_comparisons:
         yield ""
         yield from _table(table(checked.flagged_comparisons))
+    if checked.flagged_speeds:
+        yield ""
+        yield from _table(speed_table(checked.flagged_speeds), "speed")
     yield from _listed("rows that could not be read", [u for u in checked.unread if not u.quantity])
     yield from _listed("figures that could not be compared", [u for u in checked.unread if u.quantity])
 
 
-def _table(lines: "Iterable[Line]") -> Iterator[str]:
-    yield click.style(f"{'engine':<13}{'per GPU':<46}{'n':>5}{'median':>11}{'p90':>11}{'p95':>11}{'max':>11}{'in band':>9}{'width':>8}", bold=True)
+def _table(lines: "Iterable[Line]", title: str = "per GPU") -> Iterator[str]:
+    yield click.style(f"{'engine':<13}{title:<46}{'n':>5}{'median':>11}{'p90':>11}{'p95':>11}{'max':>11}{'in band':>9}{'width':>8}", bold=True)
     for line in lines:
-        name = _NAMES[line.quantity.value] + (f" (settings {line.settings})" if line.settings else "")
+        name = {**_NAMES, **_SPEEDS}[line.quantity.value] + (f" (settings {line.settings})" if line.settings else "")
         errors = "".join(f"{_error(e, line.unit):>11}" for e in (line.median, line.p90, line.p95, line.worst))
         yield f"{_id(line.engine):<13}{name:<46}{line.n:>5}{errors}{line.inside:>9.0%}{line.width:>8.1%}"
 

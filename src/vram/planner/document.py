@@ -8,6 +8,8 @@ from vram.planner.plan import Plan
 
 if TYPE_CHECKING:
     from vram.costs.cost import Cost
+    from vram.speed.estimate import Speed
+    from vram.speed.figure import Figure
 
 SCHEMA = "vram.plan/1"
 
@@ -107,8 +109,39 @@ def plan_document(plan: Plan, *, cost: "Cost | None" = None) -> dict[str, Any]:
             }
             for mend in plan.mends
         ],
+        "speed": _speed(plan),
         "cost": _cost_document(cost),
         "notes": list(plan.notes),
+    }
+
+
+def figure_document(figure: "Figure | None") -> dict[str, Any] | None:
+    """One predicted figure."""
+    if figure is None:
+        return None
+    return {"value": figure.value, "low": figure.low, "high": figure.high, "source": figure.source, "why": figure.why}
+
+
+def _speed(plan: Plan) -> dict[str, Any]:
+    speed = plan.speed
+    if speed is None:
+        return {"unknown": plan.speed_unknown}
+    return speed_document(speed)
+
+
+def speed_document(speed: "Speed") -> dict[str, Any]:
+    """A speed: rates in tokens a second, times in seconds."""
+    return {
+        "unknown": None,
+        "prompt_tokens": speed.prompt_tokens,
+        "output_tokens": speed.output_tokens,
+        "concurrency": speed.concurrency,
+        "decode_tokens_per_second": figure_document(speed.decode_tokens_per_second),
+        "tpot_seconds": figure_document(speed.tpot_seconds),
+        "decode_total_tokens_per_second": figure_document(speed.decode_total_tokens_per_second),
+        "prefill_tokens_per_second": figure_document(speed.prefill_tokens_per_second),
+        "ttft_seconds": figure_document(speed.ttft_seconds),
+        "crossover": {"sequences": speed.crossover_sequences, "step_seconds": speed.crossover_step_seconds, "why": speed.crossover_why},
     }
 
 

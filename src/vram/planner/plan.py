@@ -13,7 +13,9 @@ from vram.memory.workload import Workload
 from vram.model.model import Model
 
 if TYPE_CHECKING:
+    from vram.engines.base import Demand
     from vram.planner.mends import Mend
+    from vram.speed.estimate import Speed
 
 
 class Verdict(StrEnum):
@@ -178,3 +180,34 @@ class Plan:
         from vram.planner.mends import find_mends  # noqa: PLC0415  (mends plan again, so they import this file)
 
         return find_mends(self)
+
+    @cached_property
+    def demand(self) -> "Demand":
+        """The demand whose speed is the plan's: that of its slowest card, which all others wait for."""
+        from vram.engines.base import Demand  # noqa: PLC0415  (only who asks for a speed needs one)
+
+        used = self.fleet.gpus[: self.placement.gpus]
+        slowest = min((member.gpu for member in used), key=lambda gpu: gpu.bandwidth_bytes_per_second or 0.0)
+        return Demand(model=self.model, gpu=slowest, placement=self.placement, workload=self.workload, settings=self.settings)
+
+    @cached_property
+    def speed(self) -> "Speed | None":
+        """How fast it runs, with bands; None where `speed_unknown` says why. Computed when first asked for.
+
+        Formula: docs/how-fast.md.
+        """
+        from vram.speed.estimate import estimate  # noqa: PLC0415  (a plan whose speed nobody asks for does not wait for it)
+
+        return None if self.speed_unknown else estimate(self.demand, self.engine)
+
+    @cached_property
+    def speed_unknown(self) -> str:
+        """Why `speed` is None; empty when it is not."""
+        from vram.speed.estimate import why_unknown  # noqa: PLC0415  (see speed)
+
+        if self.verdict is Verdict.DOES_NOT_FIT:
+            return "it does not fit"
+        layers = self.settings.gpu_layers
+        if layers is not None and layers < len(self.model.layers):
+            return "part of the layers runs on the host, whose speed is not known"
+        return why_unknown(self.demand)

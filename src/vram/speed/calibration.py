@@ -3,11 +3,22 @@
 A class without rows borrows the entry of the nearest that has some, says so, and doubts more.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
+from typing import Any
 
 from vram.hardware.gpu import Gpu
 from vram.speed.rates import Rates
+
+WEIGHTS_16_BITS, WEIGHTS_8_BITS = 12.0, 6.6
+"""Mean stored bits from which on linear weights count as 16-bit and as 8-bit ones; below, as 4-bit."""
+
+
+def weight_class(stored_bits: float) -> str:
+    """The class of weights of so many bits on the mean."""
+    return "16" if stored_bits >= WEIGHTS_16_BITS else "8" if stored_bits >= WEIGHTS_8_BITS else "4"
 
 
 class CardClass(StrEnum):
@@ -16,12 +27,22 @@ class CardClass(StrEnum):
     HBM = "hbm"
     """Stacked memory: data-centre cards."""
     GDDR = "gddr"
-    """Graphics memory: desktop, workstation and small server cards."""
+    """Graphics memory, with matrix units: NVIDIA's desktop, workstation and small server cards since Turing."""
+    PLAIN = "plain"
+    """Graphics memory, without matrix units: NVIDIA's Pascal and older."""
+    PLAIN_SMALL = "plain-small"
+    """The smallest of those (GTX 1050 and its kin): so little arithmetic that it binds a single sequence already."""
+    RADEON = "radeon"
+    """AMD's desktop and workstation cards; Intel's stand with them until rows tell."""
     APPLE = "apple"
+    """Apple's chips since the M3."""
+    APPLE_EARLY = "apple-early"
+    """Apple's M1 and M2."""
     UNIFIED = "unified"
     """A host's own memory: DGX Spark, Strix Halo, Jetson."""
 
 
+SMALL_BANDWIDTH = 150e9
 _HBM = ("H100", "H200", "H20", "H800", "GH200", "B200", "B100", "B300", "GB200", "GB300", "A100", "A800", "A30 ", "V100", "P100", "TITAN V")
 _HBM_AMD = ("MI", "Radeon VII")
 
@@ -29,13 +50,17 @@ _HBM_AMD = ("MI", "Radeon VII")
 def card_class(gpu: Gpu) -> CardClass:
     """The class of a card."""
     if gpu.vendor == "Apple":
-        return CardClass.APPLE
+        return CardClass.APPLE_EARLY if gpu.name.startswith(("M1", "M2")) else CardClass.APPLE
     if gpu.unified_memory and not gpu.name.startswith("MI"):
         return CardClass.UNIFIED
     stacked = _HBM_AMD if gpu.vendor == "AMD" else _HBM
     if gpu.name.startswith(stacked) or gpu.vendor not in {"NVIDIA", "AMD", "Intel"} or gpu.name.startswith("Data Center GPU Max"):
         return CardClass.HBM
-    return CardClass.GDDR
+    if gpu.vendor != "NVIDIA":
+        return CardClass.RADEON
+    if gpu.architecture not in {"Pascal", "Maxwell", "Kepler"}:
+        return CardClass.GDDR
+    return CardClass.PLAIN_SMALL if gpu.bandwidth_bytes_per_second is not None and gpu.bandwidth_bytes_per_second < SMALL_BANDWIDTH else CardClass.PLAIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +70,7 @@ class Doubt:
     decode: float
     tpot: float
     prefill: float
+    ttft: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,24 +92,105 @@ class Entry:
     calibrated: bool
 
 
-_COMMON = Rates(
-    memory_share=0.85,
-    expert_share=0.6,
-    cache_share=0.7,
-    compute_share=0.5,
-    attention_share=0.3,
-    layer_seconds=1.0e-4,
-    expert_layer_seconds=4.0e-5,
-    step_seconds=5e-4,
-    sequence_seconds=1e-5,
-    message_seconds=8e-6,
-    link_share=0.5,
-)
+_ALIKE = {"ollama": "llama.cpp"}
+SERVERS = frozenset({"vllm", "sglang", "tensorrt-llm"})
+# Where a class without rows borrows, the nearest first.
+_NEAR = {
+    CardClass.HBM: (CardClass.GDDR, CardClass.RADEON),
+    CardClass.GDDR: (CardClass.HBM, CardClass.UNIFIED),
+    CardClass.PLAIN: (CardClass.GDDR,),
+    CardClass.PLAIN_SMALL: (CardClass.PLAIN, CardClass.GDDR),
+    CardClass.RADEON: (CardClass.GDDR, CardClass.HBM),
+    CardClass.APPLE: (CardClass.APPLE_EARLY, CardClass.UNIFIED),
+    CardClass.APPLE_EARLY: (CardClass.APPLE, CardClass.UNIFIED),
+    CardClass.UNIFIED: (CardClass.GDDR, CardClass.HBM),
+}
+_NEAR_WEIGHTS = {"16": ("8", "4"), "8": ("16", "4"), "4": ("8", "16")}
+OTHER_WEIGHTS, OTHER_CARD, OTHER_ENGINE = 1.15, 1.4, 1.3
+"""By which factor a borrowed entry doubts more: it is of other weights, another class of card, another engine."""
 
 
-def entry_for(engine: str, gpu: Gpu, stored_bits: float, *, experts: bool) -> Entry:  # noqa: ARG001  (the table comes with its rows)
-    """The entry for an engine on a card with weights of so many bits."""
-    rates = _COMMON
-    if engine == "transformers":
-        rates = replace(rates, layer_seconds=8e-4)
-    return Entry(rates=rates, doubt=Doubt(decode=1.6, tpot=1.8, prefill=2.5), rows=0, why="no rows yet: rates common to engines", calibrated=False)
+@lru_cache(maxsize=1)
+def _table() -> Mapping[tuple[str, str, str, str], tuple[tuple[Any, ...], ...]]:
+    """The table's lines by engine, class of card, class of weights and experts; those for old versions first."""
+    from vram.speed.table import ENTRIES  # noqa: PLC0415  (read when a speed is asked for, not when a plan is)
+
+    out: dict[tuple[str, str, str, str], tuple[tuple[Any, ...], ...]] = {}
+    for x in sorted(ENTRIES, key=lambda x: x[4] == ""):
+        out[x[:4]] = (*out.get(x[:4], ()), x)
+    return out
+
+
+def entry_for(engine: str, gpu: Gpu, stored_bits: float, *, experts: bool, version: str = "") -> Entry:
+    """The entry for an engine on a card with weights of so many bits, or the nearest that has rows behind it.
+
+    Args:
+        engine: name of the engine (`mlx` beside those that have memory rules).
+        gpu: the card.
+        stored_bits: mean stored bits of a linear weight.
+        experts: whether the model has routed experts.
+        version: the engine's version, empty for the newest.
+    """
+    return _entry(engine, card_class(gpu), weight_class(stored_bits), "moe" if experts else "dense", _version(version))
+
+
+def _version(text: str) -> tuple[int, int]:
+    """Major and minor number; far ahead where there is none."""
+    numbers = text.lstrip("vb").split(".")[:2]
+    return (int(numbers[0]), int(numbers[1])) if len(numbers) == 2 and all(n.isdigit() for n in numbers) else (9999, 0)
+
+
+@lru_cache(maxsize=4096)
+def _entry(engine: str, card: CardClass, weights: str, experts: str, version: tuple[int, int]) -> Entry:
+    for name, factor in _engines(engine, card):
+        for place, further in _places(card, weights):
+            for kind in (experts, "any"):
+                for line in _table().get((name, *place, kind), ()):
+                    if not line[4] or version < _version(line[4]):
+                        return _made(line, factor * further, engine, card, weights)
+    raise LookupError(f"the table has no line for servers, {experts}")
+
+
+def _engines(engine: str, card: CardClass) -> tuple[tuple[str, float], ...]:
+    """Whose rows to look at, and the factor of doubt for looking there."""
+    own = _ALIKE.get(engine, engine)
+    if own == "generic":
+        return (("vllm", OTHER_ENGINE), ("servers", OTHER_ENGINE)) if card is CardClass.HBM else (("llama.cpp", OTHER_ENGINE),)
+    if own in SERVERS:
+        return ((own, 1.0), ("servers", OTHER_ENGINE))
+    if own == "mlx":
+        return ((own, 1.0), ("llama.cpp", OTHER_ENGINE))
+    return ((own, 1.0), ("servers", 2 * OTHER_ENGINE))
+
+
+def _places(card: CardClass, weights: str) -> Iterator[tuple[tuple[str, str], float]]:
+    """Classes of card and weights, the nearest first, each with its factor of doubt."""
+    for kind, factor in ((card, 1.0), *((near, OTHER_CARD) for near in _NEAR[card])):
+        yield (kind, weights), factor
+        for other in _NEAR_WEIGHTS[weights]:
+            yield (kind, other), factor * OTHER_WEIGHTS
+    yield ("", ""), OTHER_CARD
+
+
+def _made(line: tuple[Any, ...], factor: float, engine: str, card: CardClass, weights: str) -> Entry:
+    name, of_card, of_weights, experts, before, rows, cards, models, cited, doubt, rates = line
+    what = f"{of_weights}-bit weights" if of_weights else "all weights"
+    where = f"{of_card} cards" if of_card else "all cards"
+    kind = {"moe": ", models with experts", "dense": ", dense models"}.get(experts, "")
+    told = f"{rows} rows ({cards} cards, {models} models)" if rows else f"{cited} rows that are cited, not held"
+    why = f"{told} of {name}{f' before {before}' if before else ''}, {where}, {what}{kind}"
+    if factor > 1:
+        why += f"; borrowed: none of {engine} on {card} cards with {weights}-bit weights"
+    return Entry(
+        rates=Rates(**dict(zip(_names(), rates, strict=True))),
+        doubt=Doubt(**{n: v * factor for n, v in zip(("decode", "tpot", "prefill", "ttft"), doubt, strict=True)}),
+        rows=rows,
+        why=why,
+        calibrated=factor == 1.0,
+    )
+
+
+def _names() -> tuple[str, ...]:
+    from vram.speed.table import RATES  # noqa: PLC0415  (see _table)
+
+    return RATES

@@ -11,13 +11,16 @@ from vram.engines.base import Demand
 from vram.engines.registry import engine as engine_named
 from vram.errors import UsageError
 from vram.hardware.gpu import Gpu
-from vram.speed.calibration import Entry, entry_for
+from vram.speed.calibration import WEIGHTS_16_BITS, Entry, entry_for
 from vram.speed.rates import Rates
 from vram.speed.step import StepClock
 from vram.speed.work import Spread, Work, work_of
 
 SLOW_LINK = 16e9
 """Bytes a second of a link that the catalogue does not tell: PCIe 3.0 x16, what any host has."""
+LLAMA_CPP = frozenset({"llama.cpp", "ollama"})
+HOP_MESSAGES = 10
+"""Handing a step to the next stage waits for this many exchanges' time: it is not overlapped, as an exchange is."""
 _NO_PEAK = 1e30
 
 
@@ -43,7 +46,7 @@ class StageClock:
     def seconds(self, prefill_tokens: float, prefill_pairs: float, decode_sequences: float, kv_tokens: float) -> float:
         """Seconds of one step of this stage."""
         tokens = prefill_tokens + decode_sequences
-        rows = decode_sequences + (1 if prefill_tokens else 0)
+        rows = decode_sequences or 1
         total = self.fixed + roof(self.dense_read, self.dense_token * tokens) + roof(self.head_read, self.head_row * rows)
         if self.expert_read:
             total += roof(self.expert_read * self.work.expert_share(tokens), self.expert_token * tokens)
@@ -80,7 +83,7 @@ class Clock(StepClock):
     spread: Spread
     entry: Entry
 
-    def seconds(self, prefill_tokens: int, prefill_pairs: int, decode_sequences: int, kv_tokens: int) -> float:
+    def seconds(self, prefill_tokens: float, prefill_pairs: float, decode_sequences: float, kv_tokens: float) -> float:
         """Seconds of one step (see `StepClock.seconds`).
 
         Where pipeline stages overlap, each works on its share of the sequences at a time, and a sequence's token passes all.
@@ -91,7 +94,7 @@ class Clock(StepClock):
             n, share = 1.0, float(decode_sequences)
         kv = kv_tokens / share
         pairs = prefill_pairs / self.spread.pp if not self.spread.sequential else prefill_pairs
-        total = self.entry.rates.step_seconds
+        total = self.entry.rates.step_seconds + HOP_MESSAGES * self.entry.rates.message_seconds * (self.spread.pp - 1)
         for stage in self.stages:
             total += stage.seconds(p, pairs, n, kv)
         return total
@@ -108,7 +111,8 @@ def clock(demand: Demand, engine: str) -> Clock:
         UsageError: no such engine, or the card's bandwidth is not known.
         PlacementError: more stages than layers.
     """
-    return clock_over(demand, engine, Spread.of(demand.placement, sequential=engine_named(engine).layer_split))
+    rules = engine_named(engine)
+    return clock_over(demand, rules.name, Spread.of(demand.placement, sequential=rules.layer_split))
 
 
 def unknown(gpu: Gpu) -> str:
@@ -126,6 +130,17 @@ def peak_flops(gpu: Gpu, computes_in: str) -> float | None:
     return None if best is None else best * 1e12
 
 
+def engine_peak(engine: str, gpu: Gpu, computes_in: str, stored_bits: float) -> float | None:
+    """`peak_flops` of what an engine's kernels multiply in.
+
+    llama.cpp multiplies quantised weights as 8-bit integers where NVIDIA's matrix units can, and 16-bit ones with 16-bit
+    sums, which is half that rate on every such card (GeForce cards halve their 32-bit sums only).
+    """
+    if engine in LLAMA_CPP and gpu.vendor == "NVIDIA" and gpu.tflops.int8 and gpu.tflops.half:
+        return gpu.tflops.int8 * (1e12 if stored_bits < WEIGHTS_16_BITS else 0.5e12)
+    return peak_flops(gpu, computes_in)
+
+
 def clock_over(demand: Demand, engine: str, spread: Spread) -> Clock:
     """`clock` for a spread that a plan's placement cannot say (data-parallel attention).
 
@@ -138,13 +153,13 @@ def clock_over(demand: Demand, engine: str, spread: Spread) -> Clock:
     if not bandwidth:
         raise UsageError(unknown(gpu), hint="name a card whose bandwidth the catalogue knows: vram gpus")
     works = work_of(model, spread, demand.workload.formats)
-    entry = entry_for(engine_named(engine).name, gpu, works[0].stored_bits, experts=model.geometry.experts > 0)
-    return Clock(stages=tuple(_stage(w, gpu, bandwidth, entry.rates, spread) for w in works), spread=spread, entry=entry)
+    entry = entry_for(engine, gpu, works[0].stored_bits, experts=works[-1].experts > 0, version=demand.settings.version)
+    return Clock(stages=tuple(_stage(w, gpu, bandwidth, entry.rates, spread, engine) for w in works), spread=spread, entry=entry)
 
 
-def _stage(w: Work, gpu: Gpu, bandwidth: float, r: Rates, spread: Spread) -> StageClock:
-    dense, expert = (r.compute_share * (peak_flops(gpu, t) or _NO_PEAK) for t in (w.dense_type, w.expert_type))
-    half = peak_flops(gpu, "bf16") or _NO_PEAK
+def _stage(w: Work, gpu: Gpu, bandwidth: float, r: Rates, spread: Spread, engine: str) -> StageClock:
+    dense, expert = (r.compute_share * (engine_peak(engine, gpu, t, w.stored_bits) or _NO_PEAK) for t in (w.dense_type, w.expert_type))
+    half = engine_peak(engine, gpu, "bf16", 16) or _NO_PEAK
     attention = r.attention_share * half
     link = (gpu.link.bytes_per_second if gpu.link else None) or SLOW_LINK
     ranks = spread.expert_ranks

@@ -2,14 +2,17 @@
 
 from dataclasses import dataclass
 
-from vram.engines.base import Demand
+from vram.engines.base import Demand, Settings
+from vram.engines.registry import engine as engine_named
 from vram.speed.calibration import Entry
 from vram.speed.clock import Clock, clock, peak_flops, unknown
+from vram.speed.draft import Drafting, drafted_seconds
 from vram.speed.figure import Figure
 
 MOST_SEQUENCES = 65536
+CHUNKS = {"llama.cpp": 512, "ollama": 512, "mlx": 2048, "transformers": 2**30}
 CHUNK_TOKENS = 8192
-"""Prompt tokens of one step where no setting says another number."""
+"""Prompt tokens of one step where neither a setting nor the engine's default (`CHUNKS`) says another number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +53,14 @@ def why_unknown(demand: Demand) -> str:
     return unknown(demand.gpu)
 
 
-def estimate(demand: Demand, engine: str, *, prompt_tokens: int | None = None, output_tokens: int | None = None) -> Speed | None:
+def estimate(
+    demand: Demand,
+    engine: str,
+    *,
+    prompt_tokens: int | None = None,
+    output_tokens: int | None = None,
+    drafting: Drafting | None = None,
+) -> Speed | None:
     """The speed of a demand; None where `why_unknown` says why.
 
     Args:
@@ -58,6 +68,7 @@ def estimate(demand: Demand, engine: str, *, prompt_tokens: int | None = None, o
         engine: name of the engine.
         prompt_tokens: tokens of the prompt; what the answer leaves of the context when None.
         output_tokens: tokens of the answer; an eighth of the context, at most 1,024, when None.
+        drafting: tokens drafted ahead and how likely one is kept; None: none are, whatever the settings name as a drafter.
 
     Raises:
         UsageError: no such engine.
@@ -68,11 +79,19 @@ def estimate(demand: Demand, engine: str, *, prompt_tokens: int | None = None, o
     context, sequences = demand.workload.context_tokens, demand.workload.concurrency
     output = output_tokens or max(1, min(1024, context // 8))
     prompt = prompt_tokens or max(1, context - output)
+    engine = engine_named(engine).name
     c = clock(demand, engine)
+    chunk = chunk_tokens(engine, demand.settings)
     alone = decode_seconds(c, prompt, output, 1)
-    tpot = tpot_seconds(c, demand, prompt, output, sequences)
+    tpot = tpot_seconds(c, prompt, output, sequences, chunk=chunk)
+    if drafting is not None:
+        held = prompt + output // 2
+        own = alone
+        alone = drafted_seconds(c, demand, engine, drafting, held, 1)
+        # The prompts of others come in between as before.
+        tpot += drafted_seconds(c, demand, engine, drafting, held, sequences) - decode_seconds(c, prompt, output, sequences) if sequences > 1 else alone - own
     computes = peak_flops(demand.gpu, "bf16") is not None
-    first = prefill_seconds(c, demand, prompt) if computes else None
+    reading = prefill_seconds(c, prompt, chunk=chunk) if computes else None
     many, step, why = crossover(c, prompt + output // 2) if computes else (None, None, f"the arithmetic of {demand.gpu.name} is not known")
     doubt, entry = c.entry.doubt, c.entry
     return Speed(
@@ -82,8 +101,8 @@ def estimate(demand: Demand, engine: str, *, prompt_tokens: int | None = None, o
         decode_tokens_per_second=_figure(1 / alone, doubt.decode, entry),
         tpot_seconds=_figure(tpot, doubt.decode if sequences == 1 else doubt.tpot, entry),
         decode_total_tokens_per_second=_figure(sequences / tpot, doubt.decode if sequences == 1 else doubt.tpot, entry),
-        prefill_tokens_per_second=None if first is None else _figure(prompt / first, doubt.prefill, entry),
-        ttft_seconds=None if first is None else _figure(first, doubt.prefill, entry),
+        prefill_tokens_per_second=None if reading is None else _figure(prompt / reading, doubt.prefill, entry),
+        ttft_seconds=None if reading is None else _figure(ttft_seconds(c, prompt, chunk=chunk), doubt.ttft, entry),
         crossover_sequences=many,
         crossover_step_seconds=step,
         crossover_why=why,
@@ -99,43 +118,61 @@ def decode_seconds(c: Clock, prompt: int, output: int, sequences: int) -> float:
     return c.seconds(0, 0, sequences, sequences * (prompt + output // 2))
 
 
-def prefill_seconds(c: Clock, demand: Demand, prompt: int) -> float:
-    """Seconds until a lone prompt is read, chunk by chunk."""
-    chunk = demand.settings.max_batched_tokens or demand.settings.ubatch or CHUNK_TOKENS
-    total, done = 0.0, 0
-    whole = (prompt - 1) // chunk
-    # Chunks in between cost in proportion to what lies before them: the first, the mean of the middle, and the rest.
-    if whole:
-        mean_pairs = chunk * (chunk + 1) // 2 + chunk * chunk * (whole - 1) // 2
-        total += whole * c.seconds(chunk, mean_pairs, 0, 0)
-        done = whole * chunk
-    rest = prompt - done
-    return total + c.seconds(rest, rest * (rest + 1) // 2 + rest * done, 0, 0)
+def chunk_tokens(engine: str, settings: Settings) -> int:
+    """Prompt tokens that an engine reads in one step."""
+    return settings.max_batched_tokens or settings.ubatch or CHUNKS.get(engine, CHUNK_TOKENS)
 
 
-def tpot_seconds(c: Clock, demand: Demand, prompt: int, output: int, sequences: int) -> float:
+def prefill_seconds(c: Clock, prompt: int, *, chunk: int, held: int = 0) -> float:
+    """Seconds until a lone prompt behind `held` cached tokens is read, in equal chunks."""
+    chunks = max(1, -(-prompt // chunk))
+    tokens = prompt / chunks
+    pairs = (prompt * (prompt + 1) // 2 + prompt * held) / chunks
+    return chunks * c.seconds(tokens, pairs, 0, 0)
+
+
+def tpot_seconds(c: Clock, prompt: int, output: int, sequences: int, *, chunk: int) -> float:
     """Seconds of an output token when every sequence that ends is followed by a new prompt."""
     step = decode_seconds(c, prompt, output, sequences)
     if sequences == 1:
         return step
-    return step + (sequences - 1) / output * prefill_seconds(c, demand, prompt)
+    return step + c.entry.rates.interleave * (sequences - 1) / output * prefill_seconds(c, prompt, chunk=chunk)
+
+
+def ttft_seconds(c: Clock, prompt: int, sequences: int = 1, *, chunk: int) -> float:
+    """Seconds to the first token, in a steady load of so many sequences."""
+    r = c.entry.rates
+    return r.first_seconds + prefill_seconds(c, prompt, chunk=chunk) * (1 + r.queue * (sequences - 1))
 
 
 def crossover(c: Clock, held: int) -> tuple[int | None, float | None, str]:
-    """Sequences from which on a decode step's operations take longer than its bytes; with that step's time."""
+    """Sequences from which on a decode step's operations take longer than its bytes; with that step's time, and in words.
+
+    Where caches keep it from ever turning, the words say where the weights alone would.
+    """
+    many = _turns(c, held)
+    if many is not None:
+        return many, c.seconds(0, 0, many, many * held), f"below {many:,} sequences of {held:,} tokens memory binds a decode step, from there on arithmetic"
+    weights = _turns(c, 0)
+    alone = f"; the weights alone turn at {weights:,} sequences" if weights is not None else ""
+    return None, None, f"memory binds a decode step of any number of sequences of {held:,} tokens: each reads more cache than it computes{alone}"
+
+
+def _turns(c: Clock, held: int) -> int | None:
+    """The fewest sequences of `held` cached tokens whose step is bound by arithmetic; None: however many, it is not."""
 
     def bound_by_arithmetic(n: int) -> bool:
         reading = computing = 0.0
         for s in c.stages:
             w = s.work
-            reading += s.dense_read + s.head_read + s.expert_read * w.expert_share(n) + s.cache_byte * n * w.reads.at(held)
+            reading += s.dense_read + s.head_read + s.expert_read * w.expert_share(n) + (s.cache_byte * n * w.reads.at(held) if held else 0.0)
             computing += n * (s.dense_token + s.head_row + s.expert_token + s.decode_pair * held)
         return computing >= reading
 
     if not bound_by_arithmetic(MOST_SEQUENCES):
-        return None, None, f"never: at {held:,} tokens each more sequence reads more than it computes"
+        return None
     low, high = 0, MOST_SEQUENCES
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if bound_by_arithmetic(middle) else (middle, high)
-    return high, c.seconds(0, 0, high, high * held), f"from {high:,} sequences of {held:,} tokens on arithmetic binds a decode step, below memory does"
+    return high

@@ -19,6 +19,9 @@ class Rates:
         sequence_seconds: what each sequence of the batch adds to a step.
         message_seconds: the least that one exchange between ranks takes, two in every layer.
         link_share: share of the link's bandwidth that exchanges reach.
+        interleave: share of the other sequences' prompts that an output token waits for.
+        first_seconds: what a request takes before its prompt is read and after its first token is there.
+        queue: share of each other sequence's prompt that a first token waits for under load.
     """
 
     memory_share: float
@@ -32,3 +35,6 @@ class Rates:
     sequence_seconds: float
     message_seconds: float
     link_share: float
+    interleave: float
+    first_seconds: float
+    queue: float

@@ -149,8 +149,8 @@ def _sums(model: Model) -> tuple[_Sum, ...]:
         if drafts or t.component not in _DECODER:
             continue
         kind = "expert" if t.role is Role.EXPERT else "head" if t.role is Role.LM_HEAD else "dense"
-        if t.role is Role.EMBEDDING and tied and t.component is Component.TEXT:
-            kind = "head"
+        if t.role is Role.EMBEDDING and tied and t.component is Component.TEXT and model.geometry.hidden_size in t.shape:
+            kind = "head"  # a table beside it (embeddings per layer) is only looked up
         elif t.role in _IDLE:
             continue
         packed_fp4 = nvfp4 and t.format.name == "U8"

@@ -12,6 +12,7 @@ from vram.errors import printable
 from vram.memory.part import Part
 from vram.model.model import Model
 from vram.planner.plan import GpuPlan, Plan, Verdict
+from vram.speed.figure import Figure
 from vram.units import count, gib
 
 TITLES = {
@@ -39,7 +40,7 @@ def picture(plan: Plan, width: int, *, price: str = "") -> str:
         lines += [*_gpu(gpus, plan, width), ""]
     if plan.host:
         lines += [*_host(plan, width), ""]
-    lines += [*_verdict(plan, width), *_limits(plan), *_price(price, width)]
+    lines += [*_verdict(plan, width), *_limits(plan), *_speed(plan, width), *_price(price, width)]
     for note in plan.notes:
         lines += _hanging("note: ", printable(note, 600), width)
     if plan.mends:
@@ -184,6 +185,39 @@ def _limits(plan: Plan) -> list[str]:
     if pool.capacity_tokens is not None and cache.bytes_per_token:
         lines.append(f"  room for caches  {gib(pool.bytes_per_gpu)}{' per GPU' if len(plan.gpus) > 1 else ''} = {pool.capacity_tokens:,} tokens")
     return lines
+
+
+def _speed(plan: Plan, width: int) -> list[str]:
+    """One sequence alone, the planned concurrency, the first token, and what binds; a reason where nothing is known."""
+    speed = plan.speed
+    if speed is None:
+        # That it does not fit is said already.
+        return (
+            [] if plan.verdict is Verdict.DOES_NOT_FIT or not plan.model.layers else _hanging("  speed            ", f"not known: {plan.speed_unknown}", width)
+        )
+    alone, total, tpot = speed.decode_tokens_per_second, speed.decode_total_tokens_per_second, speed.tpot_seconds
+    lines = [f"  one alone        {_rate(alone)} tokens/s"]
+    if speed.concurrency > 1:
+        lines.append(f"  {f'{speed.concurrency:,} at a time':<15}  {_rate(total)} tokens/s in all, {_span(tpot)} a token")
+    if speed.ttft_seconds is not None:
+        lines.append(f"  first token      {_span(speed.ttft_seconds)} after a prompt of {speed.prompt_tokens:,} tokens, nothing else running")
+    lines += _hanging("  turning point    ", speed.crossover_why, width)
+    lines += _hanging("  speeds from      ", printable(f"{alone.source}: {alone.why}", 300), width)
+    return lines
+
+
+def _rate(figure: Figure) -> str:
+    return f"{_digits(figure.value)} ({_digits(figure.low)} – {_digits(figure.high)})"
+
+
+def _digits(value: float) -> str:
+    """Two digits that mean something, three from a hundred on."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def _span(figure: Figure) -> str:
+    unit, factor = ("s", 1.0) if figure.value >= 1 else ("ms", 1e3)
+    return f"{_digits(figure.value * factor)} {unit} ({_digits(figure.low * factor)} – {_digits(figure.high * factor)})"
 
 
 def _price(price: str, width: int) -> list[str]:

@@ -1,0 +1,97 @@
+"""Speeds held against measured rows: the bars that the program has set itself, fitted and with what is new left out."""
+
+import json
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from vram.accuracy.check import check
+from vram.accuracy.row import parse_rows
+from vram.accuracy.speed_check import SpeedQuantity
+from vram.accuracy.summary import percentile
+from vram.cli.accuracy import loader
+
+SPEED = Path(__file__).parent.parent / "truth" / "speed"
+FILES = ("batch_one.jsonl", "community.jsonl", "serving_tpot.jsonl", "serving_ttft.jsonl")
+# A third of the served rows: enough to tell, and quick.
+EVERY = {"serving_tpot.jsonl": 3, "serving_ttft.jsonl": 3}
+
+
+@cache
+def checked(name):
+    lines = (SPEED / name).read_bytes().splitlines()[:: EVERY.get(name, 1)]
+    return check(parse_rows(lines), loader(SPEED, online=False))
+
+
+def errors(*quantities, engines=None):
+    found = [c for f in FILES for c in checked(f).speeds if c.quantity in quantities and (engines is None or c.engine in engines)]
+    return sorted(c.error for c in found), found
+
+
+Q = SpeedQuantity
+BARS = (
+    # what, engines, quantities, median, p90
+    ("one sequence, dense", {"llama.cpp", "ollama", "vllm"}, (Q.DECODE_DENSE_ALONE,), 0.07, 0.25),
+    ("served, dense", None, (Q.TPOT_DENSE_SERVED,), 0.10, None),
+    ("served, experts", None, (Q.TPOT_MOE_SERVED,), 0.18, None),
+    ("prefill", None, (Q.PREFILL_DENSE, Q.PREFILL_MOE), 0.25, None),
+)
+
+
+@pytest.mark.parametrize(("name", "engines", "quantities", "median", "p90"), BARS, ids=[b[0] for b in BARS])
+def test_a_speed_is_as_near_as_was_set(name, engines, quantities, median, p90):
+    """The median (and the 90th of 100) of the errors on all rows that are evidence."""
+    found, _ = errors(*quantities, engines=engines)
+    assert len(found) > 50
+    assert percentile(found, 0.5) <= median, name
+    assert p90 is None or percentile(found, 0.9) <= p90, name
+
+
+def test_nine_of_ten_measured_speeds_lie_in_their_band():
+    """Of every kind of quantity with enough rows, and of all together."""
+    for quantity in SpeedQuantity:
+        _, found = errors(quantity)
+        if len(found) >= 30:
+            assert sum(c.inside for c in found) / len(found) >= 0.88, quantity
+    _, found = errors(*SpeedQuantity)
+    assert sum(c.inside for c in found) / len(found) >= 0.9
+
+
+def test_every_row_is_told():
+    """Rows beside a prediction, rows flagged and rows with a reason add up to the file."""
+    for name in FILES:
+        c = checked(name)
+        assert len(c.speeds) + len(c.flagged_speeds) + len(c.unread) == c.rows
+        assert all(u.reason for u in (*c.unread, *c.flagged))
+
+
+def test_held_out_errors_are_written_down():
+    """fit.py's record has every kind of held-out figure, and leaving out never helps the median."""
+    record = json.loads((SPEED / "held_out.json").read_text())
+    assert set(record) == {"fitted", "card", "model", "system"}
+    for kind in ("card", "model", "system"):
+        ids = set(record[kind]) & set(record["fitted"])
+        assert len(ids) > 200
+        assert percentile(sorted(abs(record[kind][i]) for i in ids), 0.5) >= 0.9 * percentile(sorted(abs(record["fitted"][i]) for i in ids), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"metric": "tpot_ms"}, "engine"),
+        ({"metric": "speed", "engine": "vllm", "model": "m", "value": 1}, "metric"),
+        ({"metric": "tpot_ms", "engine": "vllm", "model": "m", "value": -1}, "value"),
+        ({"metric": "tpot_ms", "engine": "vllm", "model": "m", "value": 1, "tp": 0}, "tp"),
+        ({"metric": "tpot_ms", "engine": "vllm", "model": 7, "value": 1}, "model"),
+        ({"metric": "tpot_ms", "engine": "vllm", "model": "Qwen/Qwen3-8B", "value": 1, "gpu": "abacus"}, "abacus"),
+        ({"metric": "tpot_ms", "engine": "fortran", "model": "Qwen/Qwen3-8B", "value": 1, "gpu": "H100"}, "fortran"),
+        ({"metric": "tpot_ms", "engine": "vllm", "model": "no/such", "value": 1, "gpu": "H100"}, "no/such"),
+        ({"metric": "tpot_ms", "engine": "vllm", "model": "Qwen/Qwen3-8B", "value": 1, "gpu": "H100", "quant": "wax"}, "wax"),
+    ],
+)
+def test_a_row_that_makes_no_sense_is_listed_with_the_reason(row, reason):
+    """No traceback, no silence."""
+    c = check(parse_rows([json.dumps(row)]), loader(SPEED, online=False))
+    assert not c.speeds
+    assert reason in c.unread[0].reason
