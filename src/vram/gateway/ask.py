@@ -168,8 +168,9 @@ def _strings(node: Any) -> list[str]:
 def _measured(raw: Raw) -> tuple[int, int]:
     """Bytes of text and number of attachments of messages as they came."""
     view = bytes(raw)
-    # Four plain searches: the fastest thing there is for a long prompt.
-    if not (b"image" in view or b"audio" in view or b"video" in view or b"file" in view):
+    # Four plain searches: the fastest thing there is for a long prompt (`in` on bytes tries them as a number first, and raises inside).
+    find = view.find
+    if find(b"image") < 0 and find(b"audio") < 0 and find(b"video") < 0 and find(b"file") < 0:
         return len(view), 0
     count, held = _attachments(_decode(_ANY, view))
     return max(len(view) - held, 0), count

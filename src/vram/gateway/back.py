@@ -56,18 +56,20 @@ class Head:
         self.close = first[1] == b"0"
         self.length = -1
         self.chunked = False
-        if b"\r\ncontent-length" in low:
+        # find, not `in`: on bytes `in` tries its left side as a number first, and raises inside.
+        coded = low.find(b"\r\ntransfer-encoding") >= 0
+        if low.find(b"\r\ncontent-length") >= 0:
             found = _LENGTH.search(low)
-            if found is None or low.count(b"\r\ncontent-length") > 1 or b"\r\ntransfer-encoding" in low:
+            if found is None or coded or low.count(b"\r\ncontent-length") > 1:
                 raise ValueError("a broken Content-Length")
             self.length = int(found[1])
-        elif b"\r\ntransfer-encoding" in low:
+        elif coded:
             if _CHUNKED.search(low) is None or low.count(b"\r\ntransfer-encoding") > 1:
                 raise ValueError("a transfer coding that is not chunked")
             self.chunked = True
         if status == 204 or status == 304 or status < 200:  # noqa: PLR1714  (once a request: a set would be built or hashed)
             self.length, self.chunked = 0, False
-        if b"\r\nconnection:" in low or b"\r\nkeep-alive:" in low or b"\r\nupgrade:" in low or b"\r\ntrailer:" in low:
+        if low.find(b"\r\nconnection:") >= 0 or low.find(b"\r\nkeep-alive:") >= 0 or low.find(b"\r\nupgrade:") >= 0 or low.find(b"\r\ntrailer:") >= 0:
             self.close = self.close or _CLOSE.search(low) is not None
             lines = _HOP_BY_HOP.sub(b"", lines)
         self.lines = lines[:-2] if lines[:9] == b"HTTP/1.1 " else b"HTTP/1.1 " + lines[9:-2]

@@ -273,6 +273,8 @@ class Desk:
         if ticket is None:
             return
         counter = ticket.counter
+        # No circle of references: a request's memory is free when it is over, not when the collector comes.
+        ticket.need.owner = None
         if ticket.lease is None:
             counter.line.leave(ticket.need)
             x.key.settle(ticket.estimated, 0, 0)

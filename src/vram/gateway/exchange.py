@@ -177,7 +177,8 @@ class Exchange:
             if self.chunks > self.grows_at:
                 self.house.desk.grow(self)
             # Every event of a stream is short: the last reads hold its end.
-            self._tail = data if b'"usage"' in data or not self._tail else self._tail
+            if not self._tail or data.find(b'"usage"') >= 0:
+                self._tail = data
             return
         # Usage stands at the end of an answer; what was kept before it is not looked at until then.
         tail = self._tail

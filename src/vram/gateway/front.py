@@ -185,7 +185,7 @@ class Front(asyncio.Protocol):
             self._refuse(HEAD_TOO_LARGE)
         elif low.count(b"\r\nhost:") != 1 and self._parser.get_http_version() == "1.1":
             self._refuse(bad_request("exactly one Host header is needed", "bad_host"))
-        elif b"\r\nexpect:" in low:
+        elif low.find(b"\r\nexpect:") >= 0:
             self.transport.write(CONTINUE)
 
     def on_body(self, body: bytes) -> None:
@@ -216,7 +216,8 @@ class Front(asyncio.Protocol):
             self._broken = True
             return
         # llhttp knows the versions and tokens of Connection; only a head that has something to ask is worth the question.
-        keep_alive = self._parser.should_keep_alive() if b"\r\nconnection:" in low or b" HTTP/1.0\r\n" in head else True
+        asks = low.find(b"\r\nconnection:") >= 0 or head.find(b" HTTP/1.0\r\n") >= 0
+        keep_alive = self._parser.should_keep_alive() if asks else True
         self.house.serve(self, Request(self._parser.get_method(), path, head, low, body, keep_alive=keep_alive))
 
     # --- turns

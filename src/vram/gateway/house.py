@@ -103,7 +103,7 @@ class House:
             return
         self._count += 1
         exchange = Exchange(self, front, key, ask, path, request.body, keep_alive=request.keep_alive, request_id=self._request_id(request))
-        if b"\r\nx-" in request.low:
+        if request.low.find(b"\r\nx-") >= 0:
             exchange.session = request.header(b"x-session-id")[:200]
             exchange.wish(request.header(b"x-vram-priority"), request.header(b"x-vram-deadline-seconds"))
         front.handler = exchange
@@ -111,7 +111,7 @@ class House:
         self.desk.come(exchange)
 
     def _request_id(self, request: "Request") -> bytes:
-        if b"\r\nx-request-id:" in request.low:
+        if request.low.find(b"\r\nx-request-id:") >= 0:
             given = request.header(b"x-request-id")
             if 0 < len(given) <= 128 and _ID_CHARACTERS.issuperset(given):
                 return given
