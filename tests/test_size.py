@@ -211,6 +211,7 @@ def ask(**change):
         ({"trace": None}, UsageError, "no requests", "trace"),
         ({"engine": "vlm"}, UsageError, "vlm", "vllm"),
         ({"kv_dtype": "fp3"}, UsageError, "fp3", "fp8"),
+        ({"demands": "BAAI/bge-m3"}, UsageError, "writes no answers", "vram plan"),
         ({"provider": "nobody"}, UsageError, "nobody", ""),
         ({"trace": (Request(arrival_seconds=0, prompt_tokens=200_000, output_tokens=5),)}, UnmetError, "longer than", "--max-refusals"),
         (

@@ -243,6 +243,8 @@ def _loaded(model: str | Model, quant: str | None, *, offline: bool | None) -> M
         from vram.model.quantization.named import requantize  # noqa: PLC0415  (only when asked for)
 
         found = requantize(found, quant)
+    if found.geometry.encoder_only:
+        raise UsageError(f"{found.name} writes no answers: there is nothing to batch token by token", hint="vram plan says what a batch of its prompts takes")
     if not found.caches_known or not found.layers:
         raise UsageError(f"what {found.name} keeps for each token is not known, so its replicas cannot be replayed", hint="vram plan says what is known of it")
     return found
