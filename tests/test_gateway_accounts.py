@@ -9,6 +9,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,8 +19,8 @@ import jsonschema
 import pytest
 from mock_engine import MockEngine
 
-from vram.cli.span import moment
 from vram.errors import UsageError
+from vram.gateway.moment import moment
 from vram.gateway.store import Store, Used
 from vram.gateway.usage import UsageWriter
 
@@ -262,6 +263,28 @@ def test_a_really_full_file_keeps_what_it_has(tmp_path):
     assert not writer.failing
     assert store.usage(())[0].requests == 2000
     store.close()
+
+
+def test_a_store_may_be_closed_while_threads_use_it(tmp_path):
+    """Threads that still ask a store that is being closed get an answer or an error, never a crash of the process."""
+    for i in range(20):
+        store = Store(tmp_path / f"{i}.db")
+
+        def work(store=store):
+            for _ in range(200):
+                try:
+                    store.version()
+                    store.add_usage([LINE])
+                except sqlite3.ProgrammingError:
+                    return
+
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.005)
+        store.close()
+        for thread in threads:
+            thread.join()
 
 
 @needs_gateway

@@ -20,6 +20,8 @@ BAD = {
     "XDG_CONFIG_HOME": "a\0b",
     "VRAM_PRICES_URL": "ftp://prices.example",
     "VRAM_GATEWAY_DB": "a\0b",
+    "VRAM_ADMIN_TOKEN": "two words",
+    "VRAM_ADMIN_TOKEN_FILE": "a\0b",
     "VRAM_CACHE_DIR": "a\0b",
     "VRAM_CACHE_BYTES": "-1",
     "VRAM_HUB_SECONDS": "nan",
@@ -43,7 +45,7 @@ def test_a_bad_value_is_refused_and_named(name, value):
     """The error names the variable; a token's text is never shown."""
     with pytest.raises(UsageError, match=name) as caught:
         settings({name: value})
-    if name == "HF_TOKEN":
+    if name in {"HF_TOKEN", "VRAM_ADMIN_TOKEN"}:
         assert value not in caught.value.message + caught.value.hint
 
 

@@ -92,6 +92,8 @@ VARIABLES: Final = (
     Variable("XDG_CONFIG_HOME", "xdg_config", _folder, "~/.config", "folder of the user's settings: vram/prices.toml holds one's own prices and cards"),
     Variable("VRAM_PRICES_URL", "prices_url", _endpoint, PRICES_URL, "where vram prices refresh reads PROVIDER/vms.csv (SkyPilot's catalogues or a mirror)"),
     Variable("VRAM_GATEWAY_DB", "gateway_file", _folder, "$XDG_DATA_HOME/vram/gateway.db", "file of the gateway's keys and usage"),
+    Variable("VRAM_ADMIN_TOKEN", "admin_token", _token, "the file below", "token of the gateway's administrators"),
+    Variable("VRAM_ADMIN_TOKEN_FILE", "admin_file", _folder, "$XDG_DATA_HOME/vram/admin.token", "file that holds that token; made when a gateway starts"),
     Variable("VRAM_CACHE_DIR", "cache_dir", _folder, "$XDG_CACHE_HOME/vram", "headers that were read before"),
     Variable("VRAM_CACHE_BYTES", "cache_bytes", parse_bytes, "1GiB", "most that this cache holds; 0 for no cache"),
     Variable("VRAM_HUB_SECONDS", "hub_seconds", _seconds, "120", "time limit for all that one model needs of a hub"),
@@ -118,6 +120,8 @@ class Settings:
     xdg_config: Path | None = None
     prices_url: str = PRICES_URL
     gateway_file: Path | None = None
+    admin_token: str | None = None
+    admin_file: Path | None = None
     cache_dir: Path | None = None
     cache_bytes: int = GIB
     hub_seconds: float = 120.0
@@ -173,6 +177,11 @@ class Settings:
         return self.gateway_file or self.data / "gateway.db"
 
     @property
+    def admin_token_file(self) -> Path:
+        """The token of the gateway's administrators."""
+        return self.admin_file or self.data / "admin.token"
+
+    @property
     def refreshed_prices(self) -> Path:
         """Prices that `vram prices refresh` wrote."""
         return self.data / "prices.json"
@@ -205,6 +214,6 @@ def settings(environment: Mapping[str, str] | None = None) -> Settings:
         try:
             found[variable.field] = variable.read(text)
         except (ValueError, RuntimeError) as e:
-            shown = "is set to something that is no token" if variable.field == "token" else f"is {text!r}"
+            shown = "is set to something that is no token" if variable.field.endswith("token") else f"is {text!r}"
             raise UsageError(f"the environment variable {variable.name} {shown}: {e}", hint=f"{variable.meaning}; default: {variable.default}") from None
     return Settings(**found)

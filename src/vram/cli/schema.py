@@ -2,13 +2,13 @@
 
 import click
 
-NAMES = ("plan", "models", "gpus", "accuracy", "args", "read-log", "pools", "size", "cost", "prices", "serve", "keys", "usage")
+NAMES = ("plan", "models", "gpus", "accuracy", "args", "read-log", "pools", "size", "cost", "prices", "serve", "keys", "usage", "gateway-admin")
 
 
 @click.command(name="schema", short_help="The JSON Schema of what --json prints, and of pools.toml.")
 @click.argument("name", type=click.Choice(NAMES), default="plan")
 def command(name: str) -> None:
-    """The JSON Schema of what `vram NAME --json` prints; of `pools`: that of the pools file."""
+    """The JSON Schema of what `vram NAME --json` prints; of `pools`: that of the pools file; of `gateway-admin`: an OpenAPI document."""
     from importlib.resources import files
 
     click.echo((files("vram") / "schemas" / f"{name}.json").read_text(encoding="utf-8"), nl=False)

@@ -15,12 +15,27 @@ if TYPE_CHECKING:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on. Other than loopback, clients need keys (vram keys add).")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port to listen on; 0 for a free one.")
 @click.option("--keys/--no-keys", "keys", default=None, help="Whether clients need a key. Default: when keys exist, or on any address but loopback.")
+@click.option("--admin-port", type=click.IntRange(0, 65535), default=8090, show_default=True, help="Port of the administrators' API; 0: none.")
+@click.option("--admin-host", default="127.0.0.1", show_default=True, help="Address of the administrators' API.")
 @click.option("--check", is_flag=True, help="Read and plan the pools file, say what would be served, and end.")
 @click.option("--offline", is_flag=True, help="Plan without a network: local files, the hub's cache and the built-in catalogue.")
 @click.option("--json", "as_json", is_flag=True, help="With --check: print one JSON object, schema vram.serve/1.")
 @click.option("--quiet", "-q", is_flag=True, help="Log warnings only.")
 @click.pass_context
-def command(ctx: click.Context, pools: str, host: str, port: int, keys: bool | None, *, check: bool, offline: bool, as_json: bool, quiet: bool) -> None:  # noqa: FBT001  (click gives it by name)
+def command(
+    ctx: click.Context,
+    pools: str,
+    *,
+    host: str,
+    port: int,
+    keys: bool | None,
+    admin_port: int,
+    admin_host: str,
+    check: bool,
+    offline: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     """Serve the engines of POOLS behind one OpenAI-compatible address.
 
     Each request is let in only when its KV cache fits beside those that run, by the same arithmetic as vram plan; else it waits, goes to
@@ -41,16 +56,33 @@ def command(ctx: click.Context, pools: str, host: str, port: int, keys: bool | N
     import logging
 
     from vram.gateway.server import Gateway, Options, run
+    from vram.gateway.token import admin_token
+
+    found = settings()
 
     logging.basicConfig(level=logging.WARNING if quiet else logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
     def told(gateway: Gateway) -> None:
         models = ", ".join(gateway.assembled.public)
         click.echo(f"serving {models} on http://{host}:{gateway.port}/v1", err=True)
+        if gateway.admin is not None:
+            token = "VRAM_ADMIN_TOKEN" if found.admin_token else str(found.admin_token_file)
+            click.echo(f"administrators: http://{admin_host}:{gateway.admin_port}/v1 (token: {token}); live: vram top", err=True)
         if not gateway.house.keys.required:
             click.echo("no key is asked for; to ask for keys: vram keys add NAME", err=True)
 
-    run(Options(pools=Path(pools), host=host, port=port, keys_required=keys, offline=offline or None, store=settings().gateway_db), told=told)
+    options = Options(
+        pools=Path(pools),
+        host=host,
+        port=port,
+        keys_required=keys,
+        offline=offline or None,
+        store=found.gateway_db,
+        admin_host=admin_host,
+        admin_port=admin_port or None,
+        admin_token=admin_token(found.admin_token, found.admin_token_file, make=True) if admin_port else "",
+    )
+    run(options, told=told)
     ctx.exit(ExitCode.OK)
 
 

@@ -28,8 +28,8 @@ def command(by: str, since: str, until: str | None, key: str | None, *, as_json:
     """  # noqa: D301  (click's own mark, a real backspace, keeps the lines below it as they are)
     import time
 
-    from vram.cli.span import moment
     from vram.cli.stored import open_store
+    from vram.gateway.moment import moment
     from vram.gateway.sums import report
 
     now = time.time()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vram.errors import UsageError, VramError
+from vram.gateway.admin import AdminHouse
 from vram.gateway.assemble import Assembled, PoolPlan, addresses_of, assemble
 from vram.gateway.exposition import TEXT, metrics
 from vram.gateway.front import Front
@@ -55,6 +56,9 @@ class Options:
         keys_required: whether clients need a key; None: exactly when keys exist or the address is not loopback.
         offline: plan without a network.
         plan: the planner (tests give their own).
+        admin_host: address of the administrators' door.
+        admin_port: its port; 0 for a free one; None: there is none.
+        admin_token: what they show.
     """
 
     pools: Path
@@ -64,6 +68,9 @@ class Options:
     keys_required: bool | None = None
     offline: bool | None = None
     plan: "Callable[..., Plan] | None" = None
+    admin_host: str = "127.0.0.1"
+    admin_port: int | None = None
+    admin_token: str = ""
     limits: WireLimits = field(default_factory=WireLimits)
 
 
@@ -74,7 +81,9 @@ class Gateway:
         self.options = options
         self.house: House
         self.assembled: Assembled
-        self.port = 0
+        self.port = self.admin_port = 0
+        self.admin: AdminHouse | None = None
+        self._admin_server: asyncio.Server | None = None
         self.store = Store(options.store) if options.store is not None else None
         self.writer = UsageWriter(self.store) if self.store is not None else None
         self._watchers: dict[str, tuple[Watched, asyncio.Task[None]]] = {}
@@ -108,6 +117,7 @@ class Gateway:
             self.writer.start()
         self._server = await loop.create_server(lambda: Front(self.house), self.options.host, self.options.port, backlog=4096, start_serving=False)
         self.port = self._server.sockets[0].getsockname()[1]
+        await self._open_admin()
         self._tasks = [loop.create_task(self._tick())]
         if self.store is not None:
             self._tasks.append(loop.create_task(self._follow_keys(self.store)))
@@ -115,6 +125,20 @@ class Gateway:
         # What is there now stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
+
+    async def _open_admin(self) -> None:
+        options, loop = self.options, self.house.loop
+        if options.admin_port is None:
+            return
+        self.admin = admin = AdminHouse(loop, self, options.admin_token)
+        try:
+            self._admin_server = await loop.create_server(lambda: Front(admin), options.admin_host, options.admin_port)
+        except OSError as e:
+            raise UsageError(
+                f"cannot listen on {options.admin_host}:{options.admin_port} for administrators: {e.strerror or e}",
+                hint="is another gateway running? choose another port, or none: --admin-port 0",
+            ) from None
+        self.admin_port = self._admin_server.sockets[0].getsockname()[1]
 
     def _keys_required(self) -> bool:
         if self.options.keys_required is not None:
@@ -151,14 +175,22 @@ class Gateway:
     async def reload(self) -> bool:
         """Read the pools file again. Returns whether it was taken; a file with an error changes nothing."""
         try:
-            file, plans = await asyncio.to_thread(read_and_plan, self.options.pools, offline=self.options.offline, plan=self.options.plan)
-            addresses = await asyncio.to_thread(addresses_of, file)
+            await self.read_again()
         except VramError as e:
             log.error("the pools file was not taken: %s (%s)", e.message, e.hint)  # noqa: TRY400  (the message is all there is to say)
             return False
+        return True
+
+    async def read_again(self) -> None:
+        """Read the pools file again.
+
+        Raises:
+            VramError: it has an error; nothing changed.
+        """
+        file, plans = await asyncio.to_thread(read_and_plan, self.options.pools, offline=self.options.offline, plan=self.options.plan)
+        addresses = await asyncio.to_thread(addresses_of, file)
         self._take(file, plans, addresses)
         log.info("the pools file was read again: %d pools", len(file.pools))
-        return True
 
     async def _tick(self) -> None:
         due = self.house.now() + IDLE_SECONDS
@@ -166,6 +198,8 @@ class Gateway:
             await asyncio.sleep(1.0)
             try:
                 self.house.tick()
+                if self.admin is not None:
+                    self.admin.tick()
                 if self.house.now() >= due:
                     due = self.house.now() + IDLE_SECONDS
                     self._write_idle()
@@ -222,6 +256,9 @@ class Gateway:
         for _, task in self._watchers.values():
             task.cancel()
         await self.house.stop()
+        if self.admin is not None and self._admin_server is not None:
+            self._admin_server.close()
+            await self.admin.stop()
         for seats in self.assembled.seats.values():
             for seat in seats:
                 seat.replica.close()

@@ -7,12 +7,14 @@ the file's soundness (https://www.sqlite.org/pragma.html#pragma_synchronous). Th
 import calendar
 import json
 import sqlite3
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
 
 from vram.errors import UsageError
 from vram.gateway.keys import KeyTerms, digest, new_key
@@ -103,8 +105,23 @@ _ADD_RENT: Final = (
 GROUPS: Final = ("key", "model", "pool", "replica", "outcome")
 
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _alone(method: "Callable[Concatenate[Store, _P], _R]") -> "Callable[Concatenate[Store, _P], _R]":
+    """One thread at a time: SQLite's own lock does not cover the end of a connection that another thread still reads."""
+
+    @wraps(method)
+    def locked(self: "Store", /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return locked
+
+
 class Store:
-    """The open file. One thread at a time may use it."""
+    """The open file. Threads may share it; they take turns."""
 
     def __init__(self, path: Path) -> None:
         """Open it, or make it.
@@ -114,6 +131,7 @@ class Store:
             OSError: the folder cannot be written to.
         """
         self.path = path
+        self._lock = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
@@ -135,12 +153,14 @@ class Store:
         except sqlite3.DatabaseError as e:
             raise UsageError(f"{path} cannot be used: {e}", hint="is it another program's? name another with VRAM_GATEWAY_DB") from None
 
+    @_alone
     def close(self) -> None:
         """Close it."""
         self._db.close()
 
     # --- keys
 
+    @_alone
     def add_key(
         self,
         name: str,
@@ -179,6 +199,7 @@ class Store:
             raise UsageError(f"there is a key {name!r} already", hint=f"take another name, or: vram keys revoke {name}") from None
         return key
 
+    @_alone
     def revoke_key(self, name: str) -> None:
         """End a key: a running gateway refuses it within a second. Its name can be used again, its usage stays.
 
@@ -188,6 +209,7 @@ class Store:
         if not self._db.execute("DELETE FROM keys WHERE name = ?", (name,)).rowcount:
             raise UsageError(f"no key {name!r}", hint="vram keys list")
 
+    @_alone
     def keys(self) -> dict[bytes, KeyTerms]:
         """All keys by digest, with what they spent this month."""
         now = time.gmtime()
@@ -214,6 +236,7 @@ class Store:
                 for d, name, models, priority, rpm, tpm, dollars, created, spent in rows
             }
 
+    @_alone
     def version(self) -> int:
         """A number that changes when another process wrote to the file."""
         found: int = self._db.execute("PRAGMA data_version").fetchone()[0]
@@ -221,6 +244,7 @@ class Store:
 
     # --- usage
 
+    @_alone
     def add_rents(self, rents: Mapping[tuple[int, str, str], tuple[int, int]]) -> None:
         """Add to what replicas cost and how much of it nobody used, by (hour since 1970, pool, replica); nanodollars."""
         self._db.execute("BEGIN IMMEDIATE")
@@ -231,6 +255,7 @@ class Store:
             self._roll_back()
             raise
 
+    @_alone
     def rents(self, *, since: float = 0.0, until: float = 1e18) -> list[Rent]:
         """What each replica cost, and how much of it was idle, in the hours that touch that time."""
         query = "SELECT pool, replica, SUM(rent_nano_dollars), SUM(idle_nano_dollars) FROM rents WHERE hour >= ? AND hour < ? GROUP BY pool, replica"
@@ -242,6 +267,7 @@ class Store:
         with suppress(sqlite3.Error):
             self._db.execute("ROLLBACK")
 
+    @_alone
     def add_usage(self, records: Iterable[Used]) -> None:
         """Write down ended requests, all or none."""
         self._db.execute("BEGIN IMMEDIATE")
@@ -252,6 +278,7 @@ class Store:
             self._roll_back()
             raise
 
+    @_alone
     def usage(self, by: Sequence[str] = ("key", "model"), *, since: float = 0.0, until: float = 1e18, key: str | None = None) -> list[Sum]:
         """Usage summed by some of `GROUPS`, the dearest first.
 

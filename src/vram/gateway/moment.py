@@ -33,6 +33,6 @@ def moment(text: str, now: float, option: str) -> float:
         return max(now - int(ago[1]) * _SECONDS[ago[2]], 0.0)
     try:
         found = datetime.fromisoformat(word)
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+        return max((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp(), 0.0)
     except (ValueError, OverflowError):
         raise UsageError(f"{option} {text!r} is no moment", hint="write month, day, 24h, 7d, 2026-11-01, 2026-11-01T12:00 or all") from None
