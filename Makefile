@@ -52,6 +52,7 @@ bench: $(FULL)/.full
 	$(FULL)/bin/python -m pip install --quiet --disable-pip-version-check ".[bench]"
 	$(FULL)/bin/python benchmarks/run.py
 	$(FULL)/bin/python benchmarks/size.py
+	$(FULL)/bin/python benchmarks/bulk.py
 
 $(VENV)/.base: $(SOURCES)
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)

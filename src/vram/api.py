@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from vram.engines.base import Settings
 from vram.engines.draft import MTP, Draft
@@ -12,6 +13,9 @@ from vram.model.memo import once_per_model
 from vram.model.model import Model
 from vram.planner.make import DEFAULT_HEADROOM, make_plan
 from vram.planner.plan import Plan
+
+if TYPE_CHECKING:
+    from vram.planner.bulk.facts import Facts
 
 
 def load_model(
@@ -38,6 +42,26 @@ def load_model(
     from vram.sources.load import load_model as load  # noqa: PLC0415  (start-up: readers and HTTP only when needed)
 
     return load(reference, revision=revision, offline=offline, progress=progress)
+
+
+def catalogued(name: str) -> Model:
+    """A model of the built-in catalogue, whatever lies in the hub's caches.
+
+    Raises:
+        ModelNotFoundError: the catalogue has no such model.
+    """
+    from vram.sources.load import catalogued as load  # noqa: PLC0415  (start-up)
+
+    return load(name)
+
+
+@lru_cache(maxsize=1)
+def catalogue_facts() -> "Facts":
+    """The built-in catalogue as numbers, for `vram.planner.bulk.candidates`. Needs numpy, which only this and what asks for it loads."""
+    from vram.catalog import compiled  # noqa: PLC0415  (start-up)
+    from vram.planner.bulk.facts import decode  # noqa: PLC0415  (numpy)
+
+    return decode(compiled())
 
 
 def detect() -> Fleet:

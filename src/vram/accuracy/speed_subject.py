@@ -8,7 +8,8 @@ from typing import Final
 from vram.accuracy.speed_row import SpeedRow
 from vram.errors import UsageError
 from vram.model.model import Model
-from vram.model.quantization.named import GGUF_NAMES, canonical, requantize
+from vram.model.quantization.named import canonical, requantize
+from vram.model.quantization.names import GGUF_NAMES
 from vram.model.role import Role
 
 _GGUF: Final = {re.sub(r"[^a-z0-9]", "", n.lower()): n for n in (*GGUF_NAMES, "F16", "BF16")}

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CatalogModel", "find", "key", "names", "suggest"]
+__all__ = ["CatalogModel", "compiled", "find", "key", "names", "suggest"]
 
 _HERE = Path(__file__).parent
 
@@ -74,6 +74,11 @@ def find(name: str) -> CatalogModel | None:
 def names() -> tuple[str, ...]:
     """Every hub id of the catalogue, families together."""
     return tuple(_index()["ids"])
+
+
+def compiled() -> bytes:
+    """The catalogue as numbers for plans by the hundred thousand (vram/planner/bulk/file.py says what they are)."""
+    return (_HERE / "facts.bin").read_bytes()
 
 
 def suggest(name: str, count: int = 3) -> list[str]:

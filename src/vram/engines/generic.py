@@ -139,18 +139,23 @@ def _kinds(model: Model, placement: Placement, stage: int) -> str:
 @once_per_model
 def _fixed(model: Model, gpu: Gpu, placement: Placement, stage: int) -> tuple[Part, Part, Part, Part]:
     """The parts that no workload changes: weights, runtime, graphs, communication."""
+    graphs = Part(bytes=0, low=0, high=_most_graphs(model, gpu, placement), source="formula", why="none unless the engine captures decode graphs")
+    return _weights(model, placement, stage), _runtime(gpu), graphs, _communication(placement)
+
+
+def _runtime(gpu: Gpu) -> Part:
     expected, low, high = RUNTIME_UNIFIED if gpu.unified_memory else RUNTIME
-    runtime = Part(bytes=expected, low=low, high=high, source="formula", why="driver context, kernels and library workspaces")
+    return Part(bytes=expected, low=low, high=high, source="formula", why="driver context, kernels and library workspaces")
+
+
+def _communication(placement: Placement) -> Part:
     if placement.tp > 1:
         expected, low, high = COMMUNICATION_TP
-        talk = Part(bytes=expected, low=low, high=high, source="formula", why="NCCL buffers and all-reduce workspaces of tensor parallelism")
-    elif placement.pp > 1:
+        return Part(bytes=expected, low=low, high=high, source="formula", why="NCCL buffers and all-reduce workspaces of tensor parallelism")
+    if placement.pp > 1:
         expected, low, high = COMMUNICATION_PP
-        talk = Part(bytes=expected, low=low, high=high, source="formula", why="NCCL buffers between pipeline stages")
-    else:
-        talk = Part.exact(0, "formula", "one GPU: none")
-    graphs = Part(bytes=0, low=0, high=_most_graphs(model, gpu, placement), source="formula", why="none unless the engine captures decode graphs")
-    return _weights(model, placement, stage), runtime, graphs, talk
+        return Part(bytes=expected, low=low, high=high, source="formula", why="NCCL buffers between pipeline stages")
+    return Part.exact(0, "formula", "one GPU: none")
 
 
 def _weights(model: Model, placement: Placement, stage: int) -> Part:

@@ -63,7 +63,7 @@ def pad(tokens: int, multiple: int = PADDING) -> int:
     return -(-tokens // multiple) * multiple
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=512)
 def layer_kinds(model: Model) -> tuple[tuple[tuple[Cache, ...], ...], tuple[int, ...]]:
     """The distinct kinds of layers, as the caches that they keep, and each layer's kind: plans ask many times over."""
     numbers: dict[tuple[Cache, ...], int] = {}

@@ -13,6 +13,7 @@ from vram.engines.llama_cpp import KvReservation, layer_kinds
 from vram.engines.llama_cpp_buffers import HOST, Offload, Spread
 from vram.model.cache import Cache, CompressedCache, CrossCache, FullCache, LatentCache, StateCache
 from vram.model.format import Format
+from vram.model.memo import once_per_model
 from vram.model.model import Model
 from vram.model.role import Component, Role
 from vram.model.tensor import Tensor
@@ -55,7 +56,7 @@ class Widths:
     sparse: bool
 
 
-@lru_cache(maxsize=64)
+@once_per_model
 def widths(model: Model) -> Widths:
     """What `model` is wide."""
     g = model.geometry
@@ -86,7 +87,7 @@ def widths(model: Model) -> Widths:
     if channels and not scanned:
         mixer = 2 * channels + hidden
     elif channels:
-        inner_width = max((t.shape[-1] for t in model.tensors if _is(t, "ssm_out", "out_proj")), default=0)
+        inner_width = max((t.shape[-1] for t in model.tensors if t.shape and _is(t, "ssm_out", "out_proj")), default=0)
         projected = max((t.shape[0] for t in model.tensors if _is(t, "ssm_in", "in_proj") and len(t.shape) == 2), default=0)
         mixer = projected + 2 * channels + inner_width
     latents = [c for c in caches if isinstance(c, LatentCache)]
@@ -125,7 +126,7 @@ def _kept(c: StateCache) -> int:
     return columns + c.state_elements
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=512)
 def _caches(model: Model) -> tuple[Cache, ...]:
     kinds, _ = layer_kinds(model)
     return tuple(c for kind in kinds for c in kind)

@@ -25,6 +25,7 @@ from vram.memory.placement import layer_count
 from vram.model.adapter import Adapter
 from vram.model.cache import CacheFormats, ChunkedCache, WindowCache
 from vram.model.format import Format
+from vram.model.memo import once_per_model
 from vram.model.model import Model
 from vram.model.mtp import mtp_of
 from vram.model.quantization.gguf_mix import gguf_tensors
@@ -344,7 +345,10 @@ class LlamaCpp(Engine):
         """CUDA multiplies large batches with host weights that it copies over; other backends leave that to the CPU."""
         if demand.gpu.vendor.lower() not in {"nvidia", "amd"}:
             return 0
-        model, where = _as_gguf(demand.model), self.where(demand)
+        where = self.where(demand)
+        if where.output is not None and None not in where.layers:
+            return 0
+        model = _as_gguf(demand.model)
         layer = streamed_bytes(model, where)
         build, g = self.build(demand.settings), model.geometry
         if where.output is not None or not build.all_logits:
@@ -378,8 +382,12 @@ class LlamaCpp(Engine):
         )
 
     def _compute_part(self, demand: Demand, stage: int) -> Part:
+        w = demand.workload
+        return self.compute_part(demand, stage, self._compute(demand, w.context_tokens, w.concurrency))
+
+    def compute_part(self, demand: Demand, stage: int, spread: Spread | None) -> Part:
+        """The compute buffer of one GPU, of those that `spread` gives; None: nothing is known of the model's widths."""
         w, where = demand.workload, self.where(demand)
-        spread = self._compute(demand, w.context_tokens, w.concurrency)
         if spread is None:
             expected, low, high = UNKNOWN_WORKING
             return Part(
@@ -469,7 +477,7 @@ def _reserve(
     )
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=512)
 def _offload(layers: int, wanted: int | None, shares: tuple[float, ...]) -> Offload:
     return offload(layers, n_gpu_layers=wanted, shares=shares)
 
@@ -514,7 +522,7 @@ def _drafts(model: Model, where: Offload, stage: int) -> int:
     return weight_spread(model, where, mtp=True).devices[stage] - weight_spread(model, where).devices[stage]
 
 
-@lru_cache(maxsize=64)
+@once_per_model
 def _towers(model: Model) -> bool:
     return any(t.component in {Component.VISION, Component.AUDIO} for t in model.tensors)
 

@@ -10,10 +10,10 @@ DP; no log of a model with recurrent states was found, so their slots are counte
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from vram.engines.base import Capacity, Demand, Engine
 from vram.errors import UsageError
@@ -118,21 +118,22 @@ class TensorrtLlm(Engine):
         why = "headers of the files" if demand.model.source == "header" else "tensors that the config describes"
         if demand.model.quantization:
             why += f", {demand.model.quantization}"
+        _, low, high = weight_band(resident, quantised=bool(demand.model.quantization))
         weights = Part(
             bytes=resident,
-            low=resident - resident // 200,
-            # Kernels for 4-bit experts pad their widths: 4.5 % more than the tensors of gpt-oss-120b (1 row).
-            high=resident + resident // (20 if demand.model.quantization else 50) + GIB // 20,
+            low=low,
+            high=high,
             source="header" if demand.model.source == "header" else "formula",
             why=why,
         )
         runtime, talk = _runtime(demand), _communication(demand)
         expected = self.working_bytes(demand, stage, demand.workload.context_tokens, demand.workload.concurrency)
         step = f"one step of {settings.max_batched_tokens or rules.step_tokens:,} tokens and {settings.max_num_seqs or rules.sequences:,} sequences"
+        _, low, high = activation_band(expected)
         activations = Part(
             bytes=expected,
-            low=expected // 10,
-            high=expected * 3 // 2 + GIB,
+            low=low,
+            high=high,
             source="formula",
             why=f"{'execution context and decoder buffers' if rules.compiled else 'peak of the profile run'}: {step}; agrees with 3 rows",
         )
@@ -149,6 +150,24 @@ class TensorrtLlm(Engine):
         )
 
 
+def weight_band(resident: Any, *, quantised: Any) -> tuple[Any, Any, Any]:
+    """Weights expected, least and most: of numbers, or of arrays.
+
+    Kernels for 4-bit experts pad their widths: 4.5 % more than the tensors of gpt-oss-120b (1 row).
+    """
+    return resident, resident - resident // 200, resident + resident // 50 + quantised * (resident // 20 - resident // 50) + GIB // 20
+
+
+def activation_band(expected: Any) -> tuple[Any, Any, Any]:
+    """Expected, least and most working memory: a number's, or an array's."""
+    return expected, expected // 10, expected * 3 // 2 + GIB
+
+
+def pool_bytes(total: Any, used: Any, fraction: float, *, most: Callable[[Any, int], Any] = max, integer: Callable[[Any], Any] = int) -> Any:
+    """The fraction of what is left: of numbers, or of arrays with the `max()` and `int()` of arrays."""
+    return integer(most(total - used, 0) * fraction)
+
+
 def _pool(demand: Demand, fixed: Sequence[Part]) -> Part:
     given = demand.settings.kv_pool_bytes
     if given is not None:
@@ -158,7 +177,8 @@ def _pool(demand: Demand, fixed: Sequence[Part]) -> Part:
     total = demand.gpu.engine_total_bytes
 
     def left(used: int) -> int:
-        return int(max(total - used, 0) * fraction)
+        size: int = pool_bytes(total, used, fraction)
+        return size
 
     why = f"{fraction:.3g} ({'default' if asked is None else 'given'}) of what weights, context and buffers leave free"
     return Part(

@@ -18,6 +18,8 @@ from vram.memory.placement import layer_count, stages
 from vram.memory.weights import rank_weights
 from vram.model.cache import Cache, CacheFormats, ChunkedCache, CompressedCache, LatentCache, StateCache, WindowCache
 from vram.model.layer import Layer
+from vram.model.memo import once_per_model
+from vram.model.model import Model
 from vram.model.role import Component
 from vram.units import GIB, MIB
 
@@ -157,25 +159,37 @@ def _activations(engine: Transformers, demand: Demand, stage: int, cache_bytes: 
     fused = _fused(demand)
     expected = engine.working_bytes(demand, stage, w.context_tokens, w.concurrency)
     lean = _working(demand, stage, w.context_tokens, w.concurrency, fused=True)
-    # Scans of recurrent layers and encoders of pictures run kernels that are not counted here.
-    uncounted = any(isinstance(c, (StateCache, CompressedCache)) for c, _ in model.cache_counts) or any(
-        t.component is not Component.TEXT for t in model.tensors
-    )
-    high = expected * (2 if uncounted else 1) + expected // 8 + cache_bytes // 16 + _SEGMENTS
+    low, high = working_band(expected, lean, cache_bytes, uncounted=_uncounted(model))
     why = f"a prompt of {w.context_tokens:,} tokens at once, {'fused' if fused else 'eager'} attention, the last token's logits"
     if not _keeps_all_logits(demand.settings.version):
         every = prefill_bytes(model, w.context_tokens, w.concurrency, fused_attention=fused, all_logits=True)
         why += f"; a plain forward() that returns all logits takes {every / GIB:.2f} GiB"
     else:
         why = why.replace("the last token's logits", "the logits of all tokens in 32 bits (before 4.45)")
-    return Part(bytes=expected, low=min(lean, expected) * 3 // 4, high=high, source="calibrated", why=why + "; 79 prompts of 18 models")
+    return Part(bytes=expected, low=low, high=high, source="calibrated", why=why + "; 79 prompts of 18 models")
+
+
+@once_per_model
+def _uncounted(model: Model) -> bool:
+    """Scans of recurrent layers and encoders of pictures run kernels that are not counted here."""
+    return any(isinstance(c, (StateCache, CompressedCache)) for c, _ in model.cache_counts) or any(t.component is not Component.TEXT for t in model.tensors)
+
+
+def working_band(expected: int, lean: int, cache_bytes: int, *, uncounted: bool) -> tuple[int, int]:
+    """The least and the most working memory."""
+    return min(lean, expected) * 3 // 4, expected * (2 if uncounted else 1) + expected // 8 + cache_bytes // 16 + _SEGMENTS
 
 
 def _working(demand: Demand, stage: int, tokens: int, sequences: int, *, fused: bool) -> int:
+    return working_of(demand, {c: 1 for layer in _layers(demand, stage) for c in layer.caches}, tokens, sequences, fused=fused)
+
+
+def working_of(demand: Demand, caches: Iterable[Cache], tokens: int, sequences: int, *, fused: bool) -> int:
+    """The worse of prefill and decoding where these kinds of caches lie."""
     model = demand.model
     every = _keeps_all_logits(demand.settings.version)
     formats = demand.workload.formats
-    largest = max((_held(c, tokens, sequences, formats) for layer in _layers(demand, stage) for c in layer.caches if not isinstance(c, StateCache)), default=0)
+    largest = max((_held(c, tokens, sequences, formats) for c in caches if not isinstance(c, StateCache)), default=0)
     return max(
         prefill_bytes(model, tokens, sequences, fused_attention=fused, all_logits=every, upcast=every),
         decode_bytes(model, tokens, sequences, largest, fused_attention=fused),

@@ -6,10 +6,10 @@ of the prompt. The whole prompt passes at once. Scans of recurrent layers and vi
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
 from vram.model.cache import ChunkedCache, FullCache, LatentCache, WindowCache
+from vram.model.memo import once_per_model
 from vram.model.model import Model
 from vram.model.role import Component, Role
 
@@ -63,7 +63,7 @@ class Shape:
     logits: int
 
 
-@lru_cache(maxsize=64)
+@once_per_model
 def shape(model: Model) -> Shape:
     """Read off the geometry, the caches and the names of the tensors."""
     g = model.geometry

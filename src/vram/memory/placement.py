@@ -5,6 +5,7 @@ from functools import lru_cache
 from math import gcd
 
 from vram.errors import PlacementError
+from vram.model.memo import once_per_model
 from vram.model.model import Model
 
 
@@ -66,8 +67,12 @@ def stages(layers: int, pp: int) -> tuple[Stage, ...]:
 
 def layer_count(model: Model) -> int:
     """Decoder layers, from the layers themselves or, where caches are unknown, from the tensors."""
-    if model.layers:
-        return len(model.layers)
+    return len(model.layers) or layers_by_tensors(model)
+
+
+@once_per_model
+def layers_by_tensors(model: Model) -> int:
+    """Layers that tensors name."""
     return 1 + max((t.layer for t in model.tensors if t.layer is not None), default=-1)
 
 

@@ -155,6 +155,18 @@ def _catalogued(name: str, reference: str, *notes: str) -> Model | None:
     return model_from_config(found.config, reference, 0, "catalogue", where=f"catalogue: {found.id}", notes=notes)
 
 
+def catalogued(name: str) -> Model:
+    """A model of the built-in catalogue.
+
+    Raises:
+        ModelNotFoundError: the catalogue has no such model.
+    """
+    known = _catalogued(name, name)
+    if known is None:
+        raise _not_found(name)
+    return known
+
+
 def _similar(name: str) -> str:
     """The hint that names models of the catalogue spelled like `name`, empty when there are none."""
     from vram.catalog import suggest  # noqa: PLC0415  (only for errors)

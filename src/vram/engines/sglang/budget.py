@@ -4,13 +4,15 @@ Sources: `ServerArgs._handle_gpu_memory_settings` and `adjust_mem_fraction_for_v
 (kv_cache_configurator.py). SGLang measures what is free before and after it loads the weights; here both are planned.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from vram.engines.sglang.release import Release, Reserve
 from vram.memory.placement import Placement
 from vram.model.cache import LatentCache
+from vram.model.memo import once_per_model
 from vram.model.model import Model
 from vram.model.role import Component
 from vram.units import MIB
@@ -53,8 +55,8 @@ def batches(total_bytes: int, placement: Placement, chunk_tokens: int | None) ->
 
 
 @lru_cache(maxsize=256)
-def default_share(model: Model, total_bytes: int, placement: Placement, chosen: Batches, rules: Release) -> float:
-    """The default of `--mem-fraction-static`, to three decimals as SGLang rounds it."""
+def default_share(model: Model, total_bytes: int, placement: Placement, chosen: Batches, rules: Release, *, towers: bool = True) -> float:
+    """The default of `--mem-fraction-static`, to three decimals as SGLang rounds it; `towers`: with what a vision tower takes off it."""
     ranks, total = placement.gpus, total_bytes // MIB
     if rules.reserve is Reserve.BY_TP:
         return next(share for at_least, share in _SHARES if placement.tp >= at_least)
@@ -69,10 +71,10 @@ def default_share(model: Model, total_bytes: int, placement: Placement, chosen: 
             reserved += _LATENT_PREFILL_GRAPH_MIB if latent else prefill_graphs(chosen.chunk_tokens) * _MIB_PER_PREFILL_GRAPH
         if rules.floor and total > _LARGE_CARD_MIB:
             reserved = max(reserved, _LARGE_FLOOR_MIB)
-    return round(max(total - reserved, 0) / max(total, 1), 3) * _vision_factor(model)
+    return round(max(total - reserved, 0) / max(total, 1), 3) * (_vision_factor(model) if towers else 1.0)
 
 
-@lru_cache(maxsize=64)
+@once_per_model
 def _vision_factor(model: Model) -> float:
     vision = sum(t.parameters for t in model.tensors if t.component is Component.VISION)
     if not vision:
@@ -80,9 +82,12 @@ def _vision_factor(model: Model) -> float:
     return _VISION_SHARE * max(_VISION_LEAST, min(_VISION_MOST, 1 - _VISION_STEP * (vision / _VISION_BASE - 1)))
 
 
-def static_pool(free_bytes: int, share: float, weights_bytes: int) -> int:
-    """Bytes for the pools: the share of what was free before the weights were read, less the weights; 0 when they leave none."""
-    return max(int(free_bytes * share) - weights_bytes, 0)
+def static_pool(free_bytes: Any, share: Any, weights_bytes: Any, *, most: Callable[[Any, int], Any] = max, integer: Callable[[Any], Any] = int) -> Any:
+    """Bytes for the pools: the share of what was free before the weights were read, less the weights; 0 when they leave none.
+
+    Numbers, or arrays with the `max()` and `int()` of arrays.
+    """
+    return most(integer(free_bytes * share) - weights_bytes, 0)
 
 
 def prefill_graphs(most_tokens: int) -> int:

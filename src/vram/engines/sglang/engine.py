@@ -6,7 +6,7 @@ allocated" prints: the pools of tokens without the slots of state. DP attention 
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from vram.engines.base import Capacity, Demand, Engine
 from vram.engines.sglang import constants as c
@@ -64,10 +64,11 @@ class Sglang(Engine):
         runtime, talk = _runtime(demand), _communication(demand)
         expected = self.working_bytes(demand, stage, demand.workload.context_tokens, demand.workload.concurrency)
         chosen = _batches(demand)
+        _, low, high = activation_band(expected)
         activations = Part(
             bytes=expected,
-            low=expected // 3,
-            high=2 * expected + GIB // 2,
+            low=low,
+            high=high,
             source="formula",
             why=f"one prefill chunk of {chosen.chunk_tokens:,} tokens and the logits of {chosen.graph_rows} rows; no log prints it, so the band is wide",
         )
@@ -79,6 +80,14 @@ class Sglang(Engine):
             runtime=runtime,
             communication=talk,
         )
+
+
+NEWEST_RULES: Final = release("")
+
+
+def activation_band(expected: Any) -> tuple[Any, Any, Any]:
+    """Expected, least and most working memory: a number's, or an array's."""
+    return expected, expected // 3, 2 * expected + GIB // 2
 
 
 def _rules(demand: Demand) -> Release:
@@ -110,18 +119,33 @@ def _weights(demand: Demand, stage: int) -> Part:
     if held.draft_bytes:
         why += f"; without {held.draft_bytes / GIB:.2f} GiB of multi-token prediction, which only speculative decoding loads"
     why += f"; {c.LOAD_EXTRA / GIB:.2f} GiB that loading leaves with the allocator ({c.LOAD_ROWS} rows)"
-    slack = resident // 100
-    if demand.gpu.vendor.lower() == "amd":
-        slack = resident // 8  # kernels for AMD pad experts and shuffle weights
-    elif demand.model.quantization and demand.model.geometry.experts:
-        slack = resident // 10  # kernels repack and pad quantised experts, as those of vLLM: 4 to 10 % in 9 rows
-    if demand.gpu.unified_memory:
-        slack += resident // 20  # a difference of free memory that the files' page cache shares: 15.56 GiB for 14.9 on disk
     ear = unlisted_ear(demand.model) if stage == 0 else 0
     if ear:
         why += "; the audio tower that the config leaves out"
-    slack += unlisted_bytes(demand.model) if stage == 0 else 0
-    return Part(bytes=resident + ear + c.LOAD_EXTRA, low=resident, high=resident + c.LOAD_MOST + slack, source="calibrated", why=why)
+    size, low, high = weight_band(
+        resident,
+        ear,
+        unlisted_bytes(demand.model) if stage == 0 else 0,
+        amd=demand.gpu.vendor.lower() == "amd",
+        unified=demand.gpu.unified_memory,
+        repacks=bool(demand.model.quantization and demand.model.geometry.experts),
+    )
+    return Part(bytes=size, low=low, high=high, source="calibrated", why=why)
+
+
+def weight_band(resident: Any, ear: Any, unlisted: Any, *, amd: bool, unified: bool, repacks: Any) -> tuple[Any, Any, Any]:
+    """Weights expected, least and most: of numbers, or of arrays.
+
+    Args:
+        resident: bytes of the tensors.
+        ear: a tower that the config leaves out.
+        unlisted: what else a checkpoint may hold.
+        amd: kernels for AMD pad experts and shuffle weights.
+        unified: a difference of free memory that the files' page cache shares: 15.56 GiB for 14.9 on disk.
+        repacks: kernels repack and pad quantised experts, as those of vLLM: 4 to 10 % in 9 rows.
+    """
+    slack = resident // 8 if amd else resident // 100 + repacks * (resident // 10 - resident // 100)
+    return resident + ear + c.LOAD_EXTRA, resident, resident + c.LOAD_MOST + slack + unified * (resident // 20) + unlisted
 
 
 def _pool(demand: Demand, stage: int, weights: Part, runtime: Part, talk: Part) -> Part:
@@ -136,7 +160,8 @@ def _pool(demand: Demand, stage: int, weights: Part, runtime: Part, talk: Part) 
     total = demand.gpu.engine_total_bytes
 
     def left(before: int, weights_bytes: int) -> int:
-        return static_pool(total - before, part, weights_bytes)
+        size: int = static_pool(total - before, part, weights_bytes)
+        return size
 
     expected = left(runtime.bytes + talk.bytes, weights.bytes)
     kind = "given" if demand.settings.gpu_memory_utilization is not None else f"what SGLang since {_rules(demand).label} chooses for this card"

@@ -9,6 +9,7 @@ from typing import Final
 
 from vram.engines.vllm.release import Release
 from vram.model.cache import FullCache, LatentCache, SharedCache, WindowCache
+from vram.model.memo import once_per_model
 from vram.model.model import Model
 from vram.model.role import Component, Role
 
@@ -45,7 +46,7 @@ def rotary_bytes(model: Model, release: Release) -> int:
     return g.max_context_tokens * long * width * max(model.dtype.block_bytes, 2)
 
 
-@lru_cache(maxsize=64)
+@once_per_model
 def per_token(model: Model) -> int:
     """Bytes of each batched token that a model sets aside when it loads.
 
@@ -56,7 +57,7 @@ def per_token(model: Model) -> int:
     return (levels * model.geometry.hidden_size + layered_width(model)) * max(model.dtype.block_bytes, 2)
 
 
-@lru_cache(maxsize=64)
+@once_per_model
 def layered_width(model: Model) -> int:
     """Numbers that the per-layer embeddings of one token are, all layers together; 0 for models without."""
     return sum(t.shape[-1] for t in model.tensors if t.name.endswith("embed_tokens_per_layer.weight"))

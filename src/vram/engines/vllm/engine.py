@@ -6,10 +6,11 @@ graphs lie outside of that budget. Versions differ as release.py lists; what is 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import ClassVar
+from math import sqrt
+from typing import Any, ClassVar
 
 from vram.engines.base import Capacity, Demand, Engine, RankGap, Settings
 from vram.engines.vllm import profile
@@ -207,13 +208,7 @@ def _budget(model: Model, gpu: Gpu, placement: Placement, stage: int, settings: 
     most = (weights.high, peak.high, beside.high, deducted.high if deducted else 0)
     # Graphs may have been switched off (--enforce-eager), or their estimate (VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS=0).
     least = (weights.low, peak.low, beside.low, 0)
-    # Parts are wrong independently of each other: the pool's band is their deviations' root of squares, never less than one MiB.
-    down = _root(high - size for high, size in zip(most, fixed, strict=True)) + MIB
-    up = _root(size - low for size, low in zip(fixed, least, strict=True)) + MIB
-    if gpu.unified_memory:
-        # What other programs free or fill meanwhile counts as vLLM's: -3.6 to 49 GiB of "non-torch" in logs of GB10 and Orin.
-        down, up = down + gpu.engine_total_bytes // 20, up + gpu.engine_total_bytes // 20
-    pool = requested - sum(fixed)
+    pool, down, up = pool_of(requested, fixed, most, least, other_programs(gpu.engine_total_bytes) if gpu.unified_memory else 0)
     if model.caches_known and not any(layer.caches for layer in model.layers):
         pool, down, up = 0, 0, 0  # encoders keep nothing, and no pool is taken for them
     if settings.kv_pool_bytes is not None:
@@ -234,8 +229,32 @@ def _budget(model: Model, gpu: Gpu, placement: Placement, stage: int, settings: 
     )
 
 
-def _root(deviations: Iterable[int]) -> int:
-    return int(sum(d * d for d in deviations) ** 0.5)
+def pool_of(
+    requested: Any,
+    fixed: Sequence[Any],
+    most: Sequence[Any],
+    least: Sequence[Any],
+    others: Any = 0,
+    *,
+    real: Callable[[Any], Any] = float,
+    root: Callable[[Any], Any] = sqrt,
+    integer: Callable[[Any], Any] = int,
+) -> tuple[Any, Any, Any]:
+    """The pool, and how much less or more it may be: of numbers, or of arrays with the functions of arrays.
+
+    Parts are wrong independently of each other: the pool's band is their deviations' root of squares, never less than one MiB.
+    """
+
+    def apart(lower: Sequence[Any], upper: Sequence[Any]) -> Any:
+        a, b, c, d = (real(high - low) for low, high in zip(lower, upper, strict=True))
+        return integer(root(a * a + b * b + c * c + d * d)) + MIB + others
+
+    return requested - fixed[0] - fixed[1] - fixed[2] - fixed[3], apart(fixed, most), apart(least, fixed)
+
+
+def other_programs(total: Any) -> Any:
+    """What they free or fill meanwhile on shared memory counts as vLLM's: -3.6 to 49 GiB of "non-torch" in logs of GB10 and Orin."""
+    return total // 20
 
 
 def _weights_part(held: Resident, model: Model, placement: Placement, gpu: Gpu, batched_tokens: int) -> Part:
@@ -260,20 +279,55 @@ def _weights_part(held: Resident, model: Model, placement: Placement, gpu: Gpu, 
         why += f"; {(held.doubtful_bytes + held.possible_bytes) / GIB:.2f} GiB that not every build or checkpoint takes"
     if held.draft_bytes:
         why += f"; {held.draft_bytes / GIB:.2f} GiB of multi-token-prediction layers are not loaded"
-    amd = profile.is_amd(gpu)
-    below, above = (0.02, 0.04) if amd else (0.01, 0.03) if model.quantization or held.absorbed_bytes else (0.004, 0.006)
-    if model.quantization and model.geometry.experts:
-        # Kernels repack and pad quantised experts: 4 to 10 % more than the checkpoint in 9 rows (Maverick FP8, DeepSeek NVFP4, Kimi K2).
-        above = 0.10
-    slack = 30 * MIB
+    size, low, high = weight_band(
+        held.bytes,
+        held.doubtful_bytes,
+        held.possible_bytes,
+        buffers,
+        amd=profile.is_amd(gpu),
+        copies=bool(model.quantization or held.absorbed_bytes),
+        repacks=bool(model.quantization and model.geometry.experts),
+    )
     return Part(
-        bytes=held.bytes + buffers,
-        low=max(int((held.bytes - held.doubtful_bytes) * (1 - below)) - slack, 0),
-        # The offline class batches four times as many tokens as the server does.
-        high=int((held.bytes + held.possible_bytes) * (1 + above)) + slack + 4 * buffers,
+        bytes=size,
+        low=low,
+        high=high,
         source="header" if model.source == "header" else "formula",
         why=why,
     )
+
+
+def weight_band(
+    held: Any,
+    doubtful: Any,
+    possible: Any,
+    buffers: Any,
+    *,
+    amd: bool,
+    copies: Any,
+    repacks: Any,
+    choose: Callable[[Any, Any, Any], Any] = lambda told, yes, no: yes if told else no,
+    most: Callable[[Any, int], Any] = max,
+    integer: Callable[[Any], Any] = int,
+) -> tuple[Any, Any, Any]:
+    """Weights expected, least and most: of numbers, or of arrays with the functions of arrays.
+
+    Args:
+        held: bytes that loading takes.
+        doubtful: what of them some builds do not take.
+        possible: what some take beside.
+        buffers: rows for batched tokens; the offline class batches four times as many as the server does.
+        amd: ROCm's kernels.
+        copies: kernels may keep copies of quantised weights, and MLA's projections are kept twice.
+        repacks: kernels repack and pad quantised experts: 4 to 10 % more than the checkpoint in 9 rows (Maverick FP8, DeepSeek NVFP4, Kimi K2).
+        choose: `yes if told else no`.
+        most: the greater.
+        integer: the whole part.
+    """
+    below, above = (0.02, 0.04) if amd else (choose(copies, 0.01, 0.004), choose(copies, 0.03, 0.006))
+    above = choose(repacks, 0.10, above)
+    slack = 30 * MIB
+    return held + buffers, most(integer((held - doubtful) * (1 - below)) - slack, 0), integer((held + possible) * (1 + above)) + slack + 4 * buffers
 
 
 def _layout(

@@ -5,7 +5,6 @@ max_num_seqs); their coefficients are measured (constants.py). It does not know 
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 from vram.engines.base import RankGap, Settings
 from vram.engines.vllm import constants as c
@@ -14,6 +13,7 @@ from vram.engines.vllm.release import Release
 from vram.hardware.gpu import Gpu
 from vram.memory.placement import Placement
 from vram.model.cache import LatentCache
+from vram.model.memo import once_per_model
 from vram.model.model import Model
 from vram.model.role import Component, Role
 from vram.units import GIB
@@ -80,7 +80,7 @@ def activation_peak(model: Model, placement: Placement, stage: int, batch: Batch
     forward = width * batch.tokens * inner + c.FORWARD_RESIDUALS * stream + handed + experts + layered + int(c.FORWARD_BASE_GIB.value * GIB)
     peak = max(sampling, forward)
     tower, tower_most = _towers(model, batch)
-    latent = any(isinstance(x, LatentCache) for layer in model.layers for x in layer.caches)
+    latent = any(isinstance(kept, LatentCache) for kept, _ in model.cache_counts)
     sure = light and batch.stated and not g.experts
     doubt = int(0.02 * peak) + int(0.06 * GIB) if sure else int(0.10 * peak) + int(0.20 * GIB)
     doubt += int(0.4 * GIB) + experts // 2 if g.experts or latent else 0
@@ -128,7 +128,7 @@ def _expert_workspace(model: Model, placement: Placement, batch: Batch, release:
     return rows * (max(2 * inner, g.hidden_size) + inner) * 2
 
 
-@lru_cache(maxsize=64)
+@once_per_model
 def expert_width(model: Model) -> int:
     """Width of one routed expert, from its parameters: gate, up and down of hidden x width; 0 without experts."""
     g = model.geometry
@@ -141,12 +141,12 @@ def expert_width(model: Model) -> int:
     return round(max(per_layer.values()) / (3 * g.experts * g.hidden_size))
 
 
-@lru_cache(maxsize=64)
+@once_per_model
 def _in_blocks(model: Model) -> bool:
     return any(t.name.endswith("weight_scale_inv") for t in model.tensors)
 
 
-@lru_cache(maxsize=64)
+@once_per_model
 def _has_towers(model: Model) -> bool:
     return any(t.component in {Component.VISION, Component.AUDIO} for t in model.tensors)
 

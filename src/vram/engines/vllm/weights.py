@@ -146,6 +146,7 @@ def resident(model: Model, placement: Placement, stage: int, release: Release, g
     )
 
 
+@lru_cache(maxsize=4096)
 def _fused(name: str) -> str:
     for pattern, together in _FUSED:
         name, n = pattern.subn(together, name)

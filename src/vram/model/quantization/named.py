@@ -12,6 +12,7 @@ from vram.model.model import Model
 from vram.model.quantization.base import apply_config
 from vram.model.quantization.linear import TOWERS
 from vram.model.quantization.logical import logical
+from vram.model.quantization.names import GGUF_NAMES
 from vram.model.role import Component, Role
 from vram.model.tensor import Tensor
 
@@ -69,37 +70,6 @@ _ALIASES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("mlx", "mlx4"), "mlx-4bit"),
     "mlx8": "mlx-8bit",
 }
-GGUF_NAMES: Final = (
-    "Q2_K",
-    "Q2_K_S",
-    "Q3_K_S",
-    "Q3_K_M",
-    "Q3_K_L",
-    "Q4_0",
-    "Q4_1",
-    "Q4_K_S",
-    "Q4_K_M",
-    "Q5_0",
-    "Q5_1",
-    "Q5_K_S",
-    "Q5_K_M",
-    "Q6_K",
-    "Q8_0",
-    "IQ1_S",
-    "IQ1_M",
-    "IQ2_XXS",
-    "IQ2_XS",
-    "IQ2_S",
-    "IQ2_M",
-    "IQ3_XXS",
-    "IQ3_XS",
-    "IQ3_S",
-    "IQ3_M",
-    "IQ4_NL",
-    "IQ4_XS",
-    "TQ1_0",
-    "TQ2_0",
-)
 QUANT_NAMES: Final = (*_PLAIN, *_CONFIGS, *GGUF_NAMES)
 """Every name that `requantize` takes, as it is best written; for help texts and did-you-mean."""
 
