@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Final
 
 from vram.accuracy.row import Figure, Row, Unread
 from vram.accuracy.subject import settings_of
@@ -332,6 +333,22 @@ def _total_band(gpu: GpuPlan) -> tuple[int, int]:
     return min(ends), max(ends)
 
 
+def _peak_holds_graphs(row: Row, plan: Plan) -> bool:
+    """Whether the printed activation peak has the estimate of the graphs in it: some versions that deduct it print it so, others beside it."""
+    figures, pool = row.measured, _pool(row)
+    if row.total is None or row.utilization is None or pool is None or "weights" not in figures or plan.gpus[0].pool is None:
+        return False
+    parts, budget = plan.gpus[0].parts, row.utilization * row.total.bytes
+    planned = (parts.weights, parts.activations, parts.communication, parts.cuda_graphs, plan.gpus[0].pool)
+    deducted = abs(budget - sum(p.bytes for p in planned)) < _SAME
+    rest = budget - figures["weights"].bytes - pool.bytes
+    return deducted and abs(rest - figures["activation_peak"].bytes - figures["non_torch"].bytes) < _SAME
+
+
+_SAME: Final = int(0.03 * GIB)
+"""Five figures that are printed to 0.01 GiB are the same within so much."""
+
+
 def _other(row: Row, plan: Plan, take: "_Taker") -> Comparison:
     """Activation peak, non-torch and, where it was printed, graphs; with the context where the row has it.
 
@@ -345,7 +362,7 @@ def _other(row: Row, plan: Plan, take: "_Taker") -> Comparison:
         graphs = row.measured.get("cuda_graph")
         # Older versions print the difference of free memory, which other processes move: it can be negative.
         if graphs is not None and graphs.gib >= 0:
-            pieces.append(graphs)
+            pieces += [] if _peak_holds_graphs(row, plan) else [graphs]
             chosen.append(parts.cuda_graphs)
         used = row.measured.get("init_cuda_used") or row.measured.get("init_non_torch")
         if used is not None:
