@@ -61,7 +61,7 @@ def digest_of() -> str:
     for path in [
         *(HERE / f for f in FILES if (HERE / f).exists()),
         HERE / "found_first.json",
-        *sorted((HERE / "llama_cpp").glob("*s.jsonl")),
+        *(HERE / "llama_cpp" / name for name in ("dry_runs.jsonl", "gpu_logs.jsonl")),
         *sorted((HERE / "speed").glob("*.json*")),
         *sorted((HERE / "configs").glob("*/config.json")),
     ]:
