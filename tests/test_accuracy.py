@@ -153,11 +153,12 @@ def test_no_graphs_were_captured_where_the_log_says_so(tmp_path):
     assert found.error < 0.02
 
 
-def test_experts_over_data_parallel_ranks_are_told(tmp_path):
-    """Two ranks that share experts but no layers (DP2 EP2) are no split that a plan has: the row is listed."""
-    checked = check_file(write(tmp_path, {**QWEN, "ep": 2, "tp": 1}))
+def test_experts_over_odd_ranks_are_told(tmp_path):
+    """Experts over two data-parallel ranks are planned so; over three ranks where each copy has two, the row is listed."""
+    assert check_file(write(tmp_path, {**QWEN, "ep": 2, "tp": 1})).comparisons
+    checked = check_file(write(tmp_path, {**QWEN, "ep": 3, "tp": 2}))
     assert not checked.comparisons
-    assert "data-parallel" in checked.unread[0].reason
+    assert "do not divide" in checked.unread[0].reason
 
 
 def test_an_engine_without_rules_is_told(tmp_path):

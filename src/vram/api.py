@@ -106,6 +106,7 @@ def plan(
     tp: int | None = None,
     pp: int | None = None,
     ep: bool = False,
+    dp: int | None = None,
     gpu_memory_utilization: float | None = None,
     max_num_seqs: int | None = None,
     max_batched_tokens: int | None = None,
@@ -144,6 +145,8 @@ def plan(
         tp: tensor-parallel ranks; as many of the GPUs as divide the attention heads when None.
         pp: pipeline stages; what tensor parallelism leaves over when None.
         ep: deal whole experts to the ranks instead of slices of each.
+        dp: copies of attention and its caches, each with its own sequences, that share the experts (data-parallel attention). SGLang
+            and TensorRT-LLM count them in tp: tp 8 with dp 8 takes 8 GPUs there, and 64 in vLLM.
         gpu_memory_utilization: share of each GPU's memory that may be used, 0 to 1.
         max_num_seqs: most sequences in one batch.
         max_batched_tokens: most tokens in one step.
@@ -202,6 +205,7 @@ def plan(
         tp=tp,
         pp=pp,
         ep=ep,
+        dp=dp,
         headroom=headroom,
         settings=Settings(
             version=version,

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 from vram.accuracy.row import Figure, Row, Unread
-from vram.accuracy.subject import settings_of
+from vram.accuracy.subject import copies_of, settings_of
 from vram.engines.base import RankGap, Settings
 from vram.engines.registry import engine as engine_named
 from vram.hardware.fleet import Fleet
@@ -110,6 +110,7 @@ def plan_of(row: Row, model: Model, fleet: Fleet, engine: str, settings: Setting
         tp=row.tp,
         pp=row.pp,
         ep=row.ep,
+        dp=copies_of(row) if copies_of(row) > 1 else None,
         settings=settings or settings_of(row),
     )
 

@@ -169,13 +169,19 @@ def fleet_of(row: Row, gpu: Gpu) -> Fleet:
     """As many of the card as the row's ranks take, eight to a host.
 
     Raises:
-        UsageError: more ranks than any machine has, or experts dealt over more ranks than the plan's.
+        UsageError: more ranks than any machine has, or experts dealt over a number of ranks that the others do not divide.
     """
-    if row.ep_size > row.tp * row.pp:
-        raise UsageError(f"its experts are dealt over {row.ep_size} data-parallel ranks: a plan has no such split")
-    if row.tp * row.pp > MAX_RANKS:
-        raise UsageError(f"{row.tp:,} x {row.pp:,} ranks are more than {MAX_RANKS:,}")
-    return Fleet.of([gpu] * (row.tp * row.pp), gpus_per_host=8)
+    if row.ep_size > row.tp * row.pp and row.ep_size % (row.tp * row.pp):
+        raise UsageError(f"its experts are dealt over {row.ep_size} ranks, which {row.tp} x {row.pp} do not divide")
+    ranks = row.tp * row.pp * copies_of(row)
+    if ranks > MAX_RANKS:
+        raise UsageError(f"{ranks:,} ranks are more than {MAX_RANKS:,}")
+    return Fleet.of([gpu] * ranks, gpus_per_host=8)
+
+
+def copies_of(row: Row) -> int:
+    """Copies of attention: data-parallel ranks that the experts are dealt over beside the others."""
+    return max(row.ep_size // (row.tp * row.pp), 1)
 
 
 def rules_version(row: Row) -> str:

@@ -20,6 +20,11 @@ from vram.errors import ExitCode
 @click.option("--tp", type=click.IntRange(min=1), help="Tensor-parallel ranks. Default: all GPUs.")
 @click.option("--pp", type=click.IntRange(min=1), help="Pipeline stages.")
 @click.option("--ep", is_flag=True, help="Deal whole experts to the ranks instead of slices of each.")
+@click.option(
+    "--dp",
+    type=click.IntRange(min=1),
+    help="Copies of attention and its caches, each with its own sequences, that share the experts (data-parallel attention).",
+)
 @click.option("--gpu-memory-utilization", type=click.FloatRange(0, 1, min_open=True), help="Share of each GPU's memory that may be used.")
 @click.option("--max-num-seqs", type=click.IntRange(min=1), help="Most sequences in one batch.")
 @click.option("--max-batched-tokens", type=TOKENS, help="Most tokens in one step.")
@@ -59,6 +64,7 @@ def command(
     kv_dtype: str | None,
     tp: int | None,
     pp: int | None,
+    dp: int | None,
     gpu_memory_utilization: float | None,
     max_num_seqs: int | None,
     max_batched_tokens: int | None,
@@ -115,6 +121,7 @@ def command(
             tp=tp,
             pp=pp,
             ep=ep,
+            dp=dp,
             gpu_memory_utilization=gpu_memory_utilization,
             max_num_seqs=max_num_seqs,
             max_batched_tokens=max_batched_tokens,

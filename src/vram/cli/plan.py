@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 @click.option("--tp", type=click.IntRange(min=1), help="Tensor-parallel ranks. Default: as many of the GPUs as divide the attention heads.")
 @click.option("--pp", type=click.IntRange(min=1), help="Pipeline stages. Default: what tensor parallelism leaves over.")
 @click.option("--ep", is_flag=True, help="Deal whole experts to the ranks instead of slices of each.")
+@click.option(
+    "--dp",
+    type=click.IntRange(min=1),
+    help="Copies of attention and its caches, each with its own sequences, that share the experts (data-parallel attention).",
+)
 @click.option("--gpu-memory-utilization", type=click.FloatRange(0, 1, min_open=True), help="Share of each GPU's memory that may be used.")
 @click.option("--max-num-seqs", type=click.IntRange(min=1), help="Most sequences in one batch.")
 @click.option("--max-batched-tokens", type=TOKENS, help="Most tokens in one step.")
@@ -72,6 +77,7 @@ def command(
     engine: str,
     tp: int | None,
     pp: int | None,
+    dp: int | None,
     gpu_memory_utilization: float | None,
     max_num_seqs: int | None,
     max_batched_tokens: int | None,
@@ -124,6 +130,7 @@ def command(
             tp=tp,
             pp=pp,
             ep=ep,
+            dp=dp,
             gpu_memory_utilization=gpu_memory_utilization,
             max_num_seqs=max_num_seqs,
             max_batched_tokens=max_batched_tokens,

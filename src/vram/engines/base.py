@@ -131,6 +131,10 @@ class Engine(ABC):
     """Fields of `Settings` that change its answers, None for all; a plan says which of those asked for it does not heed."""
     layer_split: ClassVar[bool] = False
     """Whether it deals whole layers to the GPUs (stages) where others split every tensor."""
+    copies_in_tp: ClassVar[bool] = False
+    """Whether its tensor-parallel ranks count those of all copies of attention (`--dp`)."""
+    dense_over_all: ClassVar[bool] = False
+    """Whether it splits MLPs and the head over all copies of attention."""
     kv_dtype: ClassVar[str | None] = None
     """Type of a KV cache that nobody asked a type for; None: the model's own."""
 

@@ -77,6 +77,7 @@ class TensorrtLlm(Engine):
 
     name = "tensorrt-llm"
     pools = True
+    copies_in_tp = True
     heeds = frozenset({"version", "gpu_memory_utilization", "max_num_seqs", "max_batched_tokens", "block_size", "kv_pool_bytes"})
 
     def kv_bytes(self, demand: Demand, stage: int, context_tokens: int, sequences: int) -> int:

@@ -1,4 +1,4 @@
-"""Which rank holds what: tensor, pipeline and expert parallelism over a fleet."""
+"""Which rank holds what: tensor, pipeline, expert and data parallelism over a fleet."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,24 +11,34 @@ from vram.model.model import Model
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """A model spread over `tp * pp` GPUs: each of `pp` stages holds a run of layers, split over `tp` ranks.
+    """A model spread over `tp * dp * pp` GPUs: each of `pp` stages holds a run of layers, split over `tp` ranks.
 
-    With `ep`, whole experts are dealt to the ranks of a stage instead of slices of every expert.
+    With `dp`, attention and its caches are there `dp` times, each copy with its own sequences, and the experts are spread over all
+    of a stage's ranks. With `ep`, whole experts are dealt to them instead of slices of every expert. `dense_over_all`: MLPs and the
+    head are split over all ranks of a stage, too, not only over those of one copy (SGLang).
     """
 
     tp: int = 1
     pp: int = 1
     ep: bool = False
+    dp: int = 1
+    dense_over_all: bool = False
 
     @property
     def gpus(self) -> int:
         """Number of GPUs that it takes."""
-        return self.tp * self.pp
+        return self.tp * self.dp * self.pp
+
+    @property
+    def ranks(self) -> int:
+        """Ranks of one stage: all that its experts are spread over."""
+        return self.tp * self.dp
 
     @property
     def label(self) -> str:
         """As people write it: TP2, TP4 PP2, TP8 EP."""
         words = [f"TP{self.tp}"] if self.tp > 1 else []
+        words += [f"DP{self.dp}"] if self.dp > 1 else []
         words += [f"PP{self.pp}"] if self.pp > 1 else []
         words += ["EP"] if self.ep else []
         return " ".join(words) or "one GPU"
@@ -77,20 +87,25 @@ def layers_by_tensors(model: Model) -> int:
 
 
 @lru_cache(maxsize=256)
-def _one(tp: int, pp: int, ep: bool) -> Placement:  # noqa: FBT001  (a key, not a switch)
+def _one(tp: int, pp: int, ep: bool, dp: int, dense_over_all: bool) -> Placement:  # noqa: FBT001  (a key, not a switch)
     """One object a placement: results are looked up by it dozens of times a plan, and the same object needs no comparing."""
-    return Placement(tp=tp, pp=pp, ep=ep)
+    return Placement(tp=tp, pp=pp, ep=ep, dp=dp, dense_over_all=dense_over_all)
 
 
-def choose(model: Model, gpus: int, *, tp: int | None = None, pp: int | None = None, ep: bool = False) -> Placement:
+def choose(model: Model, gpus: int, *, tp: int | None = None, pp: int | None = None, ep: bool = False, dp: int = 1, dense_over_all: bool = False) -> Placement:
     """The placement that the user asked for or, by default, tensor parallel over all GPUs.
 
-    TP must divide the query heads; what it cannot use is left to pipeline stages.
+    TP must divide the query heads; what it cannot use is left to pipeline stages. With `dp` copies of attention, `gpus` are dealt
+    to them first.
 
     Raises:
         PlacementError: the model cannot be split so, or more GPUs are asked for than there are.
     """
-    heads = model.geometry.attention_heads
+    heads, given = model.geometry.attention_heads, gpus
+    if dp > 1:
+        if gpus < dp:
+            raise PlacementError(f"--dp {dp} needs {dp} GPUs, {gpus} given", hint=f'name them: --gpu "{dp}x …"')
+        gpus //= dp
     if tp is not None and heads and heads % tp:
         usable = ", ".join(str(n) for n in range(1, min(heads, 64) + 1) if heads % n == 0)
         raise PlacementError(f"{heads} attention heads cannot be split over --tp {tp}", hint=f"use one of {usable}")
@@ -103,10 +118,10 @@ def choose(model: Model, gpus: int, *, tp: int | None = None, pp: int | None = N
         tp = gcd(tp, heads) if heads else 1
     elif pp is None:
         pp = 1
-    placement = _one(tp, pp or 1, ep)
-    if placement.gpus > gpus:
+    placement = _one(tp, pp or 1, ep, dp, dense_over_all)
+    if placement.gpus > given:
         raise PlacementError(
-            f"TP {placement.tp} x PP {placement.pp} needs {placement.gpus} GPUs, {gpus} given",
+            f"TP {placement.tp}{f' x DP {dp}' if dp > 1 else ''} x PP {placement.pp} needs {placement.gpus} GPUs, {given} given",
             hint=f'name them: --gpu "{placement.gpus}x …"',
         )
     stages(layer_count(model), placement.pp)

@@ -22,6 +22,8 @@ class Split(Enum):
 
     WHOLE = "whole"
     EVEN = "even"
+    DENSE = "dense"
+    """Evenly, too; over all copies of attention where an engine does so (`Placement.dense_over_all`)."""
     KV_HEADS = "kv_heads"
     QKV = "qkv"
     EXPERT = "expert"
@@ -30,15 +32,13 @@ class Split(Enum):
 _EVEN = frozenset(
     {
         Role.EMBEDDING,
-        Role.LM_HEAD,
         Role.QUERY,
         Role.ATTENTION_OUT,
         Role.ATTENTION,
-        Role.MLP,
-        Role.SHARED_EXPERT,
         Role.MIXER,
     }
 )
+_DENSE = frozenset({Role.LM_HEAD, Role.MLP, Role.SHARED_EXPERT})
 _SPLIT_COMPONENTS = frozenset({Component.TEXT, Component.ENCODER, Component.DRAFT})
 
 
@@ -52,7 +52,7 @@ def split_of(tensor: Tensor, *, latent: bool) -> Split:
         return Split.EVEN if latent else Split.KV_HEADS
     if tensor.role is Role.QKV:
         return Split.QKV
-    return Split.EVEN if tensor.role in _EVEN else Split.WHOLE
+    return Split.EVEN if tensor.role in _EVEN else Split.DENSE if tensor.role in _DENSE else Split.WHOLE
 
 
 def unlisted_bytes(model: Model) -> int:
@@ -138,22 +138,35 @@ def _shares(model: Model) -> tuple[_Share, ...]:
 
 
 def _held(share: _Share, model: Model, placement: Placement) -> int:
-    tp = placement.tp
-    if tp == 1 or share.split is Split.WHOLE:
+    tp, ranks = placement.tp, placement.ranks
+    if ranks == 1 or share.split is Split.WHOLE:
         return share.bytes
     if share.split is Split.EVEN:
         return -(-share.bytes // tp)
+    if share.split is Split.DENSE:
+        return -(-share.bytes // (ranks if placement.dense_over_all else tp))
     if share.split is Split.EXPERT:
         experts = model.geometry.experts
         if placement.ep and experts:
-            return share.bytes * -(-experts // tp) // experts
-        return -(-share.bytes // tp)
+            return share.bytes * -(-experts // ranks) // experts
+        return -(-share.bytes // ranks)
+    if tp == 1:
+        return share.bytes
     kv = share.kv_heads or tp
     kv_here = -(-kv // tp)
     if share.split is Split.KV_HEADS:
         return -(-share.bytes * kv_here // kv)
     q = model.geometry.attention_heads or kv
     return -(-share.bytes * (-(-q // tp) + 2 * kv_here) // (q + 2 * kv))
+
+
+def split_bytes(tensor: Tensor, model: Model, placement: Placement) -> int:
+    """Bytes of one tensor on a rank that holds its layer: of a layer like the model's last, wherever the tensor stands."""
+    caches = model.layers[-1].caches if model.layers else ()
+    latent = any(isinstance(c, LatentCache) for c in caches)
+    heads = max((c.kv_heads for c in caches if isinstance(c, FullCache)), default=0)
+    split = split_of(tensor, latent=latent)
+    return _held(_Share(bytes=tensor.nbytes, layer=None, split=split, kv_heads=heads or model.geometry.kv_heads, end="", draft=False), model, placement)
 
 
 def _on(share: _Share, stage: Stage) -> bool:

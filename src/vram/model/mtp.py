@@ -17,6 +17,8 @@ from vram.model.tensor import Tensor
 
 _NUMBER: Final = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block|blk)\.(\d{1,4})\.")
 MOST_LAYERS: Final = 64
+_LIKE_THE_FIRST: Final = frozenset({"ernie4_5_moe", "exaone_moe"})
+"""Types whose draft layer is a dense one, like their first layer (vLLM's ernie_mtp.py, exaone_moe_mtp.py)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,19 +74,24 @@ def mtp_of(model: Model) -> Mtp | None:
 
 def _kept(model: Model) -> tuple[Cache, ...]:
     """What a draft layer caches: the same as the last layer that attends with a cache of its own."""
-    for layer in reversed(model.layers):
+    for layer in model.layers[:1] if model.model_type in _LIKE_THE_FIRST else reversed(model.layers):
         caches = tuple(c for c in layer.caches if isinstance(c, (FullCache, LatentCache)) and not isinstance(c, (StateCache, SharedCache)))
         if caches:
-            return caches
+            # LongCat's layers are two in one; its draft layer is a single, dense one (vLLM's longcat_flash_mtp.py).
+            return caches[:1] if model.model_type == "longcat_flash" else caches
     return ()
 
 
 def _drawn(model: Model, layers: int) -> list[Tensor]:
     last = max((layer.index for layer in model.layers if any(isinstance(c, (FullCache, LatentCache)) for c in layer.caches)), default=len(model.layers) - 1)
     hidden, dtype = model.geometry.hidden_size, model.dtype
+    last = 0 if model.model_type in _LIKE_THE_FIRST else last
+    like = [t for t in model.tensors if t.layer == last and t.component is Component.TEXT]
+    if model.model_type == "longcat_flash":
+        like = [t for t in like if ".1." not in t.name and t.role not in {Role.EXPERT, Role.ROUTER, Role.BUFFER}]
     out = []
     for i in range(layers):
-        out += [replace(t, layer=i, component=Component.DRAFT) for t in model.tensors if t.layer == last and t.component is Component.TEXT]
+        out += [replace(t, layer=i, component=Component.DRAFT) for t in like]
         out.append(Tensor(name="mtp.#.eh_proj.weight", shape=(hidden, 2 * hidden), format=dtype, role=Role.OTHER, component=Component.DRAFT, layer=i))
         out += [
             Tensor(name=f"mtp.#.{n}.weight", shape=(hidden,), format=dtype, role=Role.NORM, component=Component.DRAFT, layer=i)

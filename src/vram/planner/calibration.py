@@ -11,7 +11,7 @@ from typing import Any, Final
 from vram.engines.base import Demand, Settings
 from vram.engines.registry import engine as engine_named
 from vram.memory.part import Part, Parts
-from vram.planner.make import free_bytes, judge, kv_room, limits_of
+from vram.planner.make import free_bytes, judge, kv_room, limits_of, share_of
 from vram.planner.plan import GpuPlan, Plan
 
 PART_NAMES: Final = ("weights", "kv_cache", "activations", "cuda_graphs", "runtime", "communication")
@@ -47,6 +47,7 @@ def signature(plan: Plan) -> dict[str, Any]:
         "tp": p.tp,
         "pp": p.pp,
         "ep": p.ep,
+        **({"dp": p.dp} if p.dp > 1 else {}),
         "kv_dtype": plan.workload.kv_dtype,
         "settings": _chosen(settings),
     }
@@ -94,14 +95,21 @@ def calibrated(plan: Plan, row: Mapping[str, Any]) -> Plan:
     kinds: dict[tuple[str, int, int], tuple[GpuPlan, Demand]] = {}
     free = free_bytes(rules, plan.fleet, plan.placement)
     for gpu, member in zip(gpus, plan.fleet.gpus, strict=False):
-        demand = Demand(model=plan.model, gpu=member.gpu, placement=plan.placement, workload=plan.workload, settings=plan.settings, free_bytes=free)
+        demand = Demand(
+            model=plan.model,
+            gpu=member.gpu,
+            placement=plan.placement,
+            workload=share_of(plan.workload, plan.placement),
+            settings=plan.settings,
+            free_bytes=free,
+        )
         kinds[gpu.name, gpu.stage, gpu.total_bytes] = gpu, demand
     known = list(kinds.values())
     return replace(
         plan,
         gpus=tuple(gpus),
         kv_pool=kv_room(rules, known),
-        limits=limits_of(rules, known, plan.workload, plan.model.geometry.max_context_tokens),
+        limits=limits_of(rules, known, share_of(plan.workload, plan.placement), plan.model.geometry.max_context_tokens),
         verdict=judge(gpus, plan.headroom, certain=plan.model.caches_known),
         notes=(*plan.notes, f"parts marked `measured` are from {whose}"),
     )

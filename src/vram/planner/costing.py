@@ -130,7 +130,7 @@ def _bytes(plan: Plan, fleet: Fleet, rules: Engine, turn: Round | None, replicas
     unused = sum(g.free_bytes for g in fleet.gpus[replicas * placement.gpus :])
     weights = sum(g.parts.weights.bytes for g in plan.gpus)
     working = sum(g.parts.total_bytes - g.parts.weights.bytes - g.parts.kv_cache.bytes for g in plan.gpus)
-    demands = [(_demand(plan, rules, stage * placement.tp), stage) for stage in range(placement.pp)]
+    demands = [(_demand(plan, rules, stage * placement.ranks), stage) for stage in range(placement.pp)]
 
     def held(tokens: int) -> int:
         return placement.tp * sum(rules.kv_bytes(d, stage, tokens, 1) for d, stage in demands) if tokens else 0

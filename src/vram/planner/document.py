@@ -66,7 +66,7 @@ def plan_document(plan: Plan, *, cost: "Cost | None" = None) -> dict[str, Any]:
             "draft": None if settings.draft is None else _draft_document(settings.draft),
             "lora": [{"name": a.name, "rank": a.rank, "bytes": a.nbytes or None} for a in settings.lora],
         },
-        "placement": {"tp": plan.placement.tp, "pp": plan.placement.pp, "ep": plan.placement.ep},
+        "placement": {"tp": plan.placement.tp, "pp": plan.placement.pp, "ep": plan.placement.ep, "dp": plan.placement.dp},
         "cache": {
             "bytes_per_token": plan.cache.bytes_per_token,
             "bytes_per_sequence": plan.cache.bytes_per_sequence,

@@ -27,6 +27,7 @@ def launch_of(plan: Plan, *, model: str, quant: str = "", kv_dtype: str = "", is
         tp=plan.placement.tp,
         pp=plan.placement.pp,
         ep=plan.placement.ep,
+        dp=plan.placement.dp,
         context_tokens=plan.workload.context_tokens,
         concurrency=plan.workload.concurrency,
         kv_dtype="" if kv_dtype.lower() == "auto" else kv_dtype.lower(),

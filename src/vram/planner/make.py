@@ -89,6 +89,7 @@ def make_plan(
     tp: int | None = None,
     pp: int | None = None,
     ep: bool = False,
+    dp: int | None = None,
     headroom: float = DEFAULT_HEADROOM,
     settings: Settings | None = None,
 ) -> Plan:
@@ -96,7 +97,7 @@ def make_plan(
 
     Args:
         model: the model.
-        fleet: the GPUs; the first tp x pp of them are used.
+        fleet: the GPUs; the first tp x dp x pp of them are used.
         engine: whose rules to use.
         context_tokens: tokens of one sequence; 8,192 or the model's own limit, whichever is less, when None.
         concurrency: sequences held at the same time.
@@ -104,6 +105,8 @@ def make_plan(
         tp: tensor-parallel ranks; as many of the GPUs as divide the attention heads when None.
         pp: pipeline stages; what tensor parallelism leaves over when None.
         ep: deal whole experts to the ranks.
+        dp: copies of attention and its caches, each with its own sequences; the experts are spread over all of them. Engines whose
+            own `--tp` counts all ranks of a stage (SGLang, TensorRT-LLM) are asked in their words: tp 8 with dp 8 is 8 GPUs.
         headroom: share of the weights to keep free above them, 0.20 for 20 %.
         settings: the engine's settings.
 
@@ -123,17 +126,20 @@ def make_plan(
     _check("--headroom", headroom, 0, 10, whole=False)
     if settings is not _DEFAULTS:
         _check_settings(settings)
-    for name, value in (("--tp", tp), ("--pp", pp)):
+    for name, value in (("--tp", tp), ("--pp", pp), ("--dp", dp)):
         _check(name, value, 1, 4096)
     name, formats = _formats(model, rules.kv_dtype if kv_dtype is None else kv_dtype)
     workload = Workload(context_tokens=context_tokens, concurrency=concurrency, kv_dtype=name, formats=formats)
     asked = (tp, pp)
+    if dp is not None and dp > 1:
+        tp = _within(rules, tp, dp)
     if rules.layer_split:
         if tp is not None and tp > 1:
             raise PlacementError(f"{rules.name} deals whole layers to GPUs, it does not split them", hint=f"use --pp {tp}, or name the GPUs alone")
         asked, tp, pp = (None, pp), 1, pp or max(1, min(len(fleet.gpus), layer_count(model)))
-    placement = choose(model, len(fleet.gpus), tp=tp, pp=pp, ep=ep)
-    gpus, ranks = _ranks(model, rules, fleet, placement, workload, settings)
+    placement = choose(model, len(fleet.gpus), tp=tp, pp=pp, ep=ep, dp=dp or 1, dense_over_all=rules.dense_over_all)
+    mine = share_of(workload, placement)
+    gpus, ranks = _ranks(model, rules, fleet, placement, mine, settings)
     return Plan(
         model=model,
         engine=rules.name,
@@ -145,12 +151,32 @@ def make_plan(
         gpus=gpus,
         cache=_cache_size(model, workload),
         kv_pool=kv_room(rules, ranks),
-        limits=limits_of(rules, ranks, workload, stated) if model.caches_known else UNKNOWN_LIMITS,
+        limits=limits_of(rules, ranks, mine, stated) if model.caches_known else UNKNOWN_LIMITS,
         verdict=judge([gpu for gpu, _ in ranks], headroom, certain=model.caches_known),
         notes=_notes(model, rules, fleet, placement, workload, settings, asked),
         asked=asked,
         host=rules.host(ranks[0][1]),
     )
+
+
+def _within(rules: Engine, tp: int | None, dp: int) -> int | None:
+    """Ranks of one copy of attention, for an engine whose `--tp` counts those of all copies.
+
+    Raises:
+        PlacementError: the engine has no such copies, or they do not divide its ranks.
+    """
+    if rules.layer_split:
+        raise PlacementError(f"{rules.name} keeps one copy of attention", hint="leave --dp out; --parallel gives it slots")
+    if not rules.copies_in_tp or tp is None:
+        return tp
+    if tp % dp:
+        raise PlacementError(f"--dp {dp} does not divide the {tp} ranks of --tp", hint=f"{rules.name} counts all copies in --tp: --tp {dp} --dp {dp}")
+    return tp // dp
+
+
+def share_of(workload: Workload, placement: Placement) -> Workload:
+    """What one copy of attention has of a workload: its share of the sequences."""
+    return workload if placement.dp == 1 else replace(workload, concurrency=-(-workload.concurrency // placement.dp))
 
 
 _Rank = tuple[GpuPlan, Demand]
@@ -166,7 +192,7 @@ def _ranks(model: Model, rules: Engine, fleet: Fleet, placement: Placement, work
     kinds: dict[tuple[int, int, int], _Rank] = {}
     free = free_bytes(rules, fleet, placement)
     for place, member in enumerate(fleet.gpus[: placement.gpus]):
-        stage = place // placement.tp
+        stage = place // placement.ranks
         key = (id(member.gpu), stage, member.used_bytes)
         if key in kinds:
             gpus.append(_same_rank(kinds[key][0], member.index))
@@ -261,6 +287,7 @@ def limits_of(rules: Engine, ranks: Sequence[_Rank], workload: Workload, stated:
         room = gpu.pool.bytes if gpu.pool is not None else gpu.usable_bytes - parts.total_bytes + parts.kv_cache.bytes + parts.activations.bytes
         context = largest(_by_context(rules, demand, stage, workload.concurrency, pool=pool), rules.breakpoints(demand, stage), room, context)
         sequences = largest(_by_sequences(rules, demand, stage, workload.context_tokens, pool=pool), (), room, sequences)
+    sequences *= max((demand.placement.dp for _, demand in ranks), default=1)
     bound = "memory"
     if stated and context >= stated:
         context, bound = stated, "model"

@@ -12,7 +12,7 @@ from vram.memory.placement import layer_count
 from vram.model.format import SAFETENSORS
 from vram.model.model import Model
 from vram.planner.limits import largest
-from vram.planner.make import free_bytes, make_plan
+from vram.planner.make import free_bytes, make_plan, share_of
 from vram.planner.plan import Plan, Verdict
 from vram.units import gib
 
@@ -100,6 +100,7 @@ def _again(
             tp=tp,
             pp=pp,
             ep=plan.placement.ep,
+            dp=plan.placement.dp if plan.placement.dp > 1 else None,
             headroom=plan.headroom,
             settings=plan.settings if gpu_layers is None else replace(plan.settings, gpu_layers=gpu_layers),
         )
@@ -153,7 +154,7 @@ def _safe_context(plan: Plan) -> int:
     """
     if not plan.model.caches_known:
         return 0
-    rules, w, tokens = engine(plan.engine), plan.workload, plan.workload.context_tokens
+    rules, w, tokens = engine(plan.engine), share_of(plan.workload, plan.placement), plan.workload.context_tokens
     free = free_bytes(rules, plan.fleet, plan.placement)
     for gpu, member in zip(plan.gpus, plan.fleet.gpus, strict=False):
         demand = Demand(model=plan.model, gpu=member.gpu, placement=plan.placement, workload=w, settings=plan.settings, free_bytes=free)

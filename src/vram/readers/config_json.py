@@ -129,7 +129,12 @@ def model_from_config(
     """
     c = Config(config, where=where)
     sketch = build(c)
-    tensors, label, doubts, kv_format = quantized(tuple(sketch.tensors), config, where)
+    drawn = tuple(sketch.tensors)
+    if "eagle" in architecture_of(config).lower():
+        from vram.model.families.eagle import redrawn  # noqa: PLC0415  (only for drafts)
+
+        drawn = redrawn(sketch, config)
+    tensors, label, doubts, kv_format = quantized(drawn, config, where)
     doubt = "; checkpoints of this type often hold float32, which takes twice as much" if c.dtype_doubtful else ""
     drafts = draft_layers_of(config)
     unsaid = () if c.dtype_stated else (f"config names no dtype: 16-bit weights assumed{doubt}",)

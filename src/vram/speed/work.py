@@ -39,9 +39,9 @@ class Spread:
     sequential: bool = False
 
     @classmethod
-    def of(cls, placement: Placement, *, dp: int = 1, sequential: bool = False) -> "Spread":
+    def of(cls, placement: Placement, *, dp: int | None = None, sequential: bool = False) -> "Spread":
         """That of a plan's placement."""
-        return cls(tp=placement.tp, pp=placement.pp, dp=dp, ep=placement.ep, sequential=sequential)
+        return cls(tp=placement.tp, pp=placement.pp, dp=placement.dp if dp is None else dp, ep=placement.ep, sequential=sequential)
 
     @property
     def expert_ranks(self) -> int:

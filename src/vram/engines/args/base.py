@@ -39,7 +39,7 @@ class Launch:
         model: path, hub id or name, as the user gave it.
         version: the engine's version, empty for the newest.
         revision: branch, tag or commit of a hub repository; empty for its main branch.
-        tp, pp, ep: how the model is spread.
+        tp, pp, ep, dp: how the model is spread; tp counts the ranks of one copy of attention.
         context_tokens: tokens of one sequence.
         concurrency: sequences at the same time.
         kv_dtype: type of the KV cache; empty for the model's own.
@@ -66,6 +66,7 @@ class Launch:
     tp: int = 1
     pp: int = 1
     ep: bool = False
+    dp: int = 1
     context_tokens: int
     concurrency: int
     kv_dtype: str = ""

@@ -18,12 +18,15 @@ def command(launch: Launch) -> Command:
     notes: list[str] = []
     if launch.revision:
         flags.append(Flag(words=("--revision", launch.revision), reason="the revision that was planned"))
-    if launch.tp > 1:
-        flags.append(Flag(words=("--tp-size", str(launch.tp)), reason=f"each layer is split over {launch.tp} GPUs"))
+    if launch.tp * launch.dp > 1:
+        flags.append(Flag(words=("--tp-size", str(launch.tp * launch.dp)), reason=f"each layer is split over {launch.tp * launch.dp} GPUs"))
+    if launch.dp > 1:
+        flags.append(Flag(words=("--dp-size", str(launch.dp)), reason=f"attention and its caches are there {launch.dp} times"))
+        flags.append(Flag(words=("--enable-dp-attention",), reason="the copies share one set of experts"))
     if launch.pp > 1:
         flags.append(Flag(words=("--pp-size", str(launch.pp)), reason=f"the layers are dealt to {launch.pp} stages"))
     if launch.ep:
-        flags.append(Flag(words=("--ep-size", str(launch.tp)), reason="whole experts are dealt to the ranks"))
+        flags.append(Flag(words=("--ep-size", str(launch.tp * launch.dp)), reason="whole experts are dealt to the ranks"))
     flags.append(Flag(words=("--context-length", str(launch.context_tokens)), reason="the planned length of a sequence; the default is the model's own limit"))
     if launch.utilization is not None:
         flags.append(Flag(words=("--mem-fraction-static", percent(launch.utilization)), reason="share of the card for weights and KV pool, as planned"))

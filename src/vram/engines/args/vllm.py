@@ -1,8 +1,11 @@
 """`vllm serve`. Flags: docs.vllm.ai/en/v0.8.5/serving/engine_args.html and vllm/engine/arg_utils.py of 0.32."""
 
+import json
 from typing import Final
 
-from vram.engines.args.base import Command, Flag, Launch, percent, safe_model, shell, version_pair
+from vram.engines.args.base import Command, Flag, Launch, percent, safe_model, safe_name, shell, version_pair
+from vram.engines.vllm.draft import TOKENS
+from vram.engines.vllm.lora import slots_for
 from vram.engines.vllm.release import release_of
 from vram.errors import UsageError
 
@@ -34,6 +37,8 @@ def flags_of(launch: Launch) -> tuple[tuple[Flag, ...], tuple[str, ...]]:
         flags.append(Flag(words=("--revision", launch.revision), reason="the revision that was planned"))
     if launch.tp > 1:
         flags.append(Flag(words=("--tensor-parallel-size", str(launch.tp)), reason=f"each layer is split over {launch.tp} GPUs"))
+    if launch.dp > 1:
+        flags.append(Flag(words=("--data-parallel-size", str(launch.dp)), reason=f"attention and its caches are there {launch.dp} times"))
     if launch.pp > 1:
         flags.append(Flag(words=("--pipeline-parallel-size", str(launch.pp)), reason=f"the layers are dealt to {launch.pp} stages"))
     if launch.ep:
@@ -72,6 +77,7 @@ def flags_of(launch: Launch) -> tuple[tuple[Flag, ...], tuple[str, ...]]:
         if kv is None:
             raise UsageError(f"vLLM has no KV cache of type {launch.kv_dtype!r}", hint=f"it has {', '.join(sorted(set(KV_TYPES.values())))}: --kv-dtype fp8")
         flags.append(Flag(words=("--kv-cache-dtype", kv), reason="the planned type of the KV cache"))
+    flags += _beside(launch, notes)
     if launch.quant:
         online = ONLINE.get(launch.quant)
         if online:
@@ -79,6 +85,28 @@ def flags_of(launch: Launch) -> tuple[tuple[Flag, ...], tuple[str, ...]]:
         else:
             notes.append(f"planned as {launch.quant}: vLLM needs a checkpoint that is stored so, put its name in place of the model's")
     return tuple(flags), tuple(notes)
+
+
+def _beside(launch: Launch, notes: list[str]) -> list[Flag]:
+    """Flags for a drafter and for adapters."""
+    flags = []
+    if launch.draft is not None:
+        own = launch.draft.model is None
+        tokens = launch.draft.tokens or (1 if own else TOKENS)
+        spec = {"method": "mtp"} if own else {"model": safe_name(launch.beside.draft or launch.draft.name)}
+        flags.append(
+            Flag(words=("--speculative-config", json.dumps({**spec, "num_speculative_tokens": tokens})), reason="what drafts, and how many tokens at a time")
+        )
+        if (pair := version_pair(launch.version)) is not None and pair < (0, 8):
+            notes.append("--speculative-config is there from vLLM 0.8 on")
+    if launch.ranks:
+        slots = slots_for(launch.ranks)
+        flags.append(Flag(words=("--enable-lora",), reason="adapters are served"))
+        flags.append(Flag(words=("--max-loras", str(slots.count)), reason="adapters at once, as planned: each has a buffer"))
+        flags.append(Flag(words=("--max-lora-rank", str(slots.rank)), reason="the greatest rank, in the steps that vLLM has"))
+        if launch.beside.adapters:
+            flags.append(Flag(words=("--lora-modules", *(f"lora{i}={safe_name(a)}" for i, a in enumerate(launch.beside.adapters))), reason="the adapters"))
+    return flags
 
 
 def command(launch: Launch) -> Command:

@@ -25,6 +25,8 @@ class Sglang(Engine):
 
     name = "sglang"
     pools = True
+    copies_in_tp = True
+    dense_over_all = True
     heeds = frozenset({"version", "gpu_memory_utilization", "max_num_seqs", "max_batched_tokens", "block_size", "kv_pool_bytes", "enforce_eager"})
 
     def kv_bytes(self, demand: Demand, stage: int, context_tokens: int, sequences: int) -> int:

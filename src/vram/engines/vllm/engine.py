@@ -15,8 +15,10 @@ from typing import Any, ClassVar
 from vram.engines.base import Capacity, Demand, Engine, RankGap, Settings
 from vram.engines.vllm import profile
 from vram.engines.vllm.buffers import per_token
+from vram.engines.vllm.draft import drafted, tokens_of, with_columns
 from vram.engines.vllm.kv_layout import MOST_TOKENS, Layout, LayoutError, lay_out
 from vram.engines.vllm.kv_layout import Settings as LayoutSettings
+from vram.engines.vllm.lora import lora_bytes, slots_of
 from vram.engines.vllm.quirks import formats_of, kept
 from vram.engines.vllm.release import Release, release_of
 from vram.engines.vllm.weights import Resident, resident
@@ -193,10 +195,23 @@ def _budget(model: Model, gpu: Gpu, placement: Placement, stage: int, settings: 
     layers = stages(layer_count(model), placement.pp)[stage]
     utilization = settings.gpu_memory_utilization if settings.gpu_memory_utilization is not None else release.utilization
     requested = int(gpu.engine_total_bytes * utilization)
-    weights = _weights_part(resident(model, placement, stage, release, gpu), model, placement, gpu, batch.tokens if stage == 0 else 0)
+    weights = _weights_part(
+        resident(model, placement, stage, release, gpu),
+        model,
+        placement,
+        gpu,
+        batch.tokens if stage == 0 else 0,
+        mtp=settings.draft is not None and settings.draft.model is None,
+    )
     peak = profile.activation_peak(model, placement, stage, batch, release, gpu)
+    drafts = settings.draft is not None and stage == placement.pp - 1
+    if settings.lora:
+        weights = _with_lora(weights, lora_bytes(model, placement, stage, slots_of(settings.lora)), settings)
+    if drafts:
+        weights, peak = _with_draft(weights, settings, model, placement), profile.with_verification(peak, model, batch)
     beside = profile.non_torch(placement, release, gpu)
     graphs = profile.graphs(model, placement, layers.last - layers.first, release, gpu)
+    graphs = profile.with_drafter(graphs) if drafts else graphs
     around = profile.context(placement, gpu)
     if settings.enforce_eager or release.cpu:
         graphs = profile.Band(bytes=0, low=0, high=0, why="no CUDA graphs with --enforce-eager" if settings.enforce_eager else "no CUDA graphs on a CPU")
@@ -257,7 +272,35 @@ def other_programs(total: Any) -> Any:
     return total // 20
 
 
-def _weights_part(held: Resident, model: Model, placement: Placement, gpu: Gpu, batched_tokens: int) -> Part:
+def _with_lora(weights: Part, size: int, settings: Settings) -> Part:
+    """The weights with the adapters' buffers, which are there from the load on."""
+    slots = slots_of(settings.lora)
+    why = f"{weights.why}; {size / GIB:.2f} GiB for {slots.count} LoRA adapter{'s' if slots.count > 1 else ''} of rank {slots.rank}"
+    return Part(bytes=weights.bytes + size, low=weights.low + int(size * 0.7), high=weights.high + int(size * 1.25), source=weights.source, why=why)
+
+
+def _with_draft(weights: Part, settings: Settings, model: Model, placement: Placement) -> Part:
+    """The weights with the drafter's, which are loaded with the model."""
+    draft = settings.draft
+    if draft is None:
+        return weights
+    found = drafted(model, draft, placement)
+    name = "the multi-token-prediction layers" if draft.model is None else draft.name
+    why = f"{weights.why}; {found.weight_bytes / GIB:.2f} GiB of {name}, {found.tokens} token{'s' if found.tokens > 1 else ''} at a time"
+    if found.shared_bytes:
+        why += ", its embedding and head shared with the model"
+    slack = found.weight_bytes // 100 + 4 * MIB
+    return Part(
+        bytes=weights.bytes + found.weight_bytes,
+        low=weights.low + found.weight_bytes - slack,
+        # A head whose embedding or lm_head differs from the target's keeps its own.
+        high=weights.high + found.weight_bytes + slack + (found.shared_bytes if draft.model is not None else 0),
+        source=weights.source,
+        why=why,
+    )
+
+
+def _weights_part(held: Resident, model: Model, placement: Placement, gpu: Gpu, batched_tokens: int, *, mtp: bool = False) -> Part:
     """Weights with the band that the rows justify: tight for plain types on NVIDIA, wider where kernels may keep copies."""
     why = "headers of the files" if model.source == "header" else "tensors that the config describes"
     if model.quantization:
@@ -277,7 +320,7 @@ def _weights_part(held: Resident, model: Model, placement: Placement, gpu: Gpu, 
     why += "".join(f"; {size / GIB:.2f} GiB {what}" for size, what in extras if size >= 5 * MIB)
     if held.doubtful_bytes + held.possible_bytes >= 5 * MIB:
         why += f"; {(held.doubtful_bytes + held.possible_bytes) / GIB:.2f} GiB that not every build or checkpoint takes"
-    if held.draft_bytes:
+    if held.draft_bytes and not mtp:
         why += f"; {held.draft_bytes / GIB:.2f} GiB of multi-token-prediction layers are not loaded"
     size, low, high = weight_band(
         held.bytes,
@@ -353,6 +396,15 @@ def _laid_out(
 ) -> Layout | None:
     part = stages(layer_count(model), placement.pp)[stage]
     caches = tuple((i, c) for i, c in _rank_caches(model, placement, part) if release.v1 or not isinstance(c, StateCache))
+    tokens, modules, drafts = 0, 1, 0
+    if settings.draft is not None:
+        tokens = tokens_of(model, settings.draft)
+        caches = tuple((i, with_columns(c, tokens)) for i, c in caches)
+        if part.is_last:
+            beside = drafted(model, settings.draft, placement)
+            if caches and beside.caches and all(isinstance(c, StateCache) for _, c in caches):
+                return None  # blocks of states alone are as long as a request; what an attention beside them makes of that is not known
+            caches, modules, drafts = caches + beside.caches, min(beside.modules, tokens), len(beside.caches)
     if not release.hybrid:
         caches = tuple((i, _in_full(c)) for i, c in caches)
     if not caches:
@@ -365,11 +417,13 @@ def _laid_out(
         prefix_caching=release.hybrid_prefixes if settings.prefix_caching is None else settings.prefix_caching,
         batches_in_flight=1 if release.batches_in_flight == 1 else max(placement.pp, release.batches_in_flight),
         near_equal=release.near_equal,
+        speculative_tokens=tokens,
+        retained_tokens=tokens - 1 if modules > 1 else 0,
         null_block=release.null_block,
         checkpoints=release.checkpoints,
     )
     try:
-        return lay_out(caches, _stored(formats_of(model, formats), model, release), asked)
+        return lay_out(caches, _stored(formats_of(model, formats), model, release), asked, drafts)
     except LayoutError:
         return None
 

@@ -41,6 +41,7 @@ class Settings:
         batches_in_flight: 1, or 2 with asynchronous scheduling.
         hybrid_manager: whether windows are kept as windows (`--disable-hybrid-kv-cache-manager` makes them full).
         speculative_tokens: tokens drafted per step, each with a state block of its own.
+        retained_tokens: tokens that windows keep beyond their edge, for layers that draft one after the other.
         checkpoints: whether Mamba2 layers keep a checkpoint of their prefill (from 0.29).
         null_block: whether the start-up check leaves room for the null block (from 0.29).
         near_equal: kinds whose numbers of layers differ by less than this factor share the greater width (1.25, then 1.5).
@@ -54,6 +55,7 @@ class Settings:
     batches_in_flight: int = 1
     hybrid_manager: bool = True
     speculative_tokens: int = 0
+    retained_tokens: int = 0
     checkpoints: bool = True
     null_block: bool = True
     near_equal: float = 1.5
@@ -66,7 +68,10 @@ class Spec:
     kind: Kind
     block_size: int
     token_bytes: int = 0
+    heads: tuple[int, ...] = ()
+    """Heads and their widths: layers of other heads are of another kind, even where their pages are equally large."""
     window: int = 0
+    retained: int = 0
     state_bytes: int = 0
     state_blocks: int = 0
     padded_bytes: int = 0
@@ -80,7 +85,7 @@ class Spec:
     def term(self, in_flight: int) -> "Term":
         """How the blocks of a request follow from its tokens while `in_flight` tokens are in flight."""
         if self.kind is Kind.WINDOW:
-            return Term(block_size=self.block_size, most_tokens=self.window - 1 + in_flight, extra=1)
+            return Term(block_size=self.block_size, most_tokens=self.window - 1 + self.retained + in_flight, extra=1)
         if self.kind is Kind.CHUNKED:
             return Term(block_size=self.block_size, most_tokens=self.window + in_flight, extra=0)
         if self.kind is Kind.STATE:
@@ -180,8 +185,8 @@ class LayoutError(ValueError):
     """vLLM refuses this mix of layers and settings."""
 
 
-def specs_of(caches: Sequence[tuple[int, Cache]], formats: CacheFormats, s: Settings) -> tuple[tuple[int, ...], tuple[Spec, ...]]:
-    """The page of every layer that keeps something of its own: (layer indexes, specs), in layer order."""
+def specs_of(caches: Sequence[tuple[int, Cache]], formats: CacheFormats, s: Settings, drafts: int = 0) -> tuple[tuple[int, ...], tuple[Spec, ...]]:
+    """The page of every layer that keeps something of its own: (layer indexes, specs), in layer order; a drafter's `drafts` last."""
     owners: list[int] = []
     out: list[Spec] = []
     for index, cache in caches:
@@ -189,7 +194,8 @@ def specs_of(caches: Sequence[tuple[int, Cache]], formats: CacheFormats, s: Sett
         if spec is not None:
             owners.append(index)
             out.append(spec)
-    return tuple(owners), tuple(_hybrid_blocks(out, s))
+    own = len(out) - sum(1 for _, cache in caches[len(caches) - drafts :] if _spec(cache, formats, s) is not None) if drafts else len(out)
+    return tuple(owners), tuple(_hybrid_blocks(out, s, own))
 
 
 def _spec(cache: Cache, formats: CacheFormats, s: Settings) -> Spec | None:
@@ -211,10 +217,15 @@ def _spec(cache: Cache, formats: CacheFormats, s: Settings) -> Spec | None:
         kind = Kind.WINDOW if isinstance(cache, WindowCache) else Kind.CHUNKED
         # Windows choose the largest multiple of the kernel's block within the block that was asked for.
         block = max(s.kernel_block, s.block_size // s.kernel_block * s.kernel_block) if kind is Kind.WINDOW else s.block_size
-        return Spec(kind=kind, block_size=block, token_bytes=cache.row_bytes(formats), window=window)
+        retained = s.retained_tokens if kind is Kind.WINDOW else 0
+        return Spec(kind=kind, block_size=block, token_bytes=cache.row_bytes(formats), heads=_heads(cache), window=window, retained=retained)
     if isinstance(cache, FullCache):
-        return Spec(kind=Kind.FULL, block_size=s.block_size, token_bytes=cache.row_bytes(formats))
+        return Spec(kind=Kind.FULL, block_size=s.block_size, token_bytes=cache.row_bytes(formats), heads=_heads(cache))
     return None
+
+
+def _heads(cache: FullCache) -> tuple[int, ...]:
+    return cache.kv_heads, cache.key_dim, cache.value_dim
 
 
 def _state_bytes(cache: StateCache, formats: CacheFormats) -> int:
@@ -223,10 +234,13 @@ def _state_bytes(cache: StateCache, formats: CacheFormats) -> int:
     return formats.conv.nbytes(conv) + (cache.state_format or formats.state).nbytes(cache.state_elements)
 
 
-def _hybrid_blocks(specs: list[Spec], s: Settings) -> list[Spec]:
-    """States beside attention: the attention block grows until its page holds a state, and the state is padded to that page."""
+def _hybrid_blocks(specs: list[Spec], s: Settings, own: int) -> list[Spec]:
+    """States beside attention: the attention block grows until its page holds a state, and the state is padded to that page.
+
+    The `own` first are the model's, whose attention decides; a drafter's takes the same block.
+    """
     states = [x for x in specs if x.kind is Kind.STATE]
-    attention = [x for x in specs if x.kind is not Kind.STATE]
+    attention = [x for x in specs[:own] if x.kind is not Kind.STATE]
     if not states:
         return specs
     if not attention:
@@ -247,18 +261,19 @@ def _hybrid_blocks(specs: list[Spec], s: Settings) -> list[Spec]:
     return out
 
 
-def lay_out(caches: Sequence[tuple[int, Cache]], formats: CacheFormats, s: Settings) -> Layout:
+def lay_out(caches: Sequence[tuple[int, Cache]], formats: CacheFormats, s: Settings, drafts: int = 0) -> Layout:
     """Deal layers to groups of equal pages.
 
     Args:
         caches: (layer index, cache) of every cache in layer order.
         formats: how cached numbers are stored.
         s: resolved settings.
+        drafts: how many of the caches, the last ones, are a drafter's.
 
     Raises:
         LayoutError: vLLM would refuse: pages that cannot be made equal, or nothing to keep.
     """
-    owners, specs = specs_of(caches, formats, s)
+    owners, specs = specs_of(caches, formats, s, drafts)
     if not specs:
         raise LayoutError("no layer keeps anything")
     if not s.hybrid_manager:
@@ -281,8 +296,8 @@ def lay_out(caches: Sequence[tuple[int, Cache]], formats: CacheFormats, s: Setti
 
 
 def _one_type(specs: Sequence[Spec]) -> bool:
-    """Whether one block table serves all: same type, block and window, pages of any size."""
-    return len({(x.kind, x.block_size, x.window, x.state_blocks if x.kind is Kind.STATE else 0) for x in specs}) == 1
+    """Whether one block table serves all: same type, block and window, pages of any size. A latent is a kind of full attention."""
+    return len({(Kind.FULL if x.kind is Kind.LATENT else x.kind, x.block_size, x.window, x.state_blocks if x.kind is Kind.STATE else 0) for x in specs}) == 1
 
 
 def _all_full(specs: Sequence[Spec]) -> tuple[Spec, ...]:
@@ -292,7 +307,7 @@ def _all_full(specs: Sequence[Spec]) -> tuple[Spec, ...]:
     full = next((x for x in specs if x.kind is Kind.FULL), None)
     if full is None:
         return tuple(specs)
-    return tuple(replace(x, kind=Kind.FULL, window=0, block_size=full.block_size) if x.kind in {Kind.WINDOW, Kind.CHUNKED} else x for x in specs)
+    return tuple(replace(x, kind=Kind.FULL, window=0, retained=0, block_size=full.block_size) if x.kind in {Kind.WINDOW, Kind.CHUNKED} else x for x in specs)
 
 
 def _equal_pages(specs: Sequence[Spec]) -> tuple[Spec, ...]:

@@ -1,10 +1,10 @@
 """What one rank takes beside weights and KV pool: the profile run's peak, workspaces, CUDA graphs, the CUDA context.
 
 The forms follow vLLM's code (gpu_model_runner.profile_run: encoder, forward pass of max_num_batched_tokens, sampler of
-max_num_seqs); their coefficients are measured (constants.py). It does not know LoRA, nor speculative decoding.
+max_num_seqs); their coefficients are measured (constants.py). But for drafts: no log was found that prints their terms.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vram.engines.base import RankGap, Settings
 from vram.engines.vllm import constants as c
@@ -100,6 +100,21 @@ def activation_peak(model: Model, placement: Placement, stage: int, batch: Batch
     return Band(bytes=peak + tower, low=max(0, least), high=most, why=why)
 
 
+def with_verification(peak: Band, model: Model, batch: Batch) -> Band:
+    """The peak with a drafter: the rejection sampler is profiled on two rows of logits for each sequence (`_dummy_sampler_run`).
+
+    These are there beside the sampler's own copies, 2 x 16 bits each; with draft probabilities (32 bits, twice) at most.
+    """
+    rows = min(batch.sequences, batch.tokens) * model.geometry.vocab_size
+    extra = rows * 2 * max(model.dtype.block_bytes, 2)
+    return replace(peak, bytes=peak.bytes + extra, high=peak.high + 3 * extra + rows * 8, why=f"{peak.why}; two rows of logits a sequence to verify drafts")
+
+
+def with_drafter(graphs: Band) -> Band:
+    """Graphs with a drafter's own beside the model's: few layers, but captured for each batch, too."""
+    return replace(graphs, high=graphs.high + GIB, why=f"{graphs.why}; a drafter's own, up to 1 GiB more")
+
+
 def _expert_workspace(model: Model, placement: Placement, batch: Batch, release: Release, gpu: Gpu) -> int:
     """Inputs and outputs of all active experts, where the modular kernels keep them for good.
 
@@ -119,12 +134,12 @@ def _expert_workspace(model: Model, placement: Placement, batch: Batch, release:
     if model.model_type in c.NO_EXPERT_WORKSPACE:
         return 0
     rows = batch.tokens * g.experts_per_token
-    if blocks and placement.ep and placement.tp > 1:
+    if blocks and placement.ep and placement.ranks > 1:
         # FlashInfer's CUTLASS kernels, which Hopper prefers for dealt experts, bring their own (fused_moe/oracle/fp8.py).
         return batch.tokens * g.hidden_size * 2
     if blocks:
         return rows * 2 * g.hidden_size * 2
-    inner = expert_width(model) // (1 if placement.ep else placement.tp)
+    inner = expert_width(model) // (1 if placement.ep else placement.ranks)
     return rows * (max(2 * inner, g.hidden_size) + inner) * 2
 
 
@@ -189,7 +204,7 @@ def _fuses_all_reduce(gpu: Gpu) -> bool:
 
 def non_torch(placement: Placement, release: Release, gpu: Gpu) -> Band:
     """Memory in use beside torch's that grew during the profile run, inside the budget."""
-    tp, amd = placement.tp, is_amd(gpu)
+    tp, amd = placement.ranks, is_amd(gpu)
     if amd:
         table = c.NON_TORCH_AMD
     elif not release.v1:
@@ -225,7 +240,7 @@ def context(placement: Placement, gpu: Gpu) -> Band:
     """In use when the worker starts: the driver's context and NCCL's first buffers; outside the budget."""
     if gpu.unified_memory:
         return Band(bytes=int(0.5 * GIB), low=0, high=2 * GIB, why="driver context on memory that the host shares: other programs' use is counted with it")
-    tp = placement.tp
+    tp = placement.ranks
     gib = c.CONTEXT_PIPELINE_GIB if tp == 1 and placement.pp > 1 else _by_ranks(c.CONTEXT, tp)
     most = max(_by_ranks(c.CONTEXT_MOST, tp), gib + 0.2)
     return Band(

@@ -67,4 +67,4 @@ def is_padded(t: Tensor) -> bool:
 
 def inner_width(width: int, model: Model, placement: Placement) -> int:
     """The experts' width on one rank: whole experts are dealt with expert parallelism."""
-    return width if placement.ep and model.geometry.experts else width // placement.tp
+    return width if placement.ep and model.geometry.experts else width // placement.ranks

@@ -171,13 +171,16 @@ def _held(t: Tensor, split: Split, kv_heads: int, model: Model, placement: Place
     if t.role in {Role.EMBEDDING, Role.LM_HEAD} and t.component is Component.TEXT and len(t.shape) == 2 and t.shape[0] == model.geometry.vocab_size:
         rows = -(-t.shape[0] // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
         return size // t.shape[0] * -(-rows // tp)
-    if tp == 1 or split is Split.WHOLE:
+    ranks = placement.ranks
+    if ranks == 1 or split is Split.WHOLE:
         return size
-    if split is Split.EVEN:
+    if split in {Split.EVEN, Split.DENSE}:
         return -(-size // tp)
     if split is Split.EXPERT:
         experts = model.geometry.experts
-        return size * -(-experts // tp) // experts if placement.ep and experts else -(-size // tp)
+        return size * -(-experts // ranks) // experts if placement.ep and experts else -(-size // ranks)
+    if tp == 1:
+        return size
     kv = kv_heads or tp
     here = -(-kv // tp)
     if split is Split.KV_HEADS:
@@ -206,7 +209,7 @@ def _mxfp4_factor(t: Tensor, model: Model, placement: Placement, release: Releas
     width to 256, its scales not. Blackwell: both widths to 256.
     """
     g = model.geometry
-    inner = max(expert_width(model) // (1 if placement.ep else placement.tp), 1)
+    inner = max(expert_width(model) // (1 if placement.ep else placement.ranks), 1)
     wide = -(-g.hidden_size // 256) * 256 / max(g.hidden_size, 1)
     major = int(gpu.compute_capability.split(".")[0]) if gpu.compute_capability[:1].isdigit() else 0
     if major >= 10:
