@@ -7,6 +7,7 @@ import click
 from vram.errors import ExitCode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 @click.option("--check", is_flag=True, help="Read and plan the pools file, say what would be served, and end.")
 @click.option("--offline", is_flag=True, help="Plan without a network: local files, the hub's cache and the built-in catalogue.")
 @click.option("--json", "as_json", is_flag=True, help="With --check: print one JSON object, schema vram.serve/1.")
+@click.option("--log-json", is_flag=True, help="Log JSON lines, with a line for each request.")
+@click.option("--otel", is_flag=True, help="Send a span for each request by OTLP, where the OTEL_… variables say (extra: vram[otel]).")
 @click.option("--quiet", "-q", is_flag=True, help="Log warnings only.")
 @click.pass_context
 def command(
@@ -34,6 +37,8 @@ def command(
     check: bool,
     offline: bool,
     as_json: bool,
+    log_json: bool,
+    otel: bool,
     quiet: bool,
 ) -> None:
     """Serve the engines of POOLS behind one OpenAI-compatible address.
@@ -54,22 +59,40 @@ def command(
         return
     _need_extra()
     import logging
+    import sys
 
+    from vram.gateway.log import JsonLines, TextLines, request_lines
     from vram.gateway.server import Gateway, Options, run
     from vram.gateway.token import admin_token
 
     found = settings()
 
-    logging.basicConfig(level=logging.WARNING if quiet else logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines() if log_json else TextLines())
+    logging.basicConfig(level=logging.WARNING if quiet else logging.INFO, handlers=[handler])
+    listeners = [request_lines(sys.stderr)] if log_json else []
+    end: Callable[[], object] | None = None
+    if otel:
+        from vram.gateway.spans import otlp_spans
+
+        listener, end = otlp_spans()
+        listeners.append(listener)
+
+    def say(text: str) -> None:
+        # A reader of JSON lines gets nothing else.
+        if log_json:
+            logging.getLogger("vram.gateway").info("%s", text)
+        else:
+            click.echo(text, err=True)
 
     def told(gateway: Gateway) -> None:
         models = ", ".join(gateway.assembled.public)
-        click.echo(f"serving {models} on http://{host}:{gateway.port}/v1", err=True)
+        say(f"serving {models} on http://{host}:{gateway.port}/v1")
         if gateway.admin is not None:
             token = "VRAM_ADMIN_TOKEN" if found.admin_token else str(found.admin_token_file)
-            click.echo(f"administrators: http://{admin_host}:{gateway.admin_port}/v1 (token: {token}); live: vram top", err=True)
+            say(f"administrators: http://{admin_host}:{gateway.admin_port}/v1 (token: {token}); live: vram top")
         if not gateway.house.keys.required:
-            click.echo("no key is asked for; to ask for keys: vram keys add NAME", err=True)
+            say("no key is asked for; to ask for keys: vram keys add NAME")
 
     options = Options(
         pools=Path(pools),
@@ -78,11 +101,17 @@ def command(
         keys_required=keys,
         offline=offline or None,
         store=found.gateway_db,
+        listeners=tuple(listeners),
+        traces=otel,
         admin_host=admin_host,
         admin_port=admin_port or None,
         admin_token=admin_token(found.admin_token, found.admin_token_file, make=True) if admin_port else "",
     )
-    run(options, told=told)
+    try:
+        run(options, told=told)
+    finally:
+        if end is not None:
+            end()
     ctx.exit(ExitCode.OK)
 
 

@@ -32,6 +32,8 @@ class Exchange:
     Attributes:
         outcome: how it ended: `ok`, `client_left`, `refused`, or an engine's failure by its code; empty while it runs.
         over: whether it ended.
+        refusal: what the gateway answered in place of an engine; None where an engine answered.
+        trace: the client's `traceparent`, where traces are kept.
     """
 
     __slots__ = (
@@ -57,6 +59,7 @@ class Exchange:
         "path",
         "priority",
         "prompt_tokens",
+        "refusal",
         "replica",
         "request_id",
         "sent",
@@ -65,6 +68,7 @@ class Exchange:
         "status",
         "ticket",
         "told",
+        "trace",
         "tries",
     )
 
@@ -75,7 +79,7 @@ class Exchange:
         self.ask = ask
         self.keep_alive = keep_alive
         self.request_id = request_id
-        self.session = b""
+        self.session = self.trace = b""
         self.back: Back | None = None
         self.replica: Replica | None = None
         self.ticket: Ticket | None = None
@@ -88,6 +92,7 @@ class Exchange:
         self.priority = key.terms.priority
         self.deadline: float | None = None
         self.outcome = ""
+        self.refusal: Refusal | None = None
         self.notes = b""
         self.path = path
         self.body = body
@@ -119,7 +124,7 @@ class Exchange:
     def refuse(self, refusal: Refusal, notes: bytes = b"") -> None:
         """Not admitted, or not served: say so and end."""
         self.status = refusal.status
-        self.house.on_refusal(refusal)
+        self.refusal = refusal
         if not self.front.closed:
             self.front.transport.write(refusal.response(b"x-request-id: %b\r\n%b" % (self.request_id, notes), keep_alive=self.keep_alive))
         self._end("refused" if not self.tries else refusal.code)

@@ -53,6 +53,7 @@ class House:
         now: the loop's clock, in seconds; only differences mean anything.
         fronts: connections of clients.
         stopping: no new request is taken.
+        traces: whether the clients' trace contexts are kept.
         tries: most replicas that one request is sent to before its first byte.
         pages: answers by path that need no engine.
         open_pages: of which these need no key.
@@ -67,6 +68,7 @@ class House:
         self.exchanges: set[Exchange] = set()
         self.stopping = False
         self.tries = 3
+        self.traces = False
         self.desk: Desk
         self.pages: dict[bytes, Page] = {}
         self.open_pages: dict[bytes, Page] = {}
@@ -106,6 +108,8 @@ class House:
         if request.low.find(b"\r\nx-") >= 0:
             exchange.session = request.header(b"x-session-id")[:200]
             exchange.wish(request.header(b"x-vram-priority"), request.header(b"x-vram-deadline-seconds"))
+        if self.traces:
+            exchange.trace = request.header(b"traceparent")[:100]
         front.handler = exchange
         self.exchanges.add(exchange)
         self.desk.come(exchange)

@@ -9,6 +9,29 @@ if TYPE_CHECKING:
     from vram.gateway.exchange import Exchange
 
 
+def _untouched(x: "Exchange", now: float) -> Used:
+    """Of one that was refused before it reached a line: nothing was used."""
+    return Used(
+        at=time.time(),
+        request_id=x.request_id.decode("ascii", "replace"),
+        key=x.key.terms.name,
+        model=x.ask.model,
+        pool="",
+        replica="",
+        outcome=x.outcome,
+        status=x.status,
+        prompt_tokens=0,
+        completion_tokens=0,
+        counted=False,
+        kv_byte_seconds=0,
+        gpu_microseconds=0,
+        nano_dollars=0,
+        queue_seconds=0.0,
+        ttft_seconds=None,
+        total_seconds=max(now - x.arrived, 0.0),
+    )
+
+
 def record(x: "Exchange", now: float) -> Used:
     """The usage of an exchange.
 
@@ -16,7 +39,8 @@ def record(x: "Exchange", now: float) -> Used:
     estimate, marked as not counted.
     """
     ticket = x.ticket
-    assert ticket is not None  # noqa: S101  (exchanges without one never reached the desk)
+    if ticket is None:
+        return _untouched(x, now)
     counted = x.prompt_tokens >= 0
     ran = x.sent > 0
     event_tokens = ticket.counter.event_tokens

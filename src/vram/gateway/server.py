@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from vram.errors import UsageError, VramError
 from vram.gateway.admin import AdminHouse
+from vram.gateway.after import After, Ended, TurnedAway
 from vram.gateway.assemble import Assembled, PoolPlan, addresses_of, assemble
 from vram.gateway.exposition import TEXT, metrics
 from vram.gateway.front import Front
@@ -35,10 +36,13 @@ from vram.gateway.watch import Watched
 from vram.readers.pools import PoolsFile
 
 if TYPE_CHECKING:
+    from vram.gateway.after import Listener
     from vram.gateway.desk import Seat
     from vram.gateway.exchange import Exchange
     from vram.gateway.front import Request
     from vram.gateway.keys import Key
+    from vram.gateway.refusal import Refusal
+    from vram.gateway.store import Used
     from vram.planner.plan import Plan
 
 log = logging.getLogger("vram.gateway")
@@ -56,6 +60,8 @@ class Options:
         keys_required: whether clients need a key; None: exactly when keys exist or the address is not loopback.
         offline: plan without a network.
         plan: the planner (tests give their own).
+        listeners: who is told of ended requests, in a thread of their own.
+        traces: whether clients' trace contexts are kept for them.
         admin_host: address of the administrators' door.
         admin_port: its port; 0 for a free one; None: there is none.
         admin_token: what they show.
@@ -68,6 +74,8 @@ class Options:
     keys_required: bool | None = None
     offline: bool | None = None
     plan: "Callable[..., Plan] | None" = None
+    listeners: "tuple[Listener, ...]" = ()
+    traces: bool = False
     admin_host: str = "127.0.0.1"
     admin_port: int | None = None
     admin_token: str = ""
@@ -87,6 +95,7 @@ class Gateway:
         self.store = Store(options.store) if options.store is not None else None
         self.writer = UsageWriter(self.store) if self.store is not None else None
         self._watchers: dict[str, tuple[Watched, asyncio.Task[None]]] = {}
+        self.after = After(list(options.listeners)) if options.listeners else None
         self._idle = Idle()
         self._keys_version = 0
         self._tasks: list[asyncio.Task[None]] = []
@@ -111,10 +120,13 @@ class Gateway:
         limits = self.options.limits
         self.house = House(loop, ring, limits)
         self.house.on_end = self._ended
-        self.house.on_refusal = self.tally.refused
+        self.house.on_refusal = self._turned_away
+        self.house.traces = self.options.traces
         self._take(file, plans, addresses)
         if self.writer is not None:
             self.writer.start()
+        if self.after is not None:
+            self.after.start()
         self._server = await loop.create_server(lambda: Front(self.house), self.options.host, self.options.port, backlog=4096, start_serving=False)
         self.port = self._server.sockets[0].getsockname()[1]
         await self._open_admin()
@@ -231,12 +243,36 @@ class Gateway:
             self.writer.add_rents(self._idle.since(seats, self.house.now()))
 
     def _ended(self, exchange: "Exchange") -> None:
-        if exchange.ticket is None:
-            return
         used = record(exchange, self.house.now())
+        if exchange.refusal is not None:
+            self.tally.refused(exchange.refusal)
+        if self.after is not None:
+            self.after.add(self._told(exchange, used))
+        if exchange.ticket is None:
+            # Of a model that is not served, or past a limit: counted and logged, but no usage.
+            return
         self.tally.ended(exchange, used)
         if self.writer is not None:
             self.writer.add(used)
+
+    def _told(self, x: "Exchange", used: "Used") -> Ended:
+        plan = self.assembled.plans.get(used.pool)
+        return Ended(
+            used=used,
+            path=x.path.decode("ascii", "replace"),
+            engine=plan.pool.engine if plan is not None else "",
+            stream=x.ask.stream,
+            max_tokens=x.ask.max_output_tokens,
+            sequences=x.ask.sequences,
+            tries=x.tries,
+            code=x.refusal.code if x.refusal is not None else "",
+            trace=x.trace,
+        )
+
+    def _turned_away(self, refusal: "Refusal") -> None:
+        self.tally.refused(refusal)
+        if self.after is not None:
+            self.after.add(TurnedAway(time.time(), refusal.code, refusal.status))
 
     def watched(self, seat: "Seat") -> Watched | None:
         """What a replica's engine said of itself."""
@@ -267,6 +303,8 @@ class Gateway:
             await asyncio.to_thread(self.writer.close)
         if self.store is not None:
             self.store.close()
+        if self.after is not None:
+            await asyncio.to_thread(self.after.close)
 
 
 def _move(before: Assembled, after: Assembled) -> None:
