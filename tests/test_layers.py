@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "accuracy": BASE | {"model", "hardware", "memory", "engines", "speed", "planner"},
     "pricing": BASE | {"api", "model", "sources", "hardware", "costs", "planner", "catalog"},
     "sizing": BASE | {"api", "pricing", "model", "readers", "sources", "hardware", "engines", "costs", "planner", "catalog"},
+    "replay": BASE | {"api", "sizing", "model", "readers", "sources", "planner"},
     "api": BASE | {"model", "readers", "sources", "hardware", "memory", "engines", "speed", "costs", "admission", "planner", "catalog"},
     "gateway": BASE | {"api", "pricing", "model", "readers", "sources", "hardware", "memory", "engines", "speed", "costs", "admission", "planner"},
     "cli": BASE
@@ -40,6 +41,7 @@ MAY_IMPORT = {
         "api",
         "pricing",
         "sizing",
+        "replay",
         "model",
         "readers",
         "sources",
@@ -53,7 +55,7 @@ MAY_IMPORT = {
         "accuracy",
         "catalog",
     },
-    "__init__": BASE | {"api", "pricing", "sizing", "model", "hardware", "memory", "costs", "planner"},
+    "__init__": BASE | {"api", "pricing", "sizing", "replay", "model", "hardware", "memory", "costs", "planner"},
     "__main__": {"cli"},
 }
 # No I/O, no clock, no environment, nothing but the standard library (readers: and msgspec).

@@ -34,11 +34,14 @@ if TYPE_CHECKING:
     from vram.planner.document import plan_document
     from vram.planner.mends import Mend
     from vram.planner.plan import GpuPlan, KvPool, Limits, Plan, Verdict
+    from vram.planner.simulate.outcome import Outcome
     from vram.planner.simulate.request import Request
+    from vram.planner.simulate.spec import PoolSpec, ServiceLevel
     from vram.planner.size.document import size_document
     from vram.planner.size.levels import Level, Levels, Metric
     from vram.planner.size.sizing import Sizing
     from vram.pricing import cost, price_book
+    from vram.replay import pool_of, simulate
     from vram.sizing import Demanded, pools_of, size
 
 _HOMES = {
@@ -78,10 +81,15 @@ _HOMES = {
     "Level": "vram.planner.size.levels",
     "Levels": "vram.planner.size.levels",
     "Metric": "vram.planner.size.levels",
+    "Outcome": "vram.planner.simulate.outcome",
+    "PoolSpec": "vram.planner.simulate.spec",
+    "ServiceLevel": "vram.planner.simulate.spec",
     "Sizing": "vram.planner.size.sizing",
     "Demanded": "vram.sizing",
     "pools_of": "vram.sizing",
     "size": "vram.sizing",
+    "pool_of": "vram.replay",
+    "simulate": "vram.replay",
 }
 
 __all__ = [
@@ -101,12 +109,15 @@ __all__ = [
     "ModelError",
     "ModelFormatError",
     "ModelNotFoundError",
+    "Outcome",
     "Part",
     "Parts",
     "PlacementError",
     "Plan",
+    "PoolSpec",
     "PriceListError",
     "Request",
+    "ServiceLevel",
     "Sizing",
     "SourceError",
     "UnknownArchitectureError",
@@ -122,8 +133,10 @@ __all__ = [
     "parse_gpus",
     "plan",
     "plan_document",
+    "pool_of",
     "pools_of",
     "price_book",
+    "simulate",
     "size",
     "size_document",
 ]

@@ -22,6 +22,7 @@ COMMANDS = {
     "prices": "What an hour of which GPU costs, and who says so as of when.",
     "serve": "An OpenAI-compatible gateway that lets in what fits.",
     "size": "Pools of least cost for a workload and a service level.",
+    "simulate": "Requests replayed against pools, policies of admission side by side.",
     "keys": "Keys of the gateway: make, end and list them.",
     "usage": "What the gateway's requests used and cost.",
     "gpus": "The GPUs of this machine, and those that can be named with --gpu.",

@@ -101,7 +101,17 @@ class _Leases(Actions):
         expected = WORST if self._policy.share is None else self._lengths[request.model].usual()
         waits = [w for w in (self._policy.queue_seconds, request.deadline_seconds) if w is not None]
         deadline = now + min(waits) if waits else None
-        need = Need(request.prompt_tokens, expected, request.max_tokens, priority=-request.priority, arrived=now, deadline=deadline, owner=seq)
+        need = Need(
+            request.prompt_tokens,
+            expected,
+            request.max_tokens,
+            # At worst case all is held from the start: nothing is lent to others until it is needed.
+            streams=self._policy.share is not None,
+            priority=-request.priority,
+            arrived=now,
+            deadline=deadline,
+            owner=seq,
+        )
         # Those that wait were asked when room was last made; behind too many of them a new one is not asked either.
         if len(line) < LOOKED_AT:
             answer = decide(need, line.route, now)
@@ -173,6 +183,8 @@ class _Leases(Actions):
     def _refresh(self, route: Route, now: float) -> bool:
         """Tell the books how far every answer is; a gateway knows that all the time."""
         told = False
+        if self._policy.share is None:
+            return told
         for pool in route.pools:
             for books in pool.books:
                 replica = books.owner
