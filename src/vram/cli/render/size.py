@@ -51,16 +51,17 @@ def _pool(p: PoolSizing, width: int) -> list[str]:
     head = f"{s.requests:,} requests in {seconds(p.load.seconds)}" if p.load.seconds else f"{s.requests:,} requests at once"
     rate = f" ({per_second:.3g} a second)" if p.load.seconds else ""
     mean = f"{p.load.prompt_tokens / s.requests:,.0f} + {p.load.output_tokens / s.requests:,.0f} tokens on average, {p.load.longest_tokens:,} at most"
+    served = f"{c.engine}, {c.spec.blocks:,} KV blocks each, {show_usd(p.usd_per_million_tokens)} a million tokens, computing {share(s.busy_share)} of the time"
     lines = [
         style(printable(p.load.model), bold=True),
-        f"  load      {head}{rate}, {mean}",
-        f"  asked     {asked(p.levels)}",
+        *_told("load", f"{head}{rate}, {mean}", width),
+        *_told("asked", asked(p.levels), width),
         style(f"  pool      {p.chosen.replicas} × {c.name}", bold=True) + f"  {show_usd(p.chosen.usd_per_hour)} an hour",
-        f"            {c.engine}, {c.spec.blocks:,} KV blocks each, {show_usd(p.usd_per_million_tokens)} a million tokens, computing {share(s.busy_share)} of the time",
+        *_told("", served, width),
         *_row("one less", p.fewer),
         *_row("this", p.chosen),
         *_row("one more", p.more),
-        *_slow(p, width),
+        *(_told("unsure", slow_told(p), width) if p.slow else []),
     ]
     spark = min(SPARK, max(width - 40, 10))
     pool = p.chosen.pool
@@ -71,10 +72,7 @@ def _pool(p: PoolSizing, width: int) -> list[str]:
     if any(w >= 0.05 for w in pool.waiting[:steps]):
         lines.append(f"  waiting   ▕{sparkline(pool.waiting[:steps], spark)}▏ at most {max(resample(pool.waiting[:steps], spark)):.3g}")
     if p.price_told:
-        lines += [
-            style(row, dim=True)
-            for row in wrap(f"price     {printable(p.price_told, 400)}", max(width - 2, 40), initial_indent="  ", subsequent_indent="            ")
-        ]
+        lines += [style(row, dim=True) for row in _told("price", printable(p.price_told, 400), width)]
     return [*lines, *_alternatives(p, width)]
 
 
@@ -111,9 +109,9 @@ def slow_told(p: PoolSizing) -> str:
     return f"{head}, {s.replicas:,} replicas would be needed, {show_usd(s.nanodollars_per_hour / 1e9)} an hour; these give {reached(s.verdict)}"
 
 
-def _slow(p: PoolSizing, width: int) -> list[str]:
-    told = slow_told(p)
-    return wrap(f"unsure    {told}", max(width - 2, 40), initial_indent="  ", subsequent_indent="            ") if told else []
+def _told(title: str, text: str, width: int) -> list[str]:
+    """`text` behind its title, wrapped under itself."""
+    return wrap(text, max(width, 40), initial_indent=f"  {title:<9} ", subsequent_indent=" " * 12)
 
 
 def _alternatives(p: PoolSizing, width: int) -> list[str]:

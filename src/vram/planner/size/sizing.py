@@ -127,7 +127,7 @@ class PoolSizing:
         for t in self.tried:
             if t.candidate.gpu == self.candidate.gpu:
                 continue
-            one = _alternative(t)
+            one = _alternative(t, len(self.load.requests))
             known = best.get(one.gpu)
             if known is None or _order(one) < _order(known):
                 best[one.gpu] = one
@@ -155,7 +155,7 @@ def _replicas(n: int) -> str:
     return f"{n:,} replica{'s' if n != 1 else ''}"
 
 
-def _alternative(t: Tried) -> Alternative:
+def _alternative(t: Tried, requests: int) -> Alternative:
     c, price = t.candidate, t.candidate.nanodollars_per_hour
     each = _replicas(t.replicas)
     if t.why is Why.FLOOR and t.floor is not None:
@@ -170,7 +170,9 @@ def _alternative(t: Tried) -> Alternative:
             exact=False,
             why="one replica costs as much or more" if t.replicas == 1 else f"no less than {each} could read the prompts in time",
         )
-    told = f": {t.verdict.worst}" if t.verdict is not None else ""
+    told = ""
+    if t.verdict is not None:
+        told = f": {t.verdict.worst}{' in the busiest stretch' if t.verdict.requests < requests else ''}"
     return Alternative(gpu=c.gpu, nanodollars_per_hour=price * (t.replicas + 1), exact=False, why=f"{each} too few{told}")
 
 
