@@ -72,6 +72,13 @@ RANK_GAP_AMD: Final = (0.0, 0.01, 0.0165, 0.421)
 RANK_GAP_DOUBT_AMD_GIB: Final = 0.006
 # In use when the worker starts, outside the budget, GiB, by ranks: the CUDA context and, with several, NCCL.
 CONTEXT: Final = (0.51, 1.53, 1.55, 1.6)  # 38 rows on H100, 0.19: 0.51; 1.53 or 2.01; 1.55 or 2.07
+# One rank on other cards, by compute capability: total less what was free when the worker started, on cards that nothing else used.
+CONTEXT_BY_CAPABILITY: Final = {
+    "8.0": Constant(value=0.41, rows=1, source="A100, 0.31: 78.84 of 79.25 GiB free"),
+    "8.6": Constant(value=0.34, rows=2, source="A10G of 2026-08 0.23, a card of 23.53 GiB 0.45"),
+    "8.9": Constant(value=0.49, rows=1, source="L40S, 2025-09: 43.93 of 44.42 GiB free"),
+    "9.0": Constant(value=0.51, rows=28, source="H100, 0.19"),
+}
 CONTEXT_MOST: Final = (1.1, 2.1, 2.2, 2.4)
 CONTEXT_PIPELINE_GIB: Final = 1.45  # 3 rows
 

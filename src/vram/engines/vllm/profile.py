@@ -243,9 +243,14 @@ def context(placement: Placement, gpu: Gpu) -> Band:
     tp = placement.ranks
     gib = c.CONTEXT_PIPELINE_GIB if tp == 1 and placement.pp > 1 else _by_ranks(c.CONTEXT, tp)
     most = max(_by_ranks(c.CONTEXT_MOST, tp), gib + 0.2)
-    return Band(
-        bytes=int(gib * GIB), low=int(0.3 * GIB), high=int(most * GIB), why="driver context and first buffers at start, outside vLLM's budget (38 rows on H100)"
-    )
+    known = c.CONTEXT_BY_CAPABILITY.get(gpu.compute_capability)
+    rows = "38 rows on H100"
+    if known is not None:
+        # What NCCL adds was seen on H100 alone.
+        gib += known.value - c.CONTEXT[0]
+        rows = f"{known.rows} row{'s' if known.rows > 1 else ''} on cards of capability {gpu.compute_capability}"
+    why = f"driver context and first buffers at start, outside vLLM's budget ({rows})"
+    return Band(bytes=int(gib * GIB), low=int(min(0.2, gib / 2) * GIB), high=int(most * GIB), why=why)
 
 
 def graphs(model: Model, placement: Placement, stage_layers: int, release: Release, gpu: Gpu) -> Band:
