@@ -87,7 +87,7 @@ def layers_by_tensors(model: Model) -> int:
 
 
 @lru_cache(maxsize=256)
-def _one(tp: int, pp: int, ep: bool, dp: int, dense_over_all: bool) -> Placement:  # noqa: FBT001  (a key, not a switch)
+def _one(tp: int, pp: int, ep: bool, dp: int = 1, dense_over_all: bool = False) -> Placement:  # noqa: FBT001, FBT002  (a key, not a switch)
     """One object a placement: results are looked up by it dozens of times a plan, and the same object needs no comparing."""
     return Placement(tp=tp, pp=pp, ep=ep, dp=dp, dense_over_all=dense_over_all)
 
@@ -118,7 +118,7 @@ def choose(model: Model, gpus: int, *, tp: int | None = None, pp: int | None = N
         tp = gcd(tp, heads) if heads else 1
     elif pp is None:
         pp = 1
-    placement = _one(tp, pp or 1, ep, dp, dense_over_all)
+    placement = _one(tp, pp or 1, ep) if dp == 1 else _one(tp, pp or 1, ep, dp, dense_over_all)
     if placement.gpus > given:
         raise PlacementError(
             f"TP {placement.tp}{f' x DP {dp}' if dp > 1 else ''} x PP {placement.pp} needs {placement.gpus} GPUs, {given} given",

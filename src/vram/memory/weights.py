@@ -107,8 +107,8 @@ class RankWeights:
 
 
 @once_per_model
-def _shares(model: Model) -> tuple[_Share, ...]:
-    """The model's tensors summed by what matters for a split: a few hundred entries instead of thousands."""
+def _shares(model: Model, dense: bool) -> tuple[_Share, ...]:  # noqa: FBT001  (a key, not a switch)
+    """The model's tensors summed by what matters for a split: a few hundred entries instead of thousands; `dense` ones apart where that matters."""
     latent: dict[int, bool] = {}
     heads: dict[int, int] = {}
     for layer in model.layers:
@@ -121,6 +121,8 @@ def _shares(model: Model) -> tuple[_Share, ...]:
         draft = t.component is Component.DRAFT or (t.layer is not None and bool(model.layers) and t.layer >= len(model.layers))
         held_in = None if draft else t.layer
         split = split_of(t, latent=latent.get(t.layer, False) if t.layer is not None else False)
+        if split is Split.DENSE and not dense:
+            split = Split.EVEN
         kv_heads = heads.get(t.layer, 0) if t.layer is not None else 0
         if draft:
             end = "last"
@@ -185,7 +187,7 @@ def rank_weights(model: Model, placement: Placement) -> tuple[RankWeights, ...]:
     out = []
     for stage in stages(layer_count(model), placement.pp):
         total = whole = draft = 0
-        for share in _shares(model):
+        for share in _shares(model, placement.dense_over_all):
             if not _on(share, stage):
                 continue
             held = _held(share, model, placement)

@@ -196,12 +196,12 @@ def moved_rows(model: Model) -> tuple[list[tuple[int, ...]], bytes]:
     for one in _sums(model):
         row = rows[many if one.layer is None else one.layer]
         if one.kind == "dense":
-            split = SPLITS.index(one.split.value)
+            split = SPLITS.index(Split.EVEN.value if one.split is Split.DENSE else one.split.value)
             row[split] += one.nbytes
             row[len(SPLITS) + split] += one.parameters
             row[MOVED.index(f"dense_{one.computes_in}")] += one.parameters
         else:
-            _sure(one.split is (Split.EVEN if one.kind == "head" else Split.EXPERT), model, f"{one.kind} weights are split another way")
+            _sure(one.split in ({Split.EVEN, Split.DENSE} if one.kind == "head" else {Split.EXPERT}), model, f"{one.kind} weights are split another way")
             row[MOVED.index(f"{one.kind}_bytes")] += one.nbytes
             row[MOVED.index(f"{one.kind}_parameters")] += one.parameters
             if one.kind == "expert":
