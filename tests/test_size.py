@@ -22,7 +22,7 @@ from vram.planner.simulate.run import simulate
 from vram.planner.simulate.spec import PoolSpec
 from vram.planner.size.levels import Level, Levels, Metric
 from vram.planner.size.longer import Longer
-from vram.planner.size.options import CHUNKS, SEQUENCES
+from vram.planner.size.options import CHUNKS, SEQUENCES, options
 from vram.planner.size.replayer import verdict_of
 from vram.planner.size.search import Why
 from vram.sizing import Demanded, offers, pools_of, size
@@ -139,6 +139,15 @@ def test_the_pools_file_is_what_was_chosen(sizing, tmp_path):
     assert pool.dollars_per_hour == chosen.candidate.usd_per_hour
 
 
+def test_the_written_file_replays_to_the_same_figures(sizing, tmp_path):
+    """`vram.simulate` of the written file gives every request the times that the sizing stands on."""
+    from vram.sources.pools import write_pools
+
+    write_pools(tmp_path / "pools.toml", pools_of(sizing))
+    again = vram.simulate(TRACE, tmp_path / "pools.toml", offline=True)
+    assert again.served == sizing.pools[0].chosen.outcome.served
+
+
 def test_json_is_the_published_schema(sizing):
     """The document holds to vram.size/1, and its figures are the answer's."""
     document = json.loads(json.dumps(vram.size_document(sizing)))
@@ -173,6 +182,14 @@ def test_rivals_are_priced_exactly(sizing):
         alone = size(MODEL, TRACE, levels=ASKED, gpus=kinds[t.candidate.kind], offline=True)
         assert t.nanodollars_per_hour == alone.nanodollars_per_hour >= told.nanodollars_per_hour
         assert any(a.exact and a.nanodollars_per_hour == t.nanodollars_per_hour for a in pool.alternatives)
+
+
+def test_cards_that_an_engine_is_not_known_to_run_on_are_no_choice():
+    """vLLM wants compute capability 7.5: a V100 (7.0) is left out of the choice, with the reason, and taken when it is named."""
+    found, rejected = options(vram.load_model("Qwen/Qwen3-0.6B", offline=True), offers(()), replica_of, engine="vllm", context_tokens=2048, stored="")
+    assert not [c for c in found if "V100" in c.gpu]
+    assert [r for r in rejected if "V100" in r.gpu and "no page of vllm" in r.why]
+    assert "V100" in size("Qwen/Qwen3-0.6B", TRACE[:10], gpus=("1x V100 SXM2 16GB",), offline=True).pools[0].candidate.gpu
 
 
 def test_all_gpus_of_a_replica_are_used():

@@ -129,6 +129,8 @@ def size(
             kv_dtype=kv_dtype,
             tp=tp,
             settings=settings,
+            # Who names a card means it; of all others only those are taken of which it is known that they can.
+            stored=None if gpus else quant or model.quantization,
         )
         pool = solve(
             load,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from vram.engines.base import Settings
+from vram.engines.supports import ENGINES, supported
 from vram.errors import PlacementError, UsageError
 from vram.hardware.fleet import Fleet
 from vram.model.model import Model
@@ -59,6 +60,7 @@ def options(
     kv_dtype: str | None = None,
     tp: int | None = None,
     settings: Settings | None = None,
+    stored: str | None = None,
 ) -> tuple[tuple[Candidate, ...], tuple[Rejected, ...]]:
     """What could serve requests of at most `context_tokens` tokens.
 
@@ -71,6 +73,8 @@ def options(
         kv_dtype: type of the KV cache; the model's own when None.
         tp: tensor-parallel ranks; all GPUs of an offer when None.
         settings: the engine's settings; where they name no `max_batched_tokens`, some are tried.
+        stored: how the weights are stored (`--quant`'s name, or the checkpoint's label): then cards of which no page says that the
+            engine runs such weights there are left out; None: nothing is left out for that.
 
     Returns:
         The candidates, and the offers that are none.
@@ -84,6 +88,12 @@ def options(
     version = f"@{base.version}" if base.version else ""
     for offer in offers:
         name = offer.fleet.name
+        if stored is not None and engine in ENGINES and not all(supported(engine, stored, m.gpu) for m in offer.fleet.gpus):
+            how = f"weights in {stored}" if stored else "16-bit weights"
+            rejected.append(
+                Rejected(gpu=name, why=f"no page of {engine} says that it runs {how} there; naming it (--gpu) tries it all the same", max_context_tokens=None)
+            )
+            continue
         for chunk in (None,) if base.max_batched_tokens is not None else (None, *CHUNKS):
             # A step holds at least one token of each sequence of a batch.
             sequences = base.max_num_seqs or SEQUENCES
