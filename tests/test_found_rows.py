@@ -1,6 +1,7 @@
 """Starts that were entered before any plan was held against them, and what they taught: a rule each, not a row each."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -150,3 +151,20 @@ def test_a_peak_that_holds_the_graphs_is_not_counted_twice():
     assert row.measured == pytest.approx(1.10 * GIB, rel=1e-6)
     older = held("found-qwen25-7b-awq-16g", engine_version="0.19.0")["other"]
     assert older.measured == pytest.approx(1.58 * GIB, rel=1e-6)
+
+
+@pytest.mark.parametrize(("name", "tokens"), [("found-again-qwen36-27b-nvfp4-5060ti-tp4", 615_468), ("found-again-qwen36-27b-nvfp4-pro4000-tp2", 347_625)])
+def test_drafted_tokens_of_a_row_are_planned(name, tokens):
+    """Qwen3.6-27B with multi-token prediction: tokens as vLLM 0.20.2 printed, to the last digit, and inside the bands; without it a tenth off."""
+    row = parse_row(AGAIN[name])
+    assert row.drafted == 3
+    found = {c.quantity.value: c for c in check([row], loader(TRUTH, online=False)).comparisons}
+    assert all(c.inside for c in found.values())
+    assert found["kv_given_pool"].error < 0.002
+    model = as_measured(load_model("Qwen/Qwen3.6-27B", offline=True), row)
+    settings = replace(settings_of(row), kv_pool_bytes=row.measured["kv_cache"].bytes)
+    made = make_plan(model, fleet_of(row, gpu_of(row)[0]), engine="vllm", context_tokens=row.max_model_len, kv_dtype=row.kv_dtype, tp=row.tp, settings=settings)
+    assert made.kv_pool.capacity_tokens == tokens
+    text = {**AGAIN[name], "settings": {"speculative_config": "SpeculativeConfig(method='mtp', model='x', num_spec_tokens=2)"}}
+    assert parse_row(text).drafted == 2
+    assert parse_row({**AGAIN[name], "settings": {"speculative_config": {"method": "eagle3", "model": "x"}}}).drafted == 0

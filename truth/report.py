@@ -133,9 +133,10 @@ def left_out() -> dict[str, frozenset[str]]:
 
 
 def families(checked: Checked) -> list[str]:
-    out = ["| engine | per GPU | settings | fitted: n, median, p90 | never fitted to: n, median, p90 |", "|---|---|---|---|---|"]
+    out = []
     for engine, names in left_out().items():
         mine = [c for c in checked.comparisons if c.engine == engine]
+        out += ["", "| engine | per GPU | settings | fitted: n, median, p90 | never fitted to: n, median, p90 |", "|---|---|---|---|---|"]
         for line in table(mine):
             group = some(mine, line.quantity, line.settings)
             cells = []
@@ -146,7 +147,7 @@ def families(checked: Checked) -> list[str]:
             out.append(f"| {engine} | {NAMES[line.quantity]} | {line.settings} | {cells[0]} | {cells[1]} |")
         every = {c.family for c in mine}
         out += ["", f"{engine}: {len(every & names)} of {len(every)} families were never used to set a constant: {', '.join(sorted(every & names))}."]
-    return out
+    return out[1:]
 
 
 def reason(c: Comparison, row: Row) -> str:

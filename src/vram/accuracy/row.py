@@ -5,6 +5,7 @@ Rows come from strangers' files: whatever is wrong with one is told with its lin
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -50,6 +51,7 @@ class Row:
         other_failure: how a start ended that failed for a reason that is not the model's memory, else empty.
         ep_size: ranks that the experts are dealt to, where the row tells a number; else 1.
         prefix_caching: whether prefixes were kept, where the row tells it.
+        drafted: tokens that the model's own multi-token-prediction layers draft at a time, where the row tells of them; else 0.
         language_only: whether the towers of a multimodal model were left out (`--language-model-only`).
         pool_given: whether the pool was set by hand, so that nothing was derived.
         graphs_deducted: whether that build takes an estimate of the CUDA graphs off the pool.
@@ -80,6 +82,7 @@ class Row:
     enforce_eager: bool
     language_only: bool
     prefix_caching: bool | None
+    drafted: int
     measured: Mapping[str, Figure]
     counts: Mapping[str, float]
     ranks: tuple[Mapping[str, float], ...] = field(default=(), repr=False)
@@ -196,6 +199,7 @@ def parse_row(row: Mapping[str, Any], where: str = "") -> Row:
         enforce_eager=row.get("enforce_eager") is True or ("cuda_graph" in figures and figures["cuda_graph"].gib == 0),
         language_only=_set(row, "language_model_only") or False,
         prefix_caching=_prefix_caching(row),
+        drafted=_drafted(row),
         measured=figures,
         counts=counts,
         ranks=_ranks(row.get("ranks")),
@@ -273,6 +277,17 @@ def _set(row: Mapping[str, Any], name: str) -> bool | None:
         if str(value).lower() in {"true", "false"}:
             return str(value).lower() == "true"
     return None
+
+
+def _drafted(row: Mapping[str, Any]) -> int:
+    """From `speculative_config`, an object or its text: only drafts of the checkpoint's own layers, no other model's."""
+    for place in ("settings", "engine_config"):
+        found = row.get(place)
+        text = str(found.get("speculative_config") or "")[:2000].lower() if isinstance(found, dict) else ""
+        if "mtp" in text:
+            number = re.search(r"num_spec(?:ulative)?_tokens\W{1,4}(\d{1,3})", text)
+            return max(int(number[1]), 1) if number else 1
+    return 0
 
 
 def _prefix_caching(row: Mapping[str, Any]) -> bool | None:

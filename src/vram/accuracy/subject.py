@@ -7,6 +7,7 @@ from typing import Final
 
 from vram.accuracy.row import Row
 from vram.engines.base import Settings
+from vram.engines.draft import Draft
 from vram.errors import UsageError
 from vram.hardware.fleet import Fleet
 from vram.hardware.gpu import Gpu
@@ -207,4 +208,5 @@ def settings_of(row: Row) -> Settings:
         block_size=row.block_size,
         enforce_eager=row.enforce_eager,
         prefix_caching=row.prefix_caching,
+        draft=Draft(tokens=row.drafted) if row.drafted else None,
     )
