@@ -24,6 +24,7 @@ COMMANDS = {
     "size": "Pools of least cost for a workload and a service level.",
     "simulate": "Requests replayed against pools, policies of admission side by side.",
     "keys": "Keys of the gateway: make, end and list them.",
+    "top": "A running gateway, live: pools, leases, queue.",
     "usage": "What the gateway's requests used and cost.",
     "gpus": "The GPUs of this machine, and those that can be named with --gpu.",
     "models": "The models that can be named without a network.",

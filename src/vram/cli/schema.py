@@ -2,7 +2,24 @@
 
 import click
 
-NAMES = ("plan", "models", "gpus", "accuracy", "args", "read-log", "pools", "size", "simulate", "cost", "prices", "serve", "keys", "usage", "gateway-admin")
+NAMES = (
+    "plan",
+    "models",
+    "gpus",
+    "accuracy",
+    "args",
+    "read-log",
+    "pools",
+    "size",
+    "simulate",
+    "cost",
+    "prices",
+    "serve",
+    "keys",
+    "usage",
+    "top",
+    "gateway-admin",
+)
 
 
 @click.command(name="schema", short_help="The JSON Schema of what --json prints, and of pools.toml.")

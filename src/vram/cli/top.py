@@ -1,0 +1,104 @@
+"""`vram top`: a running gateway's pools, leases and queue, live in the terminal."""
+
+from typing import Any
+
+import click
+
+ADDRESS = "http://127.0.0.1:8090"
+_MOST_BYTES = 64 * 2**20
+
+
+@click.command(name="top", short_help="A running gateway, live: pools, leases, queue.")
+@click.option("--url", default=ADDRESS, show_default=True, metavar="URL", help="Where the gateway's administrators' API listens.")
+@click.option("--interval", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True, help="Seconds between two looks.")
+@click.option("--once", is_flag=True, help="Print one frame and end; so it is, too, where nobody watches.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, schema vram.top/1.")
+def command(url: str, interval: float, *, once: bool, as_json: bool) -> None:
+    """A running gateway's pools with what each KV cache holds and promises, its queue, and the leases that run longest.
+
+    The token comes from VRAM_ADMIN_TOKEN, or from the file that the gateway made (VRAM_ADMIN_TOKEN_FILE). In the bars ▓ is held, ▒
+    promised beyond that, ▚ held by others than the gateway, · free. Ctrl-C ends it.
+
+    \b
+    vram top
+    vram top --once --url http://10.0.0.7:8090
+    """  # noqa: D301  (click's own mark, a real backspace, keeps the lines below it as they are)
+    import sys
+    import time
+
+    from vram.cli.output import print_json
+    from vram.gateway.token import admin_token
+    from vram.settings import settings
+
+    found = settings()
+    token = admin_token(found.admin_token, found.admin_token_file, make=False)
+    if as_json:
+        print_json(_look(url, token))
+        return
+    if once or not sys.stdout.isatty():
+        from vram.cli.output import print_styled
+
+        print_styled(_frame(url, token, 0))
+        return
+    from shutil import get_terminal_size
+
+    from vram.errors import VramError
+
+    try:
+        while True:
+            try:
+                text = _frame(url, token, get_terminal_size().lines - 1)
+            except VramError as e:
+                text = f"{e.message}\n{e.hint}"
+            # Home, each line cleared to its end, then all below: no flicker.
+            click.echo("\x1b[H" + "".join(f"{line}\x1b[K\n" for line in text.splitlines()) + "\x1b[J", nl=False)
+            time.sleep(interval)
+    except KeyboardInterrupt:
+        click.echo()
+
+
+def _frame(url: str, token: str, lines: int) -> str:
+    import time
+
+    from vram.cli.render.top import frame
+    from vram.errors import VramError
+
+    document = _look(url, token)
+    try:
+        return frame(document, url, time.strftime("%H:%M:%S"), lines=lines)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise VramError(f"what {url} answers is no gateway's", hint="is that its administrators' port? vram serve says it at its start") from None
+
+
+def _look(url: str, token: str) -> dict[str, Any]:
+    return {
+        "schema": "vram.top/1",
+        "pools": _get(url, "/v1/pools", token),
+        "queue": _get(url, "/v1/queue?limit=20", token),
+        "leases": _get(url, "/v1/leases?limit=1000", token),
+    }
+
+
+def _get(url: str, path: str, token: str) -> Any:
+    import json
+    from http.client import HTTPException
+    from urllib.error import HTTPError, URLError
+    from urllib.request import ProxyHandler, Request, build_opener
+
+    from vram.errors import UsageError, VramError
+
+    if not url.startswith(("http://", "https://")) or not url.isprintable() or " " in url:
+        raise UsageError(f"{url!r} is no address", hint=f"write it like {ADDRESS}")
+    request = Request(url.rstrip("/") + path, headers={"Authorization": f"Bearer {token}"})  # noqa: S310  (http and https only, see above)
+    try:
+        # The token goes to the gateway itself, through no proxy.
+        with build_opener(ProxyHandler({})).open(request, timeout=10) as answer:
+            return json.loads(answer.read(_MOST_BYTES))
+    except HTTPError as e:
+        e.close()
+        if e.code == 401:
+            raise VramError(f"{url} does not take this token", hint="set VRAM_ADMIN_TOKEN, or name its file with VRAM_ADMIN_TOKEN_FILE") from None
+        raise VramError(f"{url}{path} answers {e.code}", hint="is that the administrators' port? vram serve says it at its start") from None
+    except (URLError, HTTPException, OSError, ValueError) as e:
+        why = getattr(e, "reason", None) or e
+        raise VramError(f"{url} cannot be read: {why}", hint="does a gateway run there? vram serve pools.toml says its administrators' address") from None

@@ -1,0 +1,112 @@
+"""`vram top` against a live gateway: one frame of the truth, and an error with a hint for everything else."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from importlib.resources import files
+from urllib.request import Request, urlopen
+
+import jsonschema
+import pytest
+
+pytest.importorskip("httptools", reason="the gateway's extra is not installed")
+
+from gateway_thread import serving
+from test_gateway import chat, pools
+
+from vram.cli.render.top import frame
+
+TOKEN = "a-token-of-administrators"  # noqa: S105  (of this test)
+
+
+def top(*args, token=TOKEN, **env):
+    env = {**os.environ, "VRAM_ADMIN_TOKEN": token, "COLUMNS": "200", "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8", **env}
+    return subprocess.run([sys.executable, "-m", "vram", "top", *args], capture_output=True, text=True, env=env, check=False, encoding="utf-8", timeout=60)
+
+
+def test_a_frame_of_a_live_gateway(tmp_path):
+    """While a stream runs: its replica, its lease with its id, bytes and age; the JSON follows the published schema and holds the same."""
+    with serving(tmp_path, pools, chunks=400, delay_seconds=0.02, admin_port=0, admin_token=TOKEN) as (gateway, engine):
+        url = f"http://127.0.0.1:{gateway.admin_port}"
+        body = json.dumps(chat(stream=True)).encode()
+        with urlopen(Request(f"http://127.0.0.1:{gateway.port}/v1/chat/completions", body, {"X-Request-Id": "watched-1"}), timeout=20) as stream:
+            stream.readline()
+            document = json.loads(top("--url", url, "--json").stdout)
+            jsonschema.validate(document, json.loads((files("vram") / "schemas" / "top.json").read_text()))
+            done = top("--url", url, "--once")
+        assert done.returncode == 0, done.stderr
+        lines = done.stdout.splitlines()
+        assert "1 replicas, 1 run, 0 wait" in lines[0]
+        (replica,) = [line for line in lines if engine.url in line]
+        assert "up" in replica
+        assert "▓" in replica
+        assert replica.count("·") > 20
+        (lease,) = [line for line in lines if line.startswith("watched-1")]
+        assert "anonymous" in lease
+        assert "p0/0" in lease
+        assert document["leases"]["leases"][0]["request_id"] == "watched-1"
+        assert "\x1b" not in done.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+def test_it_redraws_in_a_terminal_until_it_is_interrupted(tmp_path):
+    """In a terminal frames follow each other from the top of the window, no higher than it; Ctrl-C ends it well."""
+    import pty
+    import signal
+
+    with serving(tmp_path, pools, admin_port=0, admin_token=TOKEN) as (gateway, _):
+        ours, theirs = pty.openpty()
+        env = {**os.environ, "VRAM_ADMIN_TOKEN": TOKEN, "TERM": "xterm", "LINES": "24", "COLUMNS": "120"}
+        command = [sys.executable, "-m", "vram", "top", "--url", f"http://127.0.0.1:{gateway.admin_port}", "--interval", "0.1"]
+        process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env)
+        os.close(theirs)
+        seen, ends = b"", time.monotonic() + 20
+        while seen.count(b"\x1b[H") < 3 and time.monotonic() < ends:
+            seen += os.read(ours, 65536)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+        os.close(ours)
+    assert seen.count(b"\x1b[H") >= 3
+    assert b"Traceback" not in seen
+
+
+def test_what_goes_wrong_is_said(tmp_path):
+    """Nobody there, a wrong token, no token, the clients' port, no address: an error and a hint each, never a traceback."""
+    with serving(tmp_path, pools, admin_port=0, admin_token=TOKEN) as (gateway, _):
+        url = f"http://127.0.0.1:{gateway.admin_port}"
+        cases = [
+            top("--url", url, "--once", token="wrong"),  # noqa: S106
+            top("--url", f"http://127.0.0.1:{gateway.port}", "--once"),
+            top("--url", "http://127.0.0.1:1", "--once"),
+            top("--url", "file:///etc/passwd", "--once"),
+            top("--url", url, "--once", token="", VRAM_ADMIN_TOKEN_FILE=str(tmp_path / "none")),
+        ]
+    for done in cases:
+        assert done.returncode in {1, 2}
+        assert done.stdout == ""
+        assert "hint: " in done.stderr
+        assert "Traceback" not in done.stderr
+        assert "should not happen" not in done.stderr
+
+
+def test_a_frame_fits_its_window_and_shows_no_control_characters():
+    """Hostile names are escaped; more than the window holds is cut, and that is said."""
+    nasty = "\x1b[2J\r\n"
+    kv = {"unit": "tokens", "capacity": 100, "held": 50, "promised": 120, "held_by_others": 0}
+    replica = {"number": 0, "state": "out", "kv": kv, "engine": None, "leases": 1, "rent_dollars": None, "idle_dollars": None, "url": nasty, "why": nasty}
+    lease = {"request_id": "r", "key": nasty, "model": nasty, "pool": nasty, "number": 0, "unit": "tokens", "held": 50}
+    lease |= {"prompt_tokens": 1, "output_tokens": 2, "expected_output_tokens": 3, "age_seconds": 1.0}
+    document = {
+        "pools": {"pools": [{"name": nasty, "model": nasty, "engine": "e", "gpu": "g", "dollars_per_hour": None, "replicas": [replica]}]},
+        "queue": {"waiting": 1, "lines": [{"model": nasty, "waiting": 1, "oldest_seconds": 2.0}]},
+        "leases": {"total": 50, "leases": [lease] * 50},
+    }
+    text = frame(document, "http://x", "now", lines=20)
+    lines = text.splitlines()
+    assert len(lines) == 20
+    assert "lines more" in lines[-1]
+    from click import unstyle
+
+    assert not set(unstyle(text)) & {"\x1b", "\r"}
