@@ -311,6 +311,20 @@ def test_the_command_prints_writes_and_draws(csv, tmp_path, capsys, monkeypatch)
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
+def test_hostile_names_are_only_names(csv, tmp_path, capsys):
+    """Whatever a public name holds: the terminal gets no command, the pools file and the report hold it as text."""
+    name = '\x1b[2J</script><b>"\n[[pools]]'
+    out, html = tmp_path / "pools.toml", tmp_path / "size.html"
+    words = ["size", "--model", f"{name}=Qwen/Qwen3-0.6B", "--trace", str(csv), "--gpu", "1x L40S", "--offline", "--out", str(out), "--html", str(html)]
+    for more in ([], ["--quiet"], ["--json"]):
+        assert run([*words, *more]) == ExitCode.OK
+        said = capsys.readouterr()
+        assert "\x1b" not in said.out + said.err
+    (_pool,) = read_pools(out).pools
+    assert read_pools(out).routes[0].model == name
+    assert "<b>" not in html.read_text()
+
+
 def test_shares_and_rates(capsys):
     """A stream of a rate dealt four to one: each model gets its share, spread over the whole time."""
     base = ["size", "--model", "x=Qwen/Qwen3-0.6B", "--model", "y=Qwen/Qwen3-1.7B", "--share", "4", "--share", "1", "--rate", "5", "--duration", "60s"]
@@ -338,6 +352,7 @@ def test_shares_and_rates(capsys):
         (["--trace", "CSV", "--gpu", "L40S", "--price", "much"], 2, "no amount", "dollars"),
         (["--trace", "CSV", "--max-refusals", "1.5"], 2, "--max-refusals", "0.01"),
         (["--trace", "CSV", "--model", "=x"], 2, "names nothing", "NAME=MODEL"),
+        (["--trace", "CSV", "--model", f"{'x' * 300}=Qwen/Qwen3-0.6B"], 2, "public name", "200"),
         (["--trace", "CSV", "--kind", "gifted"], 2, "gifted", "on-demand"),
         (["--trace", "CSV", "--budget", "0.001"], 3, "more than", "--budget"),
     ],

@@ -8,12 +8,14 @@ import click
 
 from vram.cli.loads import load_options
 from vram.cli.types import SECONDS, TOKENS
-from vram.errors import UsageError
+from vram.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from vram.planner.size.levels import Levels
+
+MOST_NAME = 200
 
 
 @click.command(name="size", short_help="Pools of least cost for a workload.")
@@ -154,7 +156,7 @@ def command(
         print_json(size_document(sizing))
     elif quiet:
         for p in sizing.pools:
-            click.echo(f"{p.chosen.replicas} x {p.candidate.name}: {p.load.model}")
+            click.echo(f"{p.chosen.replicas} x {p.candidate.name}: {printable(p.load.model)}")
     else:
         from vram.cli.output import print_styled, terminal_width
         from vram.cli.render.size import picture
@@ -169,6 +171,8 @@ def _named(text: str) -> tuple[str, str]:
         return "", text
     if not name or not model:
         raise UsageError(f"--model {text!r} names {'no model' if name else 'nothing'}", hint="write --model NAME=MODEL, or --model MODEL")
+    if len(name) > MOST_NAME:
+        raise UsageError(f"a public name of {len(name):,} characters", hint=f"at most {MOST_NAME} are possible")
     return name, model
 
 
@@ -229,7 +233,7 @@ def _progress() -> "Iterator[Callable[[str], None] | None]":
     start = monotonic()
 
     def report(text: str) -> None:
-        sys.stderr.write(f"\r\x1b[K{monotonic() - start:4.0f} s  {text[:110]}")
+        sys.stderr.write(f"\r\x1b[K{monotonic() - start:4.0f} s  {printable(text, 110)}")
         sys.stderr.flush()
 
     try:
