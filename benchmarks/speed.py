@@ -19,6 +19,7 @@ from pathlib import Path
 
 from vram.accuracy.row import parse_rows
 from vram.accuracy.speed_check import SpeedQuantity, check_speed, find
+from vram.catalog import find as catalogued
 from vram.cli.accuracy import loader
 
 HERE = Path(__file__).parent
@@ -95,23 +96,23 @@ def aiconfigurator(python, cases):
         return json.loads(got.read_text())
 
 
-def llmfit(python, row, gpu):
+def llmfit(python, row, model, gpu):
     """Tokens a second of its GPU path, or None where it does not know the model."""
+    known = catalogued(model.name)
+    if known is None:
+        return None
     with tempfile.TemporaryDirectory() as folder:
         profile = Path(folder) / "card.json"
         hardware = {"gpu_memory_bandwidth_gbps": gpu.bandwidth_bytes_per_second / 1e9, "total_ram_gb": 256.0, "unified_memory": gpu.unified_memory}
         if gpu.tflops.half:
             hardware["gpu_compute_tflops_fp16"] = gpu.tflops.half
         profile.write_text(json.dumps({"schema_version": 1, "name": "card", "hardware": hardware}))
-        name = row["model"].removesuffix(".gguf")
         quant = next((q for q in ("Q4_K_M", "Q8_0", "Q4_0", "Q5_K_M", "Q6_K") if q in row["model"] or q in row["quant"]), "Q4_K_M")
-        for known in (name, name.replace(f"-{quant}", "").split("_")[-1]):
-            command = [python.parent / "llmfit", "--json", "--profile", profile, "plan", known, "--context", "1024", "--quant", quant]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if not done.returncode and done.stdout.startswith("{"):
-                paths = json.loads(done.stdout)["run_paths"]
-                return next((p["estimated_tps"] for p in paths if p["path"] == "gpu"), None)
-    return None
+        command = [python.parent / "llmfit", "--json", "--profile", profile, "plan", known.id, "--context", "1024", "--quant", quant]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode or not done.stdout.startswith("{"):
+            return None
+        return next((p["estimated_tps"] for p in json.loads(done.stdout)["run_paths"] if p["path"] == "gpu"), None)
 
 
 def ours(row, load):
@@ -163,7 +164,7 @@ def alone(python, each, held):
         parsed, found, flag = ours(row, load)
         if flag or not hasattr(found, "error") or found.quantity is not SpeedQuantity.DECODE_DENSE_ALONE:
             continue
-        peer = llmfit(python, row, find(parsed, load)[1])
+        peer = llmfit(python, row, *find(parsed, load))
         if peer is None:
             continue
         table["llmfit 1.1.17"].append(abs(peer / row["value"] - 1))

@@ -54,6 +54,8 @@ PRIOR = {
 }
 SCALE = 0.08  # residuals beyond this count less and less
 WEIGHT = {"ttft": 0.35, "prefill": 0.5}
+# How an engine orders its work is its own, however near its kernels are to others'.
+LOAD = {"interleave", "first_seconds", "queue"}
 SERVERS = ("vllm", "tensorrt-llm", "sglang")
 NO_PEAK = 1e30
 
@@ -171,7 +173,7 @@ class Fit:
         pulls = [(NAMES.index(c["name"]), c) for c in cited if c["weights"] in {"", *self.classes}]
         which = {w: a["weights"] == w for w in self.classes}
         # Layers and steps trade places where few depths were measured: what a step takes beside its layers is held tighter.
-        widths = np.array([sigma * (0.5 if n == "step_seconds" else 1) for n in NAMES])
+        widths = np.array([max(sigma, 0.3) if n in LOAD else sigma * (0.5 if n == "step_seconds" else 1) for n in NAMES])
         logs, weight = np.log(a["seconds"]), np.array([WEIGHT.get(k, 1.0) for k in a["kind"]]) * np.sqrt(a.get("mass", np.ones(len(rows))))
 
         def residuals(x):
@@ -245,7 +247,7 @@ def fit_engine(engine, experts, rows, cited, warm=None):
         if not mine:
             return out
         # Models with experts differ more than engines do, and each engine has but a few: what all share tells more of a new one.
-        sigma = 0.2 if experts == "dense" else 0.08
+        sigma = 0.2 if experts == "dense" else 0.03
         base = Fit(mine, shared.rates(), sigma=sigma, warm=warm.get((engine, experts, "")))
     else:
         base = Fit(mine, START, sigma=0.5, warm=warm.get((engine, experts, "")))
@@ -314,6 +316,14 @@ def usable(rows):
     return [r for r in rows if not r["flag"] and not r["copy"] and not (r["kind"] in {"prefill", "ttft"} and r["dense_peak"] >= NO_PEAK)]
 
 
+def alone_in_class(rows):
+    """Ids of the rows of a card that is, or nearly is, all that its class has."""
+    cards = defaultdict(lambda: defaultdict(list))
+    for r in rows:
+        cards[r["engine"], r["card"]][r["gpu"]].append(r["id"])
+    return {i for mine in cards.values() for ids in mine.values() if len(ids) > 0.9 * sum(map(len, mine.values())) for i in ids}
+
+
 def errors(rows, seconds):
     """Logarithms of predicted over measured, by quantity."""
     out = defaultdict(list)
@@ -325,11 +335,12 @@ def errors(rows, seconds):
 
 LEAST = {"decode": 1.12, "tpot": 1.15, "prefill": 1.3, "ttft": 1.4}
 UNTOLD = {"decode": 1.5, "tpot": 1.6, "prefill": 2.0, "ttft": 2.5}
-COVER = 0.93
+COVER = 0.92
+MOST = {"prefill": 2.5, "ttft": 3.0}  # beyond, a band would say nothing: what lies outside is told by the report
 
 
 def doubts(rows, seconds, fallback):
-    """The factor that holds 93 of 100 figures, those that were fitted to and the same held out; where few were measured, no less than the engine's own."""
+    """The factor that holds 92 of 100 figures, those that were fitted to and the same held out; where few were measured, no less than the engine's own."""
     found = defaultdict(list)
     for one in seconds:
         for kind, some in errors(rows, one).items():
@@ -341,7 +352,7 @@ def doubts(rows, seconds, fallback):
         least = floor if len(mine) >= 16 else fallback.get(kind, UNTOLD[kind])
         if kind == "decode" and len(mine) < 16 and len(found["tpot"]) >= 16:
             own, least = 0.0, 0.0  # a sequence alone is a batch of one: as doubtful as a small batch
-        out[kind] = round(max(own, least), 3)
+        out[kind] = round(min(max(own, least), MOST.get(kind, 2.5)), 3)
     out["decode"] = out["decode"] or out["tpot"]
     return out
 
@@ -436,8 +447,9 @@ def main():
     for (engine, experts), mine in groups_of(good).items():
         for r in mine:
             fitted[r["id"]] = float(fits[engine, experts, r["card"]].predicted([r])[0])
-    # Where one model is all that a group has, leaving it out leaves nothing: its cards are left out instead.
-    outside = {**by_system, **by_model, **by_card}
+    # Where one model is all that a group has, leaving it out leaves nothing: its cards are left out instead. A card that is
+    # all of its class says nothing of another card of that class: what a class without rows is off by, borrowing doubts.
+    outside = {**by_system, **by_model, **{i: s for i, s in by_card.items() if i not in alone_in_class(good)}}
     text = table(entries(good, fits, (fitted, outside), cited))
     if args.check:
         if text != TABLE.read_text(encoding="utf-8"):
@@ -449,6 +461,7 @@ def main():
         name: {i: float(f"{np.log(s / told[i]['seconds']):.4f}") for i, s in sorted(found.items())}
         for name, found in (("fitted", fitted), ("card", by_card), ("model", by_model), ("system", by_system))
     }
+    document["alone_in_class"] = sorted(alone_in_class([r for r in good if r["engine"] not in SERVERS]))
     (HERE / "held_out.json").write_text(json.dumps(document, separators=(",", ":")).replace('},"', '},\n"') + "\n")
     report(good, document)
 
@@ -459,7 +472,8 @@ def report(rows, document):
         groups[r["engine"], r["experts"], r["kind"] if r["kind"] != "decode" or r["sequences"] > 1 else "decode alone"].append(r["id"])
     print(f"{'engine':13}{'':6}{'quantity':14}{'':>20}{'n':>6}{'median':>9}{'p90':>9}")
     for (engine, experts, kind), ids in sorted(groups.items()):
-        for name, found in document.items():
+        for name in ("fitted", "card", "model", "system"):
+            found = document[name]
             e = np.abs(np.expm1([found[i] for i in ids if i in found]))
             if len(e):
                 print(
