@@ -289,3 +289,28 @@ def test_hostile_rows_change_no_plan():
     assert changed.gpus[0].parts.weights.source == "measured"
     assert changed.total_bytes == plan.total_bytes - plan.gpus[0].parts.weights.bytes + 20 * GIB
     assert changed.limits.max_context_tokens < plan.limits.max_context_tokens
+
+
+def test_what_shapes_the_cache_of_a_hybrid_is_read():
+    """Prefix caching, towers left out and drafted tokens, from the arguments and from the configuration line, old and new."""
+    from vram.accuracy.row import parse_row
+
+    lines = (
+        (
+            "(APIServer pid=1) INFO 05-01 17:08:06 [utils.py:233] non-default args: {'model': 'Qwen/Qwen3.6-27B', 'enable_prefix_caching': True, "
+            "'language_model_only': True, 'speculative_config': {'method': 'mtp', 'num_speculative_tokens': 3}}\n"
+        ),
+        (
+            "(EngineCore pid=187) INFO 05-01 17:08:28 [core.py:109] Initializing a V1 LLM engine (v0.20.0) with config: model='Qwen/Qwen3.6-27B', "
+            "speculative_config=SpeculativeConfig(method='mtp', model='Qwen/Qwen3.6-27B', num_spec_tokens=3), dtype=torch.bfloat16, "
+            "enable_prefix_caching=True, kv_cache_dtype=fp8\n"
+        ),
+    )
+    end = "(EngineCore pid=187) INFO 05-01 17:08:53 [gpu_model_runner.py:4879] Model loading took 17.62 GiB memory and 20.7 seconds\n"
+    for line in lines:
+        row = parse_row(row_of(read_log([(line + end).encode()]), "", model="", gpu=""))
+        assert (row.drafted, row.prefix_caching) == (3, True)
+        assert row.language_only is ("language_model_only" in line)
+    none = lines[1].replace("SpeculativeConfig(method='mtp', model='Qwen/Qwen3.6-27B', num_spec_tokens=3)", "None").replace("caching=True", "caching=False")
+    row = parse_row(row_of(read_log([(none + end).encode()]), "", model="", gpu=""))
+    assert (row.drafted, row.prefix_caching) == (0, False)

@@ -10,6 +10,7 @@ _LEAST = {"kv_cache", "free_at_init", "kv_tokens", "kv_blocks", "max_concurrency
 # With pipeline stages the first rank's: the last one also runs the sampler, and what follows from it is the pool's business.
 _FIRST = {"activation_peak", "non_torch", "total_non_kv"}
 _WHOLE = ("tp", "pp", "dp", "max_model_len", "max_num_seqs", "max_num_batched_tokens", "block_size", "ubatch", "parallel", "n_ctx")
+_ARGUMENTS = ("kv_cache_memory_bytes", "enable_prefix_caching", "language_model_only", "speculative_config")
 _COUNTS = {
     "kv_tokens",
     "kv_blocks",
@@ -69,7 +70,7 @@ def row_of(log: EngineLog, source: str, *, model: str = "", gpu: str = "") -> di
         "gpu_total_gib": round(total.value / GIB, 2) if total is not None else None,
         "gpu_memory_utilization": _share(log.setting("gpu_memory_utilization")),
         "enforce_eager": {"True": True, "False": False}.get(settings.get("enforce_eager", "")),
-        "settings": {"kv_cache_memory_bytes": settings["kv_cache_memory_bytes"]} if "kv_cache_memory_bytes" in settings else {},
+        "settings": {name: settings[name] for name in _ARGUMENTS if name in settings},
         "outcome": "oom" if any("out of memory" in f.lower() or "OutOfMemory" in f for f in log.failures) else "other_failure" if log.failures else "ok",
         "error": list(log.failures) or None,
         "measured": measured,

@@ -84,6 +84,9 @@ LINES: Final = Lines(
         pattern(_CONFIG, r"\bquantization=(?!None)([\w-]{1,60})", ("quant", "text")),
         pattern(_CONFIG, r"enforce_eager=(True|False)", ("enforce_eager", "text")),
         pattern(_CONFIG, r"kv_cache_dtype=(\w{1,30})", ("kv_cache_dtype", "text")),
+        pattern(_CONFIG, r"enable_prefix_caching=(True|False)", ("enable_prefix_caching", "text")),
+        pattern(_CONFIG, r"speculative_config=(?!None)(\w{1,40}\([^)]{1,400}\)|\{[^}]{1,400}\})", ("speculative_config", "text")),
+        pattern(_ARGS, r"'speculative_config': '?(\{[^}]{1,400}\})", ("speculative_config", "text")),
         *(
             pattern(_ARGS, rf"'{argument}': '?([^',}}]{{1,500}})", (name, "text"))
             for argument, name in (
@@ -99,6 +102,8 @@ LINES: Final = Lines(
                 ("enable_expert_parallel", "ep"),
                 ("kv_cache_memory_bytes", "kv_cache_memory_bytes"),
                 ("kv_cache_dtype", "kv_cache_dtype"),
+                ("enable_prefix_caching", "enable_prefix_caching"),
+                ("language_model_only", "language_model_only"),
             )
         ),
         pattern("--gpu-memory-utilization", r"--gpu-memory-utilization[ =]([\d.]{1,8})", ("gpu_memory_utilization", "text")),
