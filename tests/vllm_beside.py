@@ -16,8 +16,8 @@ sys.path.append(str(Path(__file__).parent / "oracle"))
 from vllm_shapes import shapes
 
 from vram.engines.base import Settings
-from vram.engines.draft import Draft
-from vram.engines.vllm.draft import drafted, is_head
+from vram.engines.draft import Draft, is_head
+from vram.engines.vllm.draft import drafted
 from vram.engines.vllm.engine import _laid_out
 from vram.engines.vllm.lora import Slots, lora_bytes
 from vram.engines.vllm.release import release_of

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+from vram.errors import UsageError
 from vram.model.model import Model
+from vram.model.mtp import Mtp, mtp_of
 
 MTP = "mtp"
 """How people name a checkpoint's own multi-token-prediction layers."""
@@ -27,3 +29,20 @@ class Draft:
     def name(self) -> str:
         """As people say it."""
         return MTP if self.model is None else self.model.name
+
+
+def is_head(model: Model) -> bool:
+    """Whether a draft is a head that reads the target's hidden states (EAGLE and its kin), not a model of its own."""
+    return any(word in model.architecture.lower() for word in ("eagle", "medusa", "mtp", "dflash", "nextn"))
+
+
+def mtp_layers(model: Model) -> Mtp:
+    """The model's own layers for multi-token prediction.
+
+    Raises:
+        UsageError: it has none.
+    """
+    found = mtp_of(model)
+    if found is None:
+        raise UsageError(f"{model.name} has no multi-token-prediction layers that are known here", hint="name a draft model instead: --draft MODEL")
+    return found

@@ -5,8 +5,7 @@
 
 Sources: `_cal_max_memory` (tensorrt_llm/_torch/pyexecutor/_util.py), `calculate_max_num_blocks` (resource_manager.py) and
 kvCacheManager.cpp of github.com/NVIDIA/TensorRT-LLM (Apache-2.0), and the logs in truth/. Windows are kept in full, as the logs
-show; per-layer windows must be asked for (`max_attention_window`) and are not planned. Nor are drafts, host offload, attention
-DP; no log of a model with recurrent states was found, so their slots are counted as each sequence's own.
+show; per-layer windows must be asked for (`max_attention_window`) and are not planned. Nor are drafts and host offload; no log of a model with recurrent states was found, so their slots are counted as each sequence's own.
 """
 
 import re

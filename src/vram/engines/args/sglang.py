@@ -2,10 +2,29 @@
 
 from typing import Final
 
-from vram.engines.args.base import Command, Flag, Launch, percent, safe_model, shell
+from vram.engines.args.base import Command, Flag, Launch, percent, safe_model, safe_name, shell
+from vram.engines.draft import is_head
 from vram.errors import UsageError
 
+DRAFT_STEPS: Final = 3
 KV_TYPES: Final = {"fp8": "fp8_e4m3", "fp8_e4m3": "fp8_e4m3", "fp8_e5m2": "fp8_e5m2", "bf16": "bf16", "bfloat16": "bf16"}
+
+
+def _drafting(launch: Launch) -> list[Flag]:
+    """Flags for a drafter."""
+    if launch.draft is None:
+        return []
+    model, flags = launch.draft.model, []
+    name = launch.beside.draft or launch.draft.name
+    kind = "NEXTN" if model is None else "STANDALONE" if not is_head(model) else "EAGLE3" if "eagle3" in model.architecture.lower() else "EAGLE"
+    flags.append(Flag(words=("--speculative-algorithm", kind), reason="what drafts"))
+    if model is not None:
+        flags.append(Flag(words=("--speculative-draft-model-path", safe_name(name)), reason="the model that drafts"))
+    steps = launch.draft.tokens or DRAFT_STEPS
+    flags.append(Flag(words=("--speculative-num-steps", str(steps)), reason="tokens drafted one after the other"))
+    flags.append(Flag(words=("--speculative-eagle-topk", "1"), reason="one token at each step"))
+    flags.append(Flag(words=("--speculative-num-draft-tokens", str(steps + 1)), reason="tokens that are verified together"))
+    return flags
 
 
 def command(launch: Launch) -> Command:
@@ -45,6 +64,7 @@ def command(launch: Launch) -> Command:
         if kv is None:
             raise UsageError(f"SGLang has no KV cache of type {launch.kv_dtype!r}", hint=f"it has {', '.join(sorted(set(KV_TYPES.values())))}: --kv-dtype fp8")
         flags.append(Flag(words=("--kv-cache-dtype", kv), reason="the planned type of the KV cache"))
+    flags += _drafting(launch)
     if launch.quant == "fp8":
         flags.append(Flag(words=("--quantization", "fp8"), reason="the weights are quantised while they are loaded"))
     elif launch.quant:

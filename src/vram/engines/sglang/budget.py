@@ -25,6 +25,8 @@ _SHARES: Final = ((16, 0.79), (8, 0.81), (4, 0.85), (2, 0.87), (1, 0.88))
 # Reserve.BY_CARD: (below MiB, GiB set apart, GiB more for every rank).
 _RESERVES: Final = ((35 * 1024, 2.8, 0.1), (90 * 1024, 9.5, 0.5), (160 * 1024, 12.0, 0.5), (1 << 62, 32.0, 0.0))
 _MIB_PER_PREFILL_TOKEN, _MIB_PER_GRAPH_ROW, _MIB_PER_PREFILL_GRAPH = 1.5, 2, 8
+# With copies of attention: MiB for each row of the largest graph and copy, half more past 300 rows; by card a flat sum.
+_MIB_PER_COPY_ROW, _MANY_ROWS, _COPIES_MIB = 3, 300, 4096
 _LARGE_CARD_MIB, _LARGE_FLOOR_MIB = 60 * 1024, 10 * 1024
 _LATENT_PREFILL_GRAPH_MIB = 1.5 * 1024
 # A vision tower takes 5 % off the share, and 10 % more for every time it is as complex as ViT-L/14 (24 layers x 1,024 squared).
@@ -51,26 +53,32 @@ def batches(total_bytes: int, placement: Placement, chunk_tokens: int | None) ->
     """The batch sizes that SGLang chooses for a card of `total_bytes`."""
     total = total_bytes // MIB
     _, chunk, few, many = next(row for row in _BATCHES if total < row[0])
-    return Batches(chunk_tokens=chunk_tokens or chunk, graph_rows=few if placement.tp < 4 else many)
+    return Batches(chunk_tokens=chunk_tokens or chunk, graph_rows=few if placement.ranks < 4 else many)
 
 
 @lru_cache(maxsize=256)
-def default_share(model: Model, total_bytes: int, placement: Placement, chosen: Batches, rules: Release, *, towers: bool = True) -> float:
-    """The default of `--mem-fraction-static`, to three decimals as SGLang rounds it; `towers`: with what a vision tower takes off it."""
+def default_share(model: Model, total_bytes: int, placement: Placement, chosen: Batches, rules: Release, *, towers: bool = True, draft_mib: int = 0) -> float:
+    """The default of `--mem-fraction-static`, to three decimals as SGLang rounds it.
+
+    `towers`: with what a vision tower takes off it; `draft_mib`: what is set apart for a drafter.
+    """
     ranks, total = placement.gpus, total_bytes // MIB
     if rules.reserve is Reserve.BY_TP:
-        return next(share for at_least, share in _SHARES if placement.tp >= at_least)
+        return next(share for at_least, share in _SHARES if placement.ranks >= at_least)
     if rules.reserve is Reserve.BY_CARD:
         _, base, more = next(row for row in _RESERVES if total < row[0])
-        reserved = (base + more * ranks) * _GIB_IN_MIB
+        reserved = (base + more * ranks) * _GIB_IN_MIB + (_COPIES_MIB if placement.dp > 1 else 0)
     else:
         reserved = rules.constant_mib + max(chosen.chunk_tokens, 2048) * _MIB_PER_PREFILL_TOKEN
         reserved += chosen.graph_rows * _MIB_PER_GRAPH_ROW + ranks / 8 * _GIB_IN_MIB
+        if placement.dp > 1:
+            reserved += chosen.graph_rows * placement.dp * _MIB_PER_COPY_ROW * (1.5 if chosen.graph_rows > _MANY_ROWS else 1)
         if rules.prefill_graphs:
             latent = any(isinstance(c, LatentCache) for c, _ in model.cache_counts)
             reserved += _LATENT_PREFILL_GRAPH_MIB if latent else prefill_graphs(chosen.chunk_tokens) * _MIB_PER_PREFILL_GRAPH
         if rules.floor and total > _LARGE_CARD_MIB:
             reserved = max(reserved, _LARGE_FLOOR_MIB)
+    reserved += draft_mib
     return round(max(total - reserved, 0) / max(total, 1), 3) * (_vision_factor(model) if towers else 1.0)
 
 

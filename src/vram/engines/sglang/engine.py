@@ -2,18 +2,21 @@
 
 `Settings.gpu_memory_utilization` is `--mem-fraction-static`, `max_batched_tokens` is `--chunked-prefill-size`,
 `max_num_seqs` is `--max-running-requests`, `block_size` is `--page-size`, and a given `kv_pool_bytes` is what "KV Cache is
-allocated" prints: the pools of tokens without the slots of state. DP attention and speculative decoding are not planned.
+allocated" prints: the pools of tokens without the slots of state. Drafts are in draft.py.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from vram.engines.base import Capacity, Demand, Engine
 from vram.engines.sglang import constants as c
 from vram.engines.sglang.budget import Batches, batches, decode_graphs, default_share, static_pool
+from vram.engines.sglang.draft import GRAPHS, drafter_of
 from vram.engines.sglang.pools import STATE_RATIO, Layout, layout
 from vram.engines.sglang.release import Release, release
 from vram.memory.part import Part, Parts
+from vram.memory.placement import layer_count
 from vram.memory.weights import rank_weights, unlisted_bytes, unlisted_ear
 from vram.units import GIB
 
@@ -27,7 +30,7 @@ class Sglang(Engine):
     pools = True
     copies_in_tp = True
     dense_over_all = True
-    heeds = frozenset({"version", "gpu_memory_utilization", "max_num_seqs", "max_batched_tokens", "block_size", "kv_pool_bytes", "enforce_eager"})
+    heeds = frozenset({"version", "gpu_memory_utilization", "max_num_seqs", "max_batched_tokens", "block_size", "kv_pool_bytes", "enforce_eager", "draft"})
 
     def kv_bytes(self, demand: Demand, stage: int, context_tokens: int, sequences: int) -> int:
         """What the pools must have, all together, for neither tokens nor slots of state to run out."""
@@ -58,7 +61,8 @@ class Sglang(Engine):
         tp = demand.placement.tp
         per_token = demand.model.dtype.block_bytes * (4 * g.hidden_size + ((g.attention_heads + 2 * g.kv_heads) * g.head_dim + 3 * g.intermediate_size) // tp)
         rows = min(demand.settings.max_num_seqs or chosen.graph_rows, chosen.graph_rows)
-        return chosen.chunk_tokens * per_token + rows * g.vocab_size * _LOGIT_BYTES * 2
+        # Copies of attention share a chunk between them.
+        return chosen.chunk_tokens // demand.placement.dp * per_token + rows * g.vocab_size * _LOGIT_BYTES * 2
 
     def parts(self, demand: Demand, stage: int) -> Parts:
         """All that one rank holds once it serves."""
@@ -102,14 +106,19 @@ def _batches(demand: Demand) -> Batches:
 
 def _layout(demand: Demand, stage: int) -> Layout:
     # One token a page unless the attention kernels ask for more (16 to 128 of them on some cards).
-    return layout(demand.model, demand.placement, stage, demand.workload.formats, _rules(demand), demand.settings.block_size or 1)
+    found = layout(demand.model, demand.placement, stage, demand.workload.formats, _rules(demand), demand.settings.block_size or 1)
+    beside = drafter_of(demand)
+    # The drafter's pool has as many tokens as the target's.
+    return found if beside is None else replace(found, full_bytes=found.full_bytes + beside.cell_bytes)
 
 
 def share(demand: Demand) -> float:
     """The share of the card that weights and pools may take: as given, or SGLang's default for this version and card."""
     if demand.settings.gpu_memory_utilization is not None:
         return demand.settings.gpu_memory_utilization
-    return default_share(demand.model, demand.gpu.capacity_bytes, demand.placement, _batches(demand), _rules(demand))
+    beside = drafter_of(demand)
+    draft_mib = 0 if beside is None else beside.reserved_mib
+    return default_share(demand.model, demand.gpu.capacity_bytes, demand.placement, _batches(demand), _rules(demand), draft_mib=draft_mib)
 
 
 def _weights(demand: Demand, stage: int) -> Part:
@@ -118,7 +127,11 @@ def _weights(demand: Demand, stage: int) -> Part:
     why = "headers of the files" if demand.model.source == "header" else "tensors that the config describes"
     if demand.model.quantization:
         why += f", {demand.model.quantization}"
-    if held.draft_bytes:
+    beside = drafter_of(demand)
+    if beside is not None:
+        resident += beside.weight_bytes
+        why += f"; {beside.weight_bytes / GIB:.2f} GiB of {beside.name}"
+    elif held.draft_bytes:
         why += f"; without {held.draft_bytes / GIB:.2f} GiB of multi-token prediction, which only speculative decoding loads"
     why += f"; {c.LOAD_EXTRA / GIB:.2f} GiB that loading leaves with the allocator ({c.LOAD_ROWS} rows)"
     ear = unlisted_ear(demand.model) if stage == 0 else 0
@@ -160,14 +173,24 @@ def _pool(demand: Demand, stage: int, weights: Part, runtime: Part, talk: Part) 
         )
     part = share(demand)
     total = demand.gpu.engine_total_bytes
+    beside = drafter_of(demand)
+    counted, grown = 0, 1.0
+    if beside is not None:
+        # Weights that are not counted are outside of the share; copies of the embedding and the head are, until the pools are sized.
+        counted = beside.copy_bytes if beside.weighed else -beside.weight_bytes
+        own = held.cell_bytes - beside.cell_bytes
+        ratio = beside.layers / max(layer_count(demand.model), 1) if beside.budgeted else 0.0
+        grown = held.cell_bytes / (own * (1 + ratio)) if own else 1.0
 
     def left(before: int, weights_bytes: int) -> int:
-        size: int = static_pool(total - before, part, weights_bytes)
-        return size
+        size: int = static_pool(total - before, part, weights_bytes + counted)
+        return size if beside is None else int(size * grown)
 
     expected = left(runtime.bytes + talk.bytes, weights.bytes)
     kind = "given" if demand.settings.gpu_memory_utilization is not None else f"what SGLang since {_rules(demand).label} chooses for this card"
     why = f"{part:.3f} ({kind}) of what is free before the weights are read, less the weights"
+    if beside is not None:
+        why += f", with {beside.layers} layer{'s' if beside.layers > 1 else ''} of {beside.name}{'' if beside.budgeted else ' beside it'}"
     if held.state_bytes:
         why += f"; {held.slots(expected)} slots of recurrent state take {STATE_RATIO / (1 + STATE_RATIO):.0%} of it"
     # A default is SGLang's choice by version; a build that is not the assumed one may choose otherwise.
@@ -189,6 +212,8 @@ def _graphs(demand: Demand, chosen: Batches) -> Part:
     base, each, low, high = c.GRAPHS
     rows = min(demand.settings.max_num_seqs or chosen.graph_rows, chosen.graph_rows)
     expected = min(base + each * decode_graphs(rows), high)
+    more = GRAPHS if demand.settings.draft is not None else (0, 0, 0)
+    expected, low, high = (size + extra for size, extra in zip((expected, low, high), more, strict=True))
     return Part(
         bytes=expected,
         low=low,
@@ -214,7 +239,7 @@ def _communication(demand: Demand) -> Part:
     if demand.placement.gpus == 1:
         return Part.exact(0, "formula", "one GPU: none")
     link = demand.gpu.link
-    if demand.placement.tp == 1:
+    if demand.placement.ranks == 1:
         expected, low, high = c.COMMUNICATION_PP
     else:
         expected, low, high = c.COMMUNICATION_PCIE if link is not None and "pcie" in link.kind.lower() else c.COMMUNICATION_TP

@@ -9,14 +9,12 @@ v1/worker/gpu_model_runner.py (`_dummy_sampler_run`: the rejection sampler is pr
 from dataclasses import dataclass, replace
 from typing import Final
 
-from vram.engines.draft import Draft
+from vram.engines.draft import Draft, is_head, mtp_layers
 from vram.engines.vllm.quirks import kept
-from vram.errors import UsageError
 from vram.memory.placement import Placement
 from vram.memory.weights import split_bytes
 from vram.model.cache import Cache, ChunkedCache, CrossCache, FullCache, StateCache, WindowCache
 from vram.model.model import Model
-from vram.model.mtp import Mtp, mtp_of
 from vram.model.role import Component, Role
 
 TOKENS: Final = 3
@@ -40,23 +38,6 @@ class Drafted:
     caches: tuple[tuple[int, Cache], ...]
     tokens: int
     modules: int
-
-
-def is_head(model: Model) -> bool:
-    """Whether a draft is a head that reads the target's hidden states (EAGLE and its kin), not a model of its own."""
-    return any(word in model.architecture.lower() for word in ("eagle", "medusa", "mtp", "dflash", "nextn"))
-
-
-def mtp_layers(model: Model) -> Mtp:
-    """The model's own layers for multi-token prediction.
-
-    Raises:
-        UsageError: it has none.
-    """
-    found = mtp_of(model)
-    if found is None:
-        raise UsageError(f"{model.name} has no multi-token-prediction layers that are known here", hint="name a draft model instead: --draft MODEL")
-    return found
 
 
 def tokens_of(model: Model, draft: Draft | None) -> int:
