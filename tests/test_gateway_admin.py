@@ -191,6 +191,36 @@ def test_usage_is_that_of_the_command_line(tmp_path):
     run(test())
 
 
+def test_the_clients_pages_have_the_form_of_their_document(tmp_path):
+    """What the clients' port says of models, health and errors is what `vram schema gateway` publishes; every response header is in it."""
+    document = json.loads((files("vram") / "schemas" / "gateway.json").read_text())
+
+    def valid(content, name):
+        jsonschema.validate(content, {"$ref": f"#/components/schemas/{name}", "components": document["components"]})
+
+    async def test():
+        async with MockEngine() as engine, running(tmp_path, pools(engine)) as gateway:
+            assert json.loads((await ask(gateway, None, path="/openapi.json"))[2]) == document
+            valid(json.loads((await ask(gateway, None, path="/v1/models"))[2]), "Models")
+            for path in ("/health", "/ready"):
+                valid(json.loads((await ask(gateway, None, path=path))[2]), "Status")
+            gateway.assembled.seats["p0"][0].replica.health.drain(draining=True)
+            gateway.assembled.desk.refresh()
+            status, _, body = await ask(gateway, None, path="/ready")
+            assert status == 503
+            valid(json.loads(body), "Status")
+            gateway.assembled.seats["p0"][0].replica.health.drain(draining=False)
+            gateway.assembled.desk.refresh()
+            valid(json.loads((await ask(gateway, chat("nobody")))[2]), "Error")
+            status, headers, body = await ask(gateway, None, path="/v1/embeddings")
+            assert (status, headers["allow"]) == (405, "post")
+            _, headers, _ = await ask(gateway, chat())
+            listed = document["paths"]["/v1/chat/completions"]["post"]["responses"]["200"]["headers"]
+            assert {h for h in headers if h.startswith("x-")} <= set(listed)
+
+    run(test())
+
+
 def test_the_token_is_its_owners(tmp_path):
     """The token's file is made once, readable by its owner alone; one that others may read is refused, with what to type."""
     path = tmp_path / "deep" / "admin.token"

@@ -18,6 +18,7 @@ NAMES = (
     "keys",
     "usage",
     "top",
+    "gateway",
     "gateway-admin",
 )
 
@@ -25,7 +26,7 @@ NAMES = (
 @click.command(name="schema", short_help="The JSON Schema of what --json prints, and of pools.toml.")
 @click.argument("name", type=click.Choice(NAMES), default="plan")
 def command(name: str) -> None:
-    """The JSON Schema of what `vram NAME --json` prints; of `pools`: that of the pools file; of `gateway-admin`: an OpenAPI document."""
+    """The JSON Schema of what `vram NAME --json` prints; of `pools`: that of the pools file; of `gateway` and `gateway-admin`: OpenAPI documents."""
     from importlib.resources import files
 
     click.echo((files("vram") / "schemas" / f"{name}.json").read_text(encoding="utf-8"), nl=False)

@@ -68,8 +68,7 @@ class AdminHouse(House):
             return
         given = request.header(b"authorization")
         if given[:7].lower() != b"bearer " or not hmac.compare_digest(given[7:].strip(), self._token):
-            front.transport.write(NO_TOKEN.response(b"WWW-Authenticate: Bearer\r\n", keep_alive=request.keep_alive))
-            front.finished(keep_alive=request.keep_alive)
+            self._refuse(front, request, NO_TOKEN, b"WWW-Authenticate: Bearer\r\n")
             return
         try:
             if path in self._reads:
@@ -105,8 +104,7 @@ class AdminHouse(House):
 
     def _no(self, front: "Front", request: "Request", allowed: str) -> None:
         refusal = Refusal(status=405, kind="invalid_request_error", code="method_not_allowed", message=f"this path takes {allowed}")
-        front.transport.write(refusal.response(f"Allow: {allowed}\r\n".encode(), keep_alive=request.keep_alive))
-        front.finished(keep_alive=request.keep_alive)
+        self._refuse(front, request, refusal, f"Allow: {allowed}\r\n".encode())
 
     def _later(self, front: "Front", request: "Request", work: "Coroutine[Any, Any, Answer]") -> None:
         front.handler = _Waiting()

@@ -92,11 +92,11 @@ class House:
             self._page(front, request)
             return
         if request.method != b"POST":
-            self._refuse(front, request, WRONG_METHOD)
+            self._refuse(front, request, WRONG_METHOD, b"Allow: POST\r\n")
             return
         key = self.keys.find(request.header(b"authorization"))
         if key is None:
-            self._refuse(front, request, NO_KEY)
+            self._refuse(front, request, NO_KEY, b"WWW-Authenticate: Bearer\r\n")
             return
         try:
             ask = reader(request.body)
@@ -131,11 +131,11 @@ class House:
                 return
             found = self.keys.find(request.header(b"authorization"))
             if found is None:
-                self._refuse(front, request, NO_KEY)
+                self._refuse(front, request, NO_KEY, b"WWW-Authenticate: Bearer\r\n")
                 return
             key = found
         if request.method not in {b"GET", b"HEAD"}:
-            self._refuse(front, request, WRONG_METHOD)
+            self._refuse(front, request, WRONG_METHOD, b"Allow: GET, HEAD\r\n")
             return
         answer = page(request, key)
         if answer is None:
@@ -155,9 +155,9 @@ class House:
         front.transport.write(head if request.method == b"HEAD" else head + body)
         front.finished(keep_alive=request.keep_alive)
 
-    def _refuse(self, front: "Front", request: "Request", refusal: Refusal) -> None:
+    def _refuse(self, front: "Front", request: "Request", refusal: Refusal, headers: bytes = b"") -> None:
         self.on_refusal(refusal)
-        front.transport.write(refusal.response(keep_alive=request.keep_alive))
+        front.transport.write(refusal.response(headers, keep_alive=request.keep_alive))
         front.finished(keep_alive=request.keep_alive)
 
     def refused(self, refusal: Refusal) -> None:

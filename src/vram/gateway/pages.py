@@ -1,6 +1,7 @@
 """Answers that need no engine: what is served, whether the gateway lives, whether it can serve. Metrics have a file of their own."""
 
 import json
+from importlib.resources import files
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ class Pages:
     def __init__(self, assembled: "Assembled", began: int) -> None:
         self.assembled = assembled
         self.began = began
+        self._openapi = (files("vram") / "schemas" / "gateway.json").read_bytes()
 
     def health(self, _: "Request", __: "Key") -> tuple[int, bytes, bytes]:
         """The process lives: it never looks at engines, or a restart would take a busy gateway down with them."""
@@ -28,6 +30,10 @@ class Pages:
         if down:
             return 503, JSON, json.dumps({"status": "not ready", "models_without_replica": len(down)}).encode()
         return 200, JSON, b'{"status":"ready"}'
+
+    def openapi(self, _: "Request", __: "Key") -> tuple[int, bytes, bytes]:
+        """What this API takes and gives, as OpenAPI 3.1."""
+        return 200, JSON, self._openapi
 
     def models(self, _: "Request", key: "Key") -> tuple[int, bytes, bytes]:
         """`/v1/models`: what can be asked for, how long it may be, what is free now and what its replicas cost."""

@@ -174,7 +174,7 @@ class Gateway:
 
             self.house.limits = replace(self.options.limits, body_bytes=file.limits.body_bytes)
         pages = Pages(assembled, self.began)
-        self.house.open_pages = {b"/health": pages.health, b"/ready": pages.ready}
+        self.house.open_pages = {b"/health": pages.health, b"/ready": pages.ready, b"/openapi.json": pages.openapi}
         self.house.pages = {b"/v1/models": pages.models, b"/metrics": self._metrics}
         watched = {seat.replica.url: (seat, plans[name]) for name, seats in assembled.seats.items() for seat in seats}
         for url in [u for u in self._watchers if u not in watched or self._watchers[u][0].seat is not watched[u][0]]:
