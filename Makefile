@@ -4,7 +4,7 @@ VENV := .venv
 FULL := .venv-full
 SOURCES := $(shell find src -name '*.py' -o -name '*.toml' -o -name '*.json' -o -name py.typed) pyproject.toml
 
-.PHONY: demo test test-all oracle-llama-cpp oracle-vllm lint bench fuzz truth clean
+.PHONY: demo test test-all oracle-llama-cpp oracle-vllm lint fit bench fuzz truth clean
 
 # Plans for real models on the GPUs of this machine, or on a named one when there is none.
 demo: $(VENV)/.base
@@ -47,10 +47,16 @@ fuzz: $(FULL)/.full
 truth: $(VENV)/.base
 	$(VENV)/bin/python truth/report.py
 
-# Whole commands beside peers in one run.
+# Fits the constants of speeds again to the rows in truth/speed: half an hour of a busy machine, minutes of an idle one.
+fit: $(FULL)/.full
+	$(FULL)/bin/python -m pip install --quiet --disable-pip-version-check ".[fit]"
+	$(FULL)/bin/python truth/speed/fit.py
+
+# Whole commands beside peers in one run; then what peers and we expect of speeds beside what was measured.
 bench: $(FULL)/.full
 	$(FULL)/bin/python -m pip install --quiet --disable-pip-version-check ".[bench]"
 	$(FULL)/bin/python benchmarks/run.py
+	$(FULL)/bin/python benchmarks/speed.py
 	$(FULL)/bin/python benchmarks/size.py
 	$(FULL)/bin/python benchmarks/bulk.py
 

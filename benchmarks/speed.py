@@ -177,7 +177,7 @@ def alone(python, each, held):
 def main():
     a = argparse.ArgumentParser(description=__doc__)
     a.add_argument("--peers", default=str(ROOT / ".venv-peers-speed"), help="folder of the peers' environment, made when absent (1 GB)")
-    a.add_argument("--each", type=int, default=4, help="cases of each engine, model, card and quantization")
+    a.add_argument("--each", type=int, default=1, help="cases of each engine, model, card and quantization")
     args = a.parse_args()
     python = peers(Path(args.peers))
     held = json.loads((SPEED / "held_out.json").read_text(encoding="utf-8"))
@@ -191,7 +191,7 @@ def main():
         "",
     ]
     out += ["## One sequence alone, dense models, llama.cpp and Ollama, that llmfit knows", "", "| who | cases | median | p90 |", "|---|---|---|---|"]
-    out += [line(who, e) for who, e in alone(python, args.each * 2, held).items()]
+    out += [line(who, e) for who, e in alone(python, args.each * 4, held).items()]
     text = "\n".join(out).rstrip() + "\n"
     (HERE / "speed.md").write_text(text, encoding="utf-8")
     print(text)

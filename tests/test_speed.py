@@ -170,3 +170,13 @@ def test_the_table_is_complete():
                         entry = entry_for(engine, gpu, bits, experts=experts, version=version)
                         assert entry.why
                         assert min(entry.doubt.decode, entry.doubt.tpot, entry.doubt.prefill, entry.doubt.ttft) > 1
+
+
+def test_an_old_version_has_its_own_constants():
+    """vLLM before 0.8 launched layer by layer: slower for small models than today's, and the reason names the version."""
+    d = demand("Qwen/Qwen2.5-1.5B-Instruct", "A100 SXM 80GB", concurrency=1)
+    new, old = (estimate(replace(d, settings=Settings(version=v)), "vllm") for v in ("", "0.6.3"))
+    assert old.decode_tokens_per_second.value < new.decode_tokens_per_second.value
+    assert "before 0.8" in old.decode_tokens_per_second.why
+    # Qwen2.5's own speed benchmark, vLLM 0.6.3 on an A100, one sequence of 1 token in and 2,048 out.
+    assert old.decode_tokens_per_second.low < 183.33 < old.decode_tokens_per_second.high

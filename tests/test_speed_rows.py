@@ -2,14 +2,18 @@
 
 import json
 import math
+import sys
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from vram.accuracy.check import check
-from vram.accuracy.row import parse_rows
-from vram.accuracy.speed_check import SpeedQuantity
+from vram.accuracy.row import Unread, parse_rows
+from vram.accuracy.speed_case import case_of
+from vram.accuracy.speed_check import SpeedQuantity, check_speed, find
+from vram.accuracy.speed_row import Metric
 from vram.accuracy.summary import percentile
 from vram.cli.accuracy import loader
 
@@ -74,6 +78,36 @@ def test_a_new_model_is_served_as_was_set():
     errors = sorted(abs(math.expm1(v)) for i, v in record.items() if i in ids)
     assert len(errors) > 1000
     assert percentile(errors, 0.5) <= 0.20
+
+
+def test_the_formula_that_is_fitted_is_the_clocks():
+    """fit.py's columns give, at the shipped constants, what the clock gives: else it would fit something else."""
+    pytest.importorskip("numpy")
+    sys.path.insert(0, str(SPEED))
+    try:
+        import formula
+    finally:
+        sys.path.remove(str(SPEED))
+    load = loader(SPEED, online=False)
+    tried = 0
+    for name in FILES:
+        for line in (SPEED / name).read_text().splitlines()[:: 97 if "serving" in name else 11]:
+            row = next(iter(parse_rows([line])))
+            found, _ = check_speed(row, load)
+            if isinstance(found, Unread):
+                continue
+            one = formula.columns([formula.features(case_of(row, *find(row, load)))])
+            seconds = float(formula.predict(one, asdict(found.entry.rates))[0])
+            expected = {
+                Metric.TPOT: found.predicted / 1e3,
+                Metric.TTFT: found.predicted / 1e3,
+                Metric.DECODE: 1 / found.predicted,
+                Metric.DECODE_TOTAL: row.concurrency / found.predicted,
+                Metric.PREFILL: (row.input_tokens or 1) / found.predicted,
+            }[row.metric]
+            assert seconds == pytest.approx(expected, rel=1e-9), row.id
+            tried += 1
+    assert tried > 80
 
 
 def test_held_out_errors_are_written_down():
