@@ -33,12 +33,14 @@ MAY_IMPORT = {
     "pricing": BASE | {"api", "model", "sources", "hardware", "costs", "planner", "catalog"},
     "sizing": BASE | {"api", "pricing", "model", "readers", "sources", "hardware", "engines", "costs", "planner", "catalog"},
     "replay": BASE | {"api", "sizing", "model", "readers", "sources", "planner"},
+    "picking": BASE | {"api", "pricing", "model", "hardware", "engines", "speed", "costs", "planner", "catalog"},
     "api": BASE | {"model", "readers", "sources", "hardware", "memory", "engines", "speed", "costs", "admission", "planner", "catalog"},
     "gateway": BASE | {"api", "pricing", "model", "readers", "sources", "hardware", "memory", "engines", "speed", "costs", "admission", "planner"},
     "cli": BASE
     | {
         "gateway",
         "api",
+        "picking",
         "pricing",
         "sizing",
         "replay",
@@ -55,7 +57,7 @@ MAY_IMPORT = {
         "accuracy",
         "catalog",
     },
-    "__init__": BASE | {"api", "pricing", "sizing", "replay", "model", "hardware", "memory", "costs", "planner"},
+    "__init__": BASE | {"api", "picking", "pricing", "sizing", "replay", "model", "hardware", "memory", "costs", "planner"},
     "__main__": {"cli"},
 }
 # No I/O, no clock, no environment, nothing but the standard library (readers: and msgspec).
@@ -73,7 +75,7 @@ PURE = {
     "accuracy": (),
 }
 # Folders of pure packages that work on arrays; nothing imports them but what asks for hundreds of thousands of plans.
-ARRAYS = {"planner/bulk": ("numpy", "msgspec")}
+ARRAYS = {"planner/bulk": ("numpy", "msgspec"), "planner/choosing": ("numpy",)}
 IMPURE_MODULES = {"os", "io", "pathlib", "socket", "time", "subprocess", "urllib", "http", "shutil", "tempfile", "random", "datetime", "threading", "asyncio"}
 
 FILES = sorted(ROOT.rglob("*.py"))

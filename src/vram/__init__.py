@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from vram.hardware.gpu import Gpu
     from vram.memory.part import Part, Parts
     from vram.model.model import Model
+    from vram.picking import pick
+    from vram.planner.choosing.choice import Choice, Miss, Pick
+    from vram.planner.choosing.document import pick_document
     from vram.planner.document import plan_document
     from vram.planner.mends import Mend
     from vram.planner.plan import GpuPlan, KvPool, Limits, Plan, Verdict
@@ -51,6 +54,11 @@ _HOMES = {
     "plan": "vram.api",
     "Cost": "vram.costs.cost",
     "cost": "vram.pricing",
+    "pick": "vram.picking",
+    "Choice": "vram.planner.choosing.choice",
+    "Miss": "vram.planner.choosing.choice",
+    "Pick": "vram.planner.choosing.choice",
+    "pick_document": "vram.planner.choosing.document",
     "price_book": "vram.pricing",
     "HardwareNotFoundError": "vram.errors",
     "ModelError": "vram.errors",
@@ -93,6 +101,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Choice",
     "Cost",
     "Demanded",
     "Fleet",
@@ -105,6 +114,7 @@ __all__ = [
     "Limits",
     "Mend",
     "Metric",
+    "Miss",
     "Model",
     "ModelError",
     "ModelFormatError",
@@ -112,6 +122,7 @@ __all__ = [
     "Outcome",
     "Part",
     "Parts",
+    "Pick",
     "PlacementError",
     "Plan",
     "PoolSpec",
@@ -131,6 +142,8 @@ __all__ = [
     "detect",
     "load_model",
     "parse_gpus",
+    "pick",
+    "pick_document",
     "plan",
     "plan_document",
     "pool_of",

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CatalogModel", "compiled", "find", "key", "names", "suggest"]
+__all__ = ["CatalogModel", "compiled", "find", "key", "names", "quality", "suggest"]
 
 _HERE = Path(__file__).parent
 
@@ -79,6 +79,13 @@ def names() -> tuple[str, ...]:
 def compiled() -> bytes:
     """The catalogue as numbers for plans by the hundred thousand (vram/planner/bulk/file.py says what they are)."""
     return (_HERE / "facts.bin").read_bytes()
+
+
+@cache
+def quality() -> Mapping[str, Any]:
+    """What `vram pick` ranks models by, as it lies in quality.json: each value with the short name of its source."""
+    found: Mapping[str, Any] = json.loads((_HERE / "quality.json").read_bytes())
+    return found
 
 
 def suggest(name: str, count: int = 3) -> list[str]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # command -> what it does. Its module is vram.cli.<command> (- as _), its click command is `command` there.
 COMMANDS = {
     "plan": "How many bytes a model takes on which GPU, part by part, and whether it fits.",
+    "pick": "Which models serve a need best on some GPUs, or which GPUs a model.",
     "cost": "What models cost on a fleet, by the hour and by the token.",
     "prices": "What an hour of which GPU costs, and who says so as of when.",
     "serve": "An OpenAI-compatible gateway that lets in what fits.",

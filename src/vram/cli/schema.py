@@ -11,6 +11,7 @@ NAMES = (
     "read-log",
     "pools",
     "size",
+    "pick",
     "simulate",
     "cost",
     "prices",

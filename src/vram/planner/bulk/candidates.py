@@ -10,7 +10,7 @@ from vram.engines.registry import engine as rules_of
 from vram.engines.supports import ENGINES, OFFERED, rule_for
 from vram.errors import UsageError
 from vram.hardware.gpu import Gpu
-from vram.memory.placement import Placement, _one
+from vram.memory.placement import Placement
 from vram.planner.bulk.batch import Batch, Cards, Flags, Ranks, Work
 from vram.planner.bulk.engines.base import BulkEngine
 from vram.planner.bulk.engines.generic import GENERIC
@@ -133,7 +133,7 @@ def _groups(facts: Facts, engines: Sequence[str], places: tuple[Place, ...], cho
             stages = (facts.dealt_counts if rules.layer_split else facts.pp)[body[able], counts.index(count)]
             for pp in np.unique(stages[stages > 0]).tolist():
                 variants = able[stages == pp]
-                placement = _one(1 if rules.layer_split else count // pp, pp, False)  # noqa: FBT003
+                placement = Placement(tp=1 if rules.layer_split else count // pp, pp=pp)
                 alike: dict[Any, list[int]] = {}
                 for i in here:
                     key = bulk.alike(places[i].gpu, placement)
@@ -266,7 +266,7 @@ def parts_of(table: Table, rows: Ints) -> list[dict[str, Ints]]:
     groups: dict[Any, list[int]] = {}
     for at, row in enumerate(rows.tolist()):
         engine, place = table.engines[table.engine[row]], table.places[table.place[row]]
-        placement = _one(int(table.tp[row]), int(table.pp[row]), False)  # noqa: FBT003
+        placement = Placement(tp=int(table.tp[row]), pp=int(table.pp[row]))
         groups.setdefault((engine, placement, BULK[engine].alike(place.gpu, placement)), []).append(at)
     for (engine, placement, _), members in groups.items():
         chosen = rows[members]
