@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from importlib.resources import files
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import jsonschema
@@ -25,7 +26,7 @@ from vram.planner.size.longer import Longer
 from vram.planner.size.options import CHUNKS, SEQUENCES, options
 from vram.planner.size.replayer import verdict_of
 from vram.planner.size.search import Why
-from vram.sizing import Demanded, offers, pools_of, size
+from vram.sizing import Demanded, offers, pools_of, requests_of, size
 from vram.sources.pools import read_pools
 
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
@@ -190,6 +191,19 @@ def test_cards_that_an_engine_is_not_known_to_run_on_are_no_choice():
     assert not [c for c in found if "V100" in c.gpu]
     assert [r for r in rejected if "V100" in r.gpu and "no page of vllm" in r.why]
     assert "V100" in size("Qwen/Qwen3-0.6B", TRACE[:10], gpus=("1x V100 SXM2 16GB",), offline=True).pools[0].candidate.gpu
+
+
+def test_a_published_trace_is_sized_over_every_card_with_a_price():
+    """The head of the Azure code trace, as published, for an 8B and a 70B: the levels hold, one replica less breaks them, and no other offer is cheaper."""
+    path = Path(__file__).parents[1] / "truth" / "traces" / "azure_llm_2023_code.csv.gz"
+    requests, skipped = requests_of(path, first=400)
+    assert (len(requests), skipped) == (400, 0)
+    answer = size([Demanded(model=MODEL, requests=requests), Demanded(model="meta-llama/Llama-3.1-70B-Instruct", requests=requests)], offline=True)
+    for pool in answer.pools:
+        assert pool.chosen.verdict.met
+        assert pool.fewer is None or not pool.fewer.verdict.met
+        assert all(a.nanodollars_per_hour == 0 or a.nanodollars_per_hour >= pool.chosen.nanodollars_per_hour for a in pool.alternatives)
+        assert len({t.candidate.gpu for t in pool.tried} | {r.gpu for r in pool.rejected}) == len(offers(()))
 
 
 def test_all_gpus_of_a_replica_are_used():
