@@ -9,6 +9,7 @@ from vram.engines.args.base import Launch
 from vram.engines.args.registry import command_for
 from vram.engines.draft import Draft
 from vram.engines.sglang.draft import GRAPHS
+from vram.readers.config_json import model_from_config
 from vram.units import GIB
 
 R1 = vram.load_model("deepseek-ai/DeepSeek-R1", offline=True)
@@ -61,6 +62,21 @@ def test_a_model_of_its_own_keeps_its_embedding() -> None:
     # Its 28 layers of 8 heads beside the target's 36 of the same.
     held = [vram.plan(TARGET, gpu="H100", engine="sglang", draft=d, kv_pool_bytes=20 * GIB).kv_pool.capacity_tokens for d in (None, SMALL)]
     assert held[1] == pytest.approx(held[0] * 36 / 64, abs=1)
+
+
+def test_a_smaller_head_is_its_own() -> None:
+    """An EAGLE-3 head takes the target's embedding; its head of 32,000 rows stays (eagle_worker's `set_embed`)."""
+    shape = {"hidden_size": 4096, "intermediate_size": 12_288, "num_hidden_layers": 1, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128}
+    config = {"architectures": ["LlamaForCausalLMEagle3"], "model_type": "llama", "vocab_size": 151_936, "torch_dtype": "bfloat16", **shape}
+    plain = vram.plan(TARGET, gpu="H100", engine="sglang")
+    more = []
+    for small in ({"draft_vocab_size": 32_000}, {}):
+        head = model_from_config({**config, **small}, "head")
+        more.append(vram.plan(TARGET, gpu="H100", engine="sglang", draft=head).gpus[0].parts.weights.bytes - plain.gpus[0].parts.weights.bytes)
+    # Three states joined, queries, keys and values off two, an MLP; norms and a table beside.
+    layer = 2 * (3 * 4096**2 + 2 * 4096 * 6144 + 4096**2 + 3 * 4096 * 12_288)
+    assert more[1] == pytest.approx(layer, rel=0.001)
+    assert more[0] - more[1] == pytest.approx(32_000 * 4096 * 2, rel=0.01)
 
 
 def test_printed_graphs_of_drafters_are_inside() -> None:

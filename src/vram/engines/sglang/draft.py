@@ -3,8 +3,8 @@
 Sources (github.com/sgl-project/sglang, Apache-2.0): server_args.py (`reserved_mem` for `speculative_algorithm`: 6 GiB for a model of its own,
 2 GiB else, until #23862), pool_configurator.py (from #23862 on a token's bytes grow by the drafter's share of the layers),
 kv_cache_configurator.py (from #28855 on the drafter's weights count in the static share), eagle_worker (`set_embed_and_head`: an
-EAGLE head and multi-token-prediction layers take the target's embedding and head; their own copies are there until the pool is sized,
-#36452). Releases are those of the pull requests' dates and may be one off.
+EAGLE head and multi-token-prediction layers take the target's embedding, and its head unless they have a smaller one; their own copies
+are there until the pool is sized, #36452). Releases are those of the pull requests' dates and may be one off.
 """
 
 import re
@@ -68,17 +68,22 @@ def drafter_of(demand: Demand) -> Drafter | None:
 
 @lru_cache(maxsize=64)
 def _drafter(model: Model, draft: Draft, placement: Placement, formats: CacheFormats, version: str) -> Drafter:
-    alone = replace(placement, pp=1)
+    alone, ends = replace(placement, pp=1), (Role.EMBEDDING, Role.LM_HEAD)
     if draft.model is None:
         found = mtp_layers(model)
         tensors, caches, source, shares = found.tensors, [c for layer in found.caches for c in layer], model, True
     else:
         source, shares = draft.model, is_head(draft.model)
         tensors, caches = source.tensors, [c for layer in source.layers for c in layer.caches]
-    ends = {Role.EMBEDDING, Role.LM_HEAD}
-    held = sum(split_bytes(t, source, alone) for t in tensors if not (shares and t.role in ends))
-    # Drawn layers have no copies of the ends, but the worker makes them before it takes the target's.
-    copies = sum(split_bytes(t, model, alone) for t in model.tensors if t.role in ends and t.layer is None) if shares else 0
+    held, copies = sum(split_bytes(t, source, alone) for t in tensors if not shares or t.role not in ends), 0
+    for role in ends if shares else ():
+        own = [t for t in tensors if t.role is role]
+        size = sum(split_bytes(t, source, alone) for t in own)
+        if draft.model is not None and role is Role.LM_HEAD and any(t.shape[:1] != (model.geometry.vocab_size,) for t in own):
+            held += size  # EAGLE-3's smaller head is its own.
+        else:
+            # Layers without their own ends get some, too, before they take the target's.
+            copies += size or sum(split_bytes(t, model, alone) for t in model.tensors if t.role is role and t.layer is None)
     kept = [c.split(placement.tp) for c in caches if isinstance(c, (FullCache, LatentCache))]
     number = _number(version)
     return Drafter(
