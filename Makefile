@@ -4,7 +4,7 @@ VENV := .venv
 FULL := .venv-full
 SOURCES := $(shell find src -name '*.py' -o -name '*.toml' -o -name '*.json' -o -name py.typed) pyproject.toml
 
-.PHONY: demo test test-all oracle-llama-cpp oracle-vllm lint fit bench fuzz truth clean
+.PHONY: demo test test-all test-compiled oracle-llama-cpp oracle-vllm lint fit bench fuzz truth clean
 
 # Plans for real models on the GPUs of this machine, or on a named one when there is none.
 demo: $(VENV)/.base
@@ -18,10 +18,18 @@ test: $(VENV)/.test
 # Adds what needs heavier parts: linters, types, the libraries that the readers and families are held against, fuzzing.
 test-all: $(FULL)/.full lint
 	$(FULL)/bin/python -m pytest tests
+	$(MAKE) test-compiled
 	VRAM_LLAMA_CPP=$$(PYTHON=$(FULL)/bin/python sh truth/oracle/build_llama_cpp.sh) && export VRAM_LLAMA_CPP && \
 	$(FULL)/bin/python -m pytest --timeout 900 -W ignore::DeprecationWarning -W ignore::FutureWarning -W ignore::UserWarning --ignore-glob='tests/oracle/test_vllm_*' tests/oracle
 	test "$$(uname -m)" != x86_64 || $(MAKE) oracle-vllm
 	$(MAKE) fuzz
+
+# The gateway's tests on its compiled hot path: built from a copy, so that no compiled file comes to lie in the source tree.
+test-compiled: $(FULL)/.full
+	rm -rf build/compiled && mkdir -p build/compiled/src build/compiled/site
+	cp -r src pyproject.toml README.md LICENSE build/compiled/src/
+	HATCH_BUILD_HOOK_ENABLE_MYPYC=1 $(FULL)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target build/compiled/site ./build/compiled/src
+	PYTHONPATH=build/compiled/site $(FULL)/bin/python -m pytest -p no:cacheprovider tests/test_gateway*.py tests/test_admission.py tests/test_vram_time.py
 
 # A real llama.cpp alone, built once from its sdist and kept in ~/.cache/vram-ci (five to ten minutes on two cores); test-all asks it, too.
 oracle-llama-cpp: $(FULL)/.full

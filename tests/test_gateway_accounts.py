@@ -296,8 +296,17 @@ def test_a_locked_file_holds_up_no_request(tmp_path):
             other = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)
             other.execute("BEGIN EXCLUSIVE")
             began = time.monotonic()
-            ticks, tick = [], gateway.house.tick
-            gateway.house.tick = lambda: (ticks.append(1), tick())
+            ticks, desk = [], gateway.house.desk
+
+            class Ticked:
+                def __getattr__(self, name):
+                    return getattr(desk, name)
+
+                def tick(self, now):
+                    ticks.append(now)
+                    desk.tick(now)
+
+            gateway.house.desk = Ticked()
             for _ in range(50):
                 assert (await ask(gateway, chat()))[0] == 200
                 await asyncio.sleep(0.05)
@@ -305,6 +314,7 @@ def test_a_locked_file_holds_up_no_request(tmp_path):
             assert len(ticks) >= time.monotonic() - began - 1.5
             other.execute("ROLLBACK")
             other.close()
+            gateway.house.desk = desk
         store = Store(tmp_path / "gateway.db")
         assert store.usage(())[0].requests == 50
         store.close()

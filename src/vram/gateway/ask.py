@@ -10,6 +10,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
+from vram.gateway.bodies import ChatBody, CompletionBody, EmbeddingsBody, ResponsesBody
+
 MOST_TOKENS: Final = 2**31
 
 
@@ -20,42 +22,6 @@ class AskError(Exception):
         super().__init__(message)
         self.message = message
         self.code = code
-
-
-class _Chat(msgspec.Struct):
-    model: str
-    messages: Raw
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    n: int | None = None
-    stream: bool | None = None
-    stream_options: Raw = Raw(b"")
-    tools: Raw = Raw(b"")
-
-
-class _Completion(msgspec.Struct):
-    model: str
-    prompt: Raw
-    max_tokens: int | None = None
-    n: int | None = None
-    best_of: int | None = None
-    stream: bool | None = None
-    stream_options: Raw = Raw(b"")
-    suffix: Raw = Raw(b"")
-
-
-class _Responses(msgspec.Struct):
-    model: str
-    input: Raw
-    instructions: Raw = Raw(b"")
-    max_output_tokens: int | None = None
-    stream: bool | None = None
-    tools: Raw = Raw(b"")
-
-
-class _Embeddings(msgspec.Struct):
-    model: str
-    input: Raw
 
 
 class Ask:
@@ -99,10 +65,10 @@ class Ask:
         self.wants_usage = wants_usage
 
 
-_CHAT: Final = msgspec.json.Decoder(_Chat)
-_COMPLETION: Final = msgspec.json.Decoder(_Completion)
-_RESPONSES: Final = msgspec.json.Decoder(_Responses)
-_EMBEDDINGS: Final = msgspec.json.Decoder(_Embeddings)
+_CHAT: Final = msgspec.json.Decoder(ChatBody)
+_COMPLETION: Final = msgspec.json.Decoder(CompletionBody)
+_RESPONSES: Final = msgspec.json.Decoder(ResponsesBody)
+_EMBEDDINGS: Final = msgspec.json.Decoder(EmbeddingsBody)
 _ANY: Final = msgspec.json.Decoder()
 _FIELDS: Final = msgspec.json.Decoder(dict[str, Raw])
 # Attachments stand in messages as objects of these types; a body without the words has none.
@@ -182,7 +148,7 @@ def read_chat(body: bytes) -> Ask:
     Raises:
         AskError: the body is none.
     """
-    c: _Chat = _decode(_CHAT, body)
+    c: ChatBody = _decode(_CHAT, body)
     size, pictures = _measured(c.messages)
     return Ask(
         c.model,
@@ -201,7 +167,7 @@ def read_completion(body: bytes) -> Ask:
     Raises:
         AskError: the body is none.
     """
-    c: _Completion = _decode(_COMPLETION, body)
+    c: CompletionBody = _decode(_COMPLETION, body)
     raw = bytes(c.prompt)
     size, prompts, tokens = len(raw), 1, None
     if raw[:1] == b"[":
@@ -231,7 +197,7 @@ def read_responses(body: bytes) -> Ask:
     Raises:
         AskError: the body is none.
     """
-    c: _Responses = _decode(_RESPONSES, body)
+    c: ResponsesBody = _decode(_RESPONSES, body)
     size, pictures = _measured(c.input)
     return Ask(
         c.model,
@@ -249,7 +215,7 @@ def read_embeddings(body: bytes) -> Ask:
     Raises:
         AskError: the body is none.
     """
-    c: _Embeddings = _decode(_EMBEDDINGS, body)
+    c: EmbeddingsBody = _decode(_EMBEDDINGS, body)
     return Ask(c.model, len(bytes(c.input)), max_output_tokens=0)
 
 

@@ -152,7 +152,7 @@ class Front(asyncio.Protocol):
             if self._turn:
                 # What follows a whole request breaks HTTP: that request is answered all the same, as the last one.
                 self._ahead += 1
-                if self.handler is None:
+                if self._answered():
                     self.finished(keep_alive=False)
             elif isinstance(e, HttpParserUpgrade):
                 self._refuse(bad_request("no other protocol is spoken here: send no Upgrade", "upgrade"))
@@ -162,8 +162,12 @@ class Front(asyncio.Protocol):
             # A head that goes on without ever ending is told by its bytes alone.
             if len(self._head) > self.house.limits.head_bytes and not self._reading and not self._broken:
                 self._refuse(HEAD_TOO_LARGE)
-            elif self._ahead and self.handler is None and not self._broken:
+            elif self._ahead and self._answered() and not self._broken:
                 self.finished(keep_alive=False)
+
+    def _answered(self) -> bool:
+        """Whether nobody works on an answer. Asked anew: parsing calls back, and what it changed, no type checker sees."""
+        return self.handler is None
 
     def on_url(self, url: bytes) -> None:
         """The request target, perhaps in pieces."""

@@ -15,7 +15,6 @@ from vram.gateway.limits import WireLimits
 from vram.gateway.refusal import NO_KEY, NOT_FOUND, WRONG_METHOD, Refusal, bad_request
 
 if TYPE_CHECKING:
-    from vram.gateway.desk import Desk
     from vram.gateway.front import Front, Request
     from vram.gateway.keys import Key, KeyRing
 
@@ -40,6 +39,34 @@ class Handler(Protocol):
 
     def resume(self) -> None:
         """It reads again."""
+
+
+class Admission(Protocol):
+    """Who lets exchanges in, and hears of their ends: the desk."""
+
+    def come(self, x: Exchange) -> None:
+        """A request is here."""
+
+    def grow(self, x: Exchange) -> None:
+        """A stream made some more tokens."""
+
+    def leave(self, x: Exchange) -> None:
+        """An exchange is over."""
+
+    def failed(self, x: Exchange) -> None:
+        """Its replica failed it."""
+
+    def has_elsewhere(self, x: Exchange) -> bool:
+        """Whether some other replica might take it."""
+
+    def elsewhere(self, x: Exchange) -> bool:
+        """Send it to another replica, if there is one with room."""
+
+    def refresh(self) -> None:
+        """Take over which replicas are usable."""
+
+    def tick(self, now: float) -> None:
+        """About once a second."""
 
 
 Page = Callable[["Request", "Key"], tuple[int, bytes, bytes] | None]
@@ -69,7 +96,7 @@ class House:
         self.stopping = False
         self.tries = 3
         self.traces = False
-        self.desk: Desk
+        self.desk: Admission
         self.pages: dict[bytes, Page] = {}
         self.open_pages: dict[bytes, Page] = {}
         self.on_end: Callable[[Exchange], None] = _nothing
