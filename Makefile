@@ -66,6 +66,7 @@ bench: $(FULL)/.full
 	$(FULL)/bin/python benchmarks/run.py
 	$(FULL)/bin/python benchmarks/speed.py
 	$(FULL)/bin/python benchmarks/size.py
+	$(FULL)/bin/python benchmarks/simulate.py
 	$(FULL)/bin/python benchmarks/bulk.py
 
 $(VENV)/.base: $(SOURCES)

@@ -64,7 +64,7 @@ class NaiveEngine:
                 return False
         for g, table in zip(self.groups, r.tables, strict=True):
             if g.block_size and table[1]:
-                passed = g.skipped(r.computed) // g.block_size
+                passed = g.skipped(max(r.computed - r.in_flight, 0)) // g.block_size
                 self.free += max(passed - table[0], 0)
                 table[0] = max(table[0], passed)
         wanted = [-(-(r.computed + new) // g.block_size) if g.block_size else g.fixed_blocks for g in self.groups]

@@ -17,7 +17,7 @@ from vram.planner.simulate.spec import ReplicaSpec
 
 DATA = Path(__file__).parent / "data" / "vllm_steps"
 FULL = {"blocks": 159, "rule": BlockRule.plain(32), "max_model_len": 4096, "max_num_seqs": 32, "max_batched_tokens": 512}
-CASES = {"full": FULL}
+CASES = {"full": FULL, "pressed": {**FULL, "blocks": 127, "max_model_len": 2560}}
 
 
 class Recorded:

@@ -2,6 +2,7 @@
 
 One line a request that is added (`+`: seconds, prompt tokens, most output tokens) and one a step (`=`) in the file that VRAM_STEPS names: seconds of the system's monotonic clock, prompt tokens, pairs of a prompt token and a token
 that it attends to, sequences that decode, their cached tokens, blocks in use, sequences running, requests waiting, preemptions so far.
+VRAM_PACE gives the least seconds of a step: fixed, per prompt token, per sequence that decodes.
 """
 
 import os
@@ -17,6 +18,8 @@ class Recorder(Scheduler):
         self._steps = Path(os.environ["VRAM_STEPS"]).open("w", buffering=1)  # noqa: SIM115  (closed when the engine ends)
         self._preempted = 0
         self._prefilled = {}
+        self._paces = [float(x) for x in os.environ.get("VRAM_PACE", "0,0,0").split(",")]
+        self._until = 0.0
 
     def add_request(self, request):
         self._steps.write(f"+ {time.monotonic():.6f} {request.num_prompt_tokens} {request.max_tokens}\n")
@@ -45,4 +48,11 @@ class Recorder(Scheduler):
         pool = self.kv_cache_manager.block_pool
         used = pool.num_gpu_blocks - 1 - pool.get_num_free_blocks()
         self._steps.write(f"= {now:.6f} {tokens} {pairs} {decodes} {kv} {used} {len(self.running)} {len(self.waiting)} {self._preempted}\n")
+        fixed, each, decode = self._paces
+        self._until = now + fixed + each * tokens + decode * decodes
         return output
+
+    def update_from_output(self, *args, **kwargs):
+        # As long as a step takes at least: what a graphics card would, whatever else this machine does meanwhile.
+        time.sleep(max(self._until - time.monotonic(), 0))
+        return super().update_from_output(*args, **kwargs)

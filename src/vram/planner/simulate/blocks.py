@@ -36,11 +36,12 @@ class Group:
             return max(computed - self.window + 1, 0)
         return computed // self.chunk * self.chunk if self.chunk else 0
 
-    def held(self, computed: int, new: int) -> int:
-        """Blocks held while `new` tokens are computed after `computed`."""
+    def held(self, computed: int, new: int, in_flight: int = 0) -> int:
+        """Blocks held while `new` tokens are computed after `computed`, of which the last `in_flight` are still under way."""
         if not self.block_size:
             return self.fixed_blocks
-        return -(-(computed + new) // self.block_size) - self.skipped(computed) // self.block_size
+        # What is under way still reads what it looks back to.
+        return -(-(computed + new) // self.block_size) - self.skipped(max(computed - in_flight, 0)) // self.block_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,9 +87,9 @@ class BlockRule:
         simple = len(self.groups) == 1 and first.tables == 1 and first.block_size and not first.window and not first.chunk
         return first.block_size if simple else 0
 
-    def held(self, computed: int, new: int) -> int:
-        """Blocks held while `new` tokens are computed after `computed`."""
-        return sum(g.tables * g.held(computed, new) for g in self.groups)
+    def held(self, computed: int, new: int, in_flight: int = 0) -> int:
+        """Blocks held while `new` tokens are computed after `computed`, of which the last `in_flight` are still under way."""
+        return sum(g.tables * g.held(computed, new, in_flight) for g in self.groups)
 
     def admits(self, tokens: int) -> int:
         """Blocks that must be free before a sequence of so many known tokens is admitted (`full_sequence_must_fit`)."""

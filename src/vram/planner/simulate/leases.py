@@ -190,7 +190,8 @@ class _Leases(Actions):
                 replica = books.owner
                 assert isinstance(replica, Replica)  # noqa: S101  (see __init__)
                 step = replica.step_at(now)
-                for lease in books.leases:
+                # In one order always: where room ends within a refresh, who is told first gets it.
+                for lease in sorted(books.leases, key=lambda x: _seq(x.need).index):
                     seq = _seq(lease.need)
                     produced = step - seq.zero if seq.state is State.DECODE else seq.generated
                     if produced > lease.produced:

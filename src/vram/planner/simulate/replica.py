@@ -25,6 +25,9 @@ from vram.planner.simulate.spec import ReplicaSpec
 _LINEAR: Final = 1e-9
 """How far, relatively, the middle of a jump may lie off the line between its ends."""
 
+_ROUND: Final = 64
+"""Steps at the end of a jump that are searched for the fullest one: a round of blocks of up to 64 tokens."""
+
 
 class Jump:
     """Steps in a row in which the same sequences decode: their number, and when each ends."""
@@ -63,6 +66,7 @@ class Replica:
         self._block = spec.rule.simple_block_size
         self._takes, self._gives = self._beats()
         self._prefill: Sequence | None = None
+        self._young: list[Sequence] = []  # decode, but still hold what only their prompt's last chunk looked back to
         self._ending: list[Sequence] = []
         self._marks: list[tuple[int, int, int, Sequence]] = []  # (step, preemptions then, index, sequence)
         self._decoders = self._kv_tokens = 0
@@ -81,7 +85,7 @@ class Replica:
             if g.window:
                 gives.append((Beat(g.block_size, g.tables), g.block_size, g.window))
             elif g.chunk:
-                gives.append((Beat(g.chunk, g.tables * (g.chunk // g.block_size)), g.chunk, 0))
+                gives.append((Beat(g.chunk, g.tables * (g.chunk // g.block_size)), g.chunk, 1))
         return takes, gives
 
     # What others ask and do.
@@ -158,7 +162,14 @@ class Replica:
             self._decide_at(self._last_end)
             return
         self._decide_at(max(now, self._before_last) if self._lag else self._last_end)
-        if self._prefill is None and not self._ending and self._decoders == len(self.running) and self._decoders and (not self.waiting or self._blocked):
+        if (
+            self._prefill is None
+            and not self._ending
+            and not self._young
+            and self._decoders == len(self.running)
+            and self._decoders
+            and (not self.waiting or self._blocked)
+        ):
             self._leap()
 
     def _retire(self, now: float) -> None:
@@ -178,8 +189,13 @@ class Replica:
         preempted = False
         if self._decoders:
             need = sum(beat.over(self.step, 1) for beat, _ in self._takes)
-            if need <= self.free:
+            young = sum(self._due(s.prompt + step - s.zero - 2) for s in self._young)
+            if need + young <= self.free:
                 self.free += sum(beat.over(self.step, 1) for beat, *_ in self._gives) - need
+                for one in self._young:
+                    self.free += one.held
+                    self._settle(one, step)
+                    self.free -= one.held
             else:
                 preempted = self._press(step)
         decoders, kv_tokens = self._decoders, self._kv_tokens
@@ -190,7 +206,7 @@ class Replica:
         if seq is not None:
             new = min(seq.known - seq.computed, budget)
             if new > 0:
-                held = spec.rule.held(seq.computed, new)
+                held = spec.rule.held(seq.computed, new, self._in_flight(seq))
                 if held - seq.held > self.free:
                     self.running.pop()  # what is partly computed was admitted last
                     self._preempt(seq, seq.held)
@@ -198,6 +214,7 @@ class Replica:
                 else:
                     self.free -= held - seq.held
                     seq.held = held
+                    seq.flown, seq.flew_at = new, step
                     tokens += new
                     pairs += new * seq.computed + new * (new + 1) // 2
                     budget -= new
@@ -229,6 +246,7 @@ class Replica:
                     seq.admitted_seconds = now
                 self.free -= held
                 seq.held, seq.computed = held, new
+                seq.flown, seq.flew_at = new, step
                 seq.state = State.PREFILL
                 tokens += new
                 pairs += new * (new + 1) // 2
@@ -249,6 +267,8 @@ class Replica:
         self.step = step
         self._kv_tokens += decoders
         self._ring(self._last_end)
+        if self._young:
+            self._age()
         for seq in complete:
             self._answer(seq, self._last_end)
         return True
@@ -257,14 +277,8 @@ class Replica:
         """All known tokens are computed: one more is sampled, and from the next step on it decodes."""
         if seq.first_seconds < 0:
             seq.first_seconds = when
-        computed = seq.computed
         seq.generated += 1
         seq.zero = self.step - seq.generated
-        if self._gives:
-            # What windows have passed is given back at the first step of decoding; here it is counted a step early.
-            held = self.spec.rule.held(computed - 1, 1)
-            self.free += seq.held - held
-            seq.held = held
         if seq.generated >= seq.target:
             self._finish(seq, when)
             if not (seq.ends_unseen and self._lag):
@@ -272,37 +286,61 @@ class Replica:
                 self._ending.append(seq)
                 return
         seq.state = State.DECODE
-        self._join(seq, 1)
+        self._count(seq, 1)
+        if self._gives:
+            self._young.append(seq)
+        else:
+            self._join(seq, 1)
         self._mark(seq)
+
+    def _count(self, seq: Sequence, sign: int) -> None:
+        """One more that decodes (1), or one less (-1)."""
+        self._decoders += sign
+        self._kv_tokens += sign * (seq.prompt + self.step - seq.zero)
+
+    def _in_flight(self, seq: Sequence) -> int:
+        """Tokens of the step before that are still under way when the next one is scheduled."""
+        return seq.flown if self._lag and seq.flew_at == self.step else 0
+
+    def _settle(self, seq: Sequence, step: int) -> None:
+        """What a young sequence holds while its next token is computed."""
+        seq.held = self.spec.rule.held(seq.prompt + step - seq.zero - 2, 1, self._in_flight(seq))
+        seq.flown, seq.flew_at = 1, step
+
+    def _age(self) -> None:
+        """Whoever's prompt is settled follows the beats from now on."""
+        for seq in [s for s in self._young if self.step - s.zero - s.generated > self._lag]:
+            self._young.remove(seq)
+            self._join(seq, 1)
+            self._mark(seq)
+
+    def _now_held(self, seq: Sequence, step: int) -> int:
+        """Blocks of a sequence that decodes, once `step` was scheduled for it."""
+        return seq.held if seq in self._young else self.spec.rule.held(seq.prompt + step - seq.zero - 2, 1, self._lag)
 
     def _join(self, seq: Sequence, sign: int) -> None:
         """Let a sequence take part in the beats (1), or no more (-1)."""
-        self._decoders += sign
-        self._kv_tokens += sign * (seq.prompt + self.step - seq.zero)
         # At step S it has computed S - phase tokens before; a block is due when that is a multiple of its size.
         phase = seq.zero + 2 - seq.prompt
         for beat, size in self._takes:
             beat.counts[phase % size] += sign
-        if not self._gives:
-            return
         if sign > 0:
             seq.opened = 0
-            self._open(seq)
             return
-        for i, (beat, period, window) in enumerate(self._gives):
+        for i, (beat, period, reach) in enumerate(self._gives):
             if seq.opened & 1 << i:
-                beat.counts[(phase + max(window - 1, 0)) % period] -= 1
+                beat.counts[(phase + self._lag + reach - 1) % period] -= 1
 
     def _open(self, seq: Sequence) -> int:
         """Let its windows give back what they have passed; the step at which the next one opens, 0 for none."""
         phase, following = seq.zero + 2 - seq.prompt, 0
-        for i, (beat, period, window) in enumerate(self._gives):
+        for i, (beat, period, reach) in enumerate(self._gives):
             if seq.opened & 1 << i:
                 continue
-            opens = phase + window - 1
+            opens = phase + self._lag + reach - 1
             if opens <= self.step:
                 seq.opened |= 1 << i
-                beat.counts[(phase + max(window - 1, 0)) % period] += 1
+                beat.counts[opens % period] += 1
             else:
                 following = min(following or opens, opens)
         return following
@@ -313,7 +351,7 @@ class Replica:
             at = self.step + 1
         else:
             at = seq.zero + (min(seq.target, seq.grows_at) if seq.grows_at else seq.target)
-            if self._gives and (opens := self._open(seq)):
+            if self._gives and seq not in self._young and (opens := self._open(seq)):
                 at = min(at, opens)
         heappush(self._marks, (at, seq.preemptions, seq.index, seq))
 
@@ -337,6 +375,8 @@ class Replica:
             if seq.state is not State.DECODE or seq.preemptions != preemptions:
                 continue
             generated = self.step - seq.zero
+            if seq.finish_seconds >= 0 and generated <= seq.target:
+                continue  # an end that was noted twice
             if seq.finish_seconds >= 0 or generated >= seq.target:
                 unseen = seq.finish_seconds < 0 and seq.ends_unseen and self._lag
                 if seq.finish_seconds < 0:
@@ -354,8 +394,16 @@ class Replica:
 
     def _leave(self, seq: Sequence) -> None:
         """Take a sequence that was scheduled at the current step out of the beats; it keeps its blocks."""
-        seq.held = self.spec.rule.held(seq.prompt + self.step - seq.zero - 2, 1)
-        self._join(seq, -1)
+        seq.held = self._now_held(seq, self.step)
+        self._part(seq)
+
+    def _part(self, seq: Sequence) -> None:
+        """One less that decodes."""
+        self._count(seq, -1)
+        if seq in self._young:
+            self._young.remove(seq)
+        else:
+            self._join(seq, -1)
 
     def _finish(self, seq: Sequence, when: float) -> None:
         seq.finish_seconds = when
@@ -373,20 +421,24 @@ class Replica:
             if seq.state is not State.DECODE:
                 continue
             computed = seq.prompt + step - seq.zero - 2
-            before = rule.held(computed - 1, 1)
-            given = before + self._due(computed) - rule.held(computed, 1)
+            due, before = self._due(computed), self._now_held(seq, step - 1)
+            young = seq in self._young
+            if young:
+                self._settle(seq, step)
+            after = seq.held if young else rule.held(computed, 1, self._lag)
+            given = before + due - after
             self.free += given
-            while self._due(computed) > self.free:
+            while due > self.free:
                 victim = self.running.pop()
                 preempted = True
                 if victim is seq:
                     self._drop(victim, before - given)
                     return True
                 if victim.state is State.DECODE:
-                    self._drop(victim, rule.held(victim.prompt + step - victim.zero - 3, 1))
+                    self._drop(victim, self._now_held(victim, step - 1))
                 else:
                     self._preempt(victim, victim.held)
-            self.free -= self._due(computed)
+            self.free -= due
         return preempted
 
     def _due(self, computed: int) -> int:
@@ -394,7 +446,7 @@ class Replica:
         return sum(g.tables for g in self.spec.rule.groups if g.block_size and computed % g.block_size == 0)
 
     def _drop(self, seq: Sequence, held: int) -> None:
-        self._join(seq, -1)
+        self._part(seq)
         seq.generated = self.step - seq.zero
         self._preempt(seq, held)
 
@@ -450,6 +502,9 @@ class Replica:
         if not steps:
             return
         used = self.spec.blocks - self.free
+        if self._gives:
+            # Blocks come and go; over a whole round of all beats their number never falls, so the most is in the last one.
+            self.peak_blocks = max(self.peak_blocks, used + max(self._net(k) for k in range(max(steps - _ROUND, 0) + 1, steps + 1)))
         self.free -= self._net(steps)
         now_used = self.spec.blocks - self.free
         self._before_last, self._last_end = jump.end(steps - 1), jump.end(steps)

@@ -29,6 +29,8 @@ class Sequence:
         "ends_unseen",
         "finish_seconds",
         "first_seconds",
+        "flew_at",
+        "flown",
         "generated",
         "grows_at",
         "held",
@@ -55,6 +57,8 @@ class Sequence:
         self.computed = self.generated = self.held = self.zero = self.preemptions = 0
         self.opened = 0
         """Bits of the windows that are full and give blocks back."""
+        self.flown = self.flew_at = 0
+        """Tokens that its last step computed, and which step that was: kept while it matters to windows."""
         self.grows_at = 0
         """Tokens of the answer at which a lease wants to grow; 0 for never."""
         self.lease: object = None
