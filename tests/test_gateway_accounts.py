@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -285,6 +286,46 @@ def test_a_store_may_be_closed_while_threads_use_it(tmp_path):
         store.close()
         for thread in threads:
             thread.join()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MiB, where this user may mount one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if sys.platform != "linux" or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True, check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@needs_gateway
+def test_a_full_disk_holds_up_no_request(small_disk):
+    """A gateway whose disk fills goes on answering and writes all of it down once there is room again; keys and budgets stay in force meanwhile."""
+
+    async def test():
+        store = Store(small_disk / "gateway.db")
+        key = store.add_key("k")
+        store.close()
+        async with MockEngine() as engine, running(small_disk, pools(engine)) as gateway:
+            with (small_disk / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+                while filler.write(b"x" * 4096):
+                    pass
+            for _ in range(300):
+                status, _, _ = await ask(gateway, chat(), headers=f"Authorization: Bearer {key}\r\n")
+                assert status == 200
+            await asyncio.sleep(0.7)
+            assert (await ask(gateway, chat(), headers="Authorization: Bearer vram-none\r\n"))[0] == 401
+            assert gateway.writer.failing
+            assert gateway.writer.waiting + gateway.writer.lost > 0
+            (small_disk / "filler").unlink()
+            await asyncio.sleep(0.7)
+            assert (gateway.writer.failing, gateway.writer.lost) == (False, 0)
+        store = Store(small_disk / "gateway.db")
+        assert store.usage(())[0].requests == 300
+        store.close()
+
+    run(test())
 
 
 @needs_gateway

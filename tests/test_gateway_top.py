@@ -38,7 +38,7 @@ def test_a_frame_of_a_live_gateway(tmp_path):
             done = top("--url", url, "--once")
         assert done.returncode == 0, done.stderr
         lines = done.stdout.splitlines()
-        assert "1 replicas, 1 run, 0 wait" in lines[0]
+        assert "1 replica, 1 run, 0 wait" in lines[0]
         (replica,) = [line for line in lines if engine.url in line]
         assert "up" in replica
         assert "▓" in replica

@@ -31,7 +31,7 @@ def frame(document: Mapping[str, Any], where: str, clock: str, *, lines: int = 0
     pools, queue, leases = document["pools"], document["queue"], document["leases"]
     replicas = [replica for pool in pools["pools"] for replica in pool["replicas"]]
     out_of_service = sum(r["state"] != "up" for r in replicas)
-    head = f"{printable(where)}  {len(replicas)} replicas{f', {out_of_service} not up' if out_of_service else ''}, {leases['total']:,} run, {queue['waiting']:,} wait"
+    head = f"{printable(where)}  {len(replicas)} {'replica' if len(replicas) == 1 else 'replicas'}{f', {out_of_service} not up' if out_of_service else ''}, {leases['total']:,} run, {queue['waiting']:,} wait"
     out = [f"{style(head, bold=True)}  {clock}"]
     for pool in pools["pools"]:
         price = f", {show_usd(pool['dollars_per_hour'])} an hour each" if pool["dollars_per_hour"] is not None else ""
