@@ -323,14 +323,15 @@ class LlamaCpp(Engine):
             snapshots=(draft.tokens or DRAFT_TOKENS) if draft is not None and draft.model is None and rolls_back(demand.model) else 0,
         )
 
-    def _compute(self, demand: Demand, context_tokens: int, sequences: int, own: Drafter | None = None) -> Spread | None:
+    def _compute(self, demand: Demand, context_tokens: int, sequences: int, own: Drafter | None = None, reserved: KvReservation | None = None) -> Spread | None:
+        """The compute buffers, beside what is `reserved` where the caller knows it."""
         s, build = demand.settings, self.build(demand.settings)
         if not demand.model.caches_known:
             return None
         run = self._run(s, context_tokens, sequences)
         return compute_spread(
             demand.model,
-            self._reservation(demand, context_tokens, sequences),
+            reserved or self._reservation(demand, context_tokens, sequences),
             own.within if own is not None and own.within is not None else self.where(demand),
             n_parallel=run.slots,
             n_outputs=run.outputs,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -133,7 +134,7 @@ def _groups(facts: Facts, engines: Sequence[str], places: tuple[Place, ...], cho
             stages = (facts.dealt_counts if rules.layer_split else facts.pp)[body[able], counts.index(count)]
             for pp in np.unique(stages[stages > 0]).tolist():
                 variants = able[stages == pp]
-                placement = Placement(tp=1 if rules.layer_split else count // pp, pp=pp)
+                placement = _one(1 if rules.layer_split else count // pp, pp)
                 alike: dict[Any, list[int]] = {}
                 for i in here:
                     key = bulk.alike(places[i].gpu, placement)
@@ -143,8 +144,14 @@ def _groups(facts: Facts, engines: Sequence[str], places: tuple[Place, ...], cho
                     yield _Group(engine=name, placement=placement, variants=variants, places=tuple(members))
 
 
+@lru_cache(maxsize=256)
+def _one(tp: int, pp: int) -> Placement:
+    """One object a placement: results are looked up by it."""
+    return Placement(tp=tp, pp=pp)
+
+
 def _ask(facts: Facts, work: Work, group: _Group, gpus: tuple[Gpu, ...]) -> tuple[Batch, Cards, Ranks]:
-    subjects, subject_of = facts.subjects(group.variants)
+    subjects, subject_of = facts.subjects(group.variants, kernels=group.engine == "vllm")
     batch = Batch(
         facts=facts,
         rules=rules_of(group.engine),
@@ -266,7 +273,7 @@ def parts_of(table: Table, rows: Ints) -> list[dict[str, Ints]]:
     groups: dict[Any, list[int]] = {}
     for at, row in enumerate(rows.tolist()):
         engine, place = table.engines[table.engine[row]], table.places[table.place[row]]
-        placement = Placement(tp=int(table.tp[row]), pp=int(table.pp[row]))
+        placement = _one(int(table.tp[row]), int(table.pp[row]))
         groups.setdefault((engine, placement, BULK[engine].alike(place.gpu, placement)), []).append(at)
     for (engine, placement, _), members in groups.items():
         chosen = rows[members]

@@ -22,7 +22,9 @@ from vram.engines.supports import method_of
 from vram.engines.transformers import _uncounted
 from vram.engines.transformers_peaks import Shape, shape
 from vram.engines.vllm.buffers import layered_width, per_token
-from vram.engines.vllm.profile import _has_towers, _in_blocks, expert_width
+from vram.engines.vllm.profile import Batch, _expert_workspace, _has_towers, _in_blocks, expert_width
+from vram.engines.vllm.release import release_of
+from vram.hardware.gpu import CapacitySource, Gpu
 from vram.memory.kv import rank_caches
 from vram.memory.placement import Placement, layer_count, layers_by_tensors, stages
 from vram.model.cache import Cache, ChunkedCache, CompressedCache, CrossCache, FullCache, LatentCache, SharedCache, StateCache, WindowCache
@@ -41,6 +43,11 @@ CACHES: Final[tuple[tuple[type, tuple[str, ...]], ...]] = tuple(
     for cls in (FullCache, WindowCache, ChunkedCache, LatentCache, CompressedCache, StateCache, CrossCache, SharedCache)
 )
 _BOOLS: Final = frozenset({"encoder_only", "overlap", "sparse", "windows"})
+
+
+_ANY_CARD: Final = Gpu(
+    name="any", vendor="NVIDIA", architecture="", compute_capability="9.0", capacity_bytes=2**36, capacity_source=CapacitySource.STATED, marketing_bytes=2**36
+)
 
 
 class _Unread(tuple):  # type: ignore[type-arg]
@@ -142,36 +149,51 @@ class Facts:
         self.formats = packed.formats
         self.column: dict[str, Ints] = dict(zip(SCALARS, _numbers(packed.scalars).reshape(len(SCALARS), -1), strict=True))
         self.place: dict[str, int] = {m.id: i for i, m in enumerate(packed.models)}
-        self._subjects: dict[tuple[int, int, int, int, int], Subject] = {}
+        self._subjects: dict[tuple[int, ...], Subject] = {}
 
     @cached_property
     def _experts(self) -> npt.NDArray[np.bool_]:
         at = [f.name for f in fields(Geometry)].index("experts")
         return np.array([b.geometry[at] > 0 for b in self.bodies], dtype=np.bool_)
 
-    def subjects(self, variants: Ints) -> tuple[tuple[Subject, ...], Ints]:
+    def subjects(self, variants: Ints, *, kernels: bool = False) -> tuple[tuple[Subject, ...], Ints]:
         """The distinct subjects of variants, and each variant's.
 
-        Of dense models the quantization changes weights only; of experts it also decides which kernels work on them.
+        A quantization changes weights only; of experts it also decides which `kernels` work on them, which vLLM's working memory shows.
         """
-        numbers, places = np.unique(self.subject_of[variants], return_inverse=True)
-        return tuple([self._subject(self._subject_keys[n]) for n in numbers.tolist()]), places.reshape(-1)
+        keys, subject_of = self._by_kernels if kernels else self._by_body
+        numbers, places = np.unique(subject_of[variants], return_inverse=True)
+        return tuple([self._subject(keys[n]) for n in numbers.tolist()]), places.reshape(-1)
 
     @cached_property
-    def subject_of(self) -> Ints:
-        """Each variant's subject, by its number."""
-        body = self.column["body"]
-        moe = self._experts[body]
-        columns = [body, self.column["kv_format"], np.where(moe, self.column["label"], -1)]
-        columns += [np.where(moe, self.column[name], 0) for name in ("in_blocks", "expert_width")]
-        keys, places = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
-        self._subject_keys: list[tuple[int, int, int, int, int]] = [tuple(key) for key in keys.tolist()]
-        return np.asarray(places, dtype=np.int64).reshape(-1)
+    def _by_body(self) -> tuple[list[tuple[int, ...]], Ints]:
+        return _distinct(self.column["body"], self.column["kv_format"])
 
-    def _subject(self, key: tuple[int, int, int, int, int]) -> Subject:
+    @cached_property
+    def _by_kernels(self) -> tuple[list[tuple[int, ...]], Ints]:
+        label, in_blocks = self.column["label"], self.column["in_blocks"]
+        moe = self._experts[self.column["body"]]
+        # Labels whose kernels take the same workspace are one: asked of one model with experts, whichever.
+        kinds, kind_of = _distinct(label, in_blocks)
+        probe = next((v for v in np.flatnonzero(moe).tolist()), None)
+        same: dict[int, tuple[int, int]] = {}
+        stands = []
+        for kind in kinds:
+            size = 0 if probe is None else self._workspace(probe, *kind)
+            stands.append(same.setdefault(size, (kind[0], kind[1])))
+        first = np.array(stands, dtype=np.int64)[kind_of]
+        columns = (np.where(moe, first[:, 0], -1), np.where(moe, first[:, 1], 0), np.where(moe, self.column["expert_width"], 0))
+        return _distinct(self.column["body"], self.column["kv_format"], *columns)
+
+    def _workspace(self, variant: int, label: int, in_blocks: int) -> int:
+        """What experts' kernels keep (vllm/profile.py) were a variant's weights called so."""
+        model = self._subject((int(self.column["body"][variant]), -1, label, in_blocks, int(self.column["expert_width"][variant]))).model
+        return _expert_workspace(model, Placement(), Batch(sequences=256, tokens=8192, stated=False), release_of(""), _ANY_CARD)
+
+    def _subject(self, key: tuple[int, ...]) -> Subject:
         made = self._subjects.get(key)
         if made is None:
-            number, kv_format, label, in_blocks, width = key
+            number, kv_format, label, in_blocks, width = (*key, -1, 0, 0)[:5]
             body = self.bodies[number]
             model = light(
                 body,
@@ -335,6 +357,12 @@ def stage_caches(model: Model, pp: int) -> tuple[tuple[tuple[Cache, int], ...], 
                 counts[cache] += n
         out.append(tuple(counts.items()))
     return tuple(out)
+
+
+def _distinct(*columns: Ints) -> tuple[list[tuple[int, ...]], Ints]:
+    """The distinct rows of columns, and which each row is."""
+    keys, places = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
+    return [tuple(key) for key in keys.tolist()], np.asarray(places, dtype=np.int64).reshape(-1)
 
 
 def _numbers(packed: bytes) -> Ints:

@@ -143,7 +143,7 @@ GGUF: Final = ("used", "used_less", "used_more", "unified", "unified_less", "uni
 
 TYPES: Final = ("bf16", "fp8", "fp4", "int8")
 """What kernels compute in (speed/work.py)."""
-SPLITS: Final = ("whole", "even", "kv_heads", "qkv")
+SPLITS: Final = ("whole", "even", "dense", "kv_heads", "qkv")
 MOVED: Final = (
     *(f"bytes_{split}" for split in SPLITS),  # of dense weights, by how ranks share them (memory/weights.py)
     *(f"parameters_{split}" for split in SPLITS),

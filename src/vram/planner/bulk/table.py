@@ -156,9 +156,9 @@ class Table:
 
     def speed(self, rows: Any) -> "Speeds":
         """How fast rows are: indexes, or a mask."""
-        chosen = np.arange(len(self))[rows]
-        nothing = np.full(len(chosen), np.nan)
-        return Speeds(**{f.name: nothing for f in fields(Speeds)})
+        from vram.planner.bulk.speed import speeds_of  # noqa: PLC0415  (speeds are of tables, so it imports this file)
+
+        return speeds_of(self, np.arange(len(self))[rows])
 
     def parts(self, rows: Any) -> list[dict[str, Ints]]:
         """The parts of rows: for each row, by part, (stages, 3) expected, least and most bytes of a rank of each stage."""

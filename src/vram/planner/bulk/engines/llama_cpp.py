@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Hashable
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from vram.engines import llama_cpp_engine as scalar
 from vram.engines.base import Demand
 from vram.engines.generic import RUNTIME, RUNTIME_UNIFIED
+from vram.engines.llama_cpp import KvReservation
 from vram.engines.llama_cpp_buffers import Offload
 from vram.errors import UsageError
 from vram.hardware.gpu import Gpu
@@ -62,9 +64,9 @@ def _asked(batch: Batch, rules: scalar.LlamaCpp, s: Subject, gpu: Gpu) -> list[t
         demand = batch.demand(s, gpu)
         where = rules.where(demand)
         slots = rules._run(demand.settings, work.context_tokens, work.concurrency).slots  # noqa: SLF001
-        once = _by_device(batch, rules, demand, where, work.concurrency)
-        full = once if slots == work.concurrency else _by_device(batch, rules, demand, where, slots)
-        spread = rules._compute(demand, work.context_tokens, work.concurrency)  # noqa: SLF001
+        once, reserved = _by_device(batch, rules, demand, where, work.concurrency)
+        full = once if slots == work.concurrency else _by_device(batch, rules, demand, where, slots)[0]
+        spread = rules._compute(demand, work.context_tokens, work.concurrency, reserved=reserved)  # noqa: SLF001
     except UsageError:
         return None
     # Devices between the first and the last compute alike.
@@ -80,17 +82,25 @@ def _asked(batch: Batch, rules: scalar.LlamaCpp, s: Subject, gpu: Gpu) -> list[t
     return out
 
 
-def _by_device(batch: Batch, rules: scalar.LlamaCpp, demand: Demand, where: Offload, sequences: int) -> list[int]:
-    """Caches of each device: layers lie on them in a row."""
+def _by_device(batch: Batch, rules: scalar.LlamaCpp, demand: Demand, where: Offload, sequences: int) -> tuple[list[int], KvReservation]:
+    """Caches of each device, whose layers lie in a row, and all that is reserved."""
     key = rules.name, id(demand.model), sequences
-    ends = batch.work.kept.get(key)
-    if ends is None:
-        ends = batch.work.kept[key] = [0, *accumulate(rules._reservation(demand, batch.work.context_tokens, sequences).layer_bytes)]  # noqa: SLF001
+    found = batch.work.kept.get(key)
+    if found is None:
+        reserved = rules._reservation(demand, batch.work.context_tokens, sequences)  # noqa: SLF001
+        found = batch.work.kept[key] = reserved, [0, *accumulate(reserved.layer_bytes)]
+    reserved, ends = found
     if len(ends) == 1:
-        return [0] * where.devices
-    cut = [bisect_left(where.layers, stage) for stage in range(where.devices + 1)]  # type: ignore[type-var]  # no layer lies on the host
+        return [0] * where.devices, reserved
+    cut = _cuts(where)
     # Layers past the model's own, which draft, keep nothing here.
-    return [ends[min(b, len(ends) - 1)] - ends[min(a, len(ends) - 1)] for a, b in pairwise(cut)]
+    return [ends[min(b, len(ends) - 1)] - ends[min(a, len(ends) - 1)] for a, b in pairwise(cut)], reserved
+
+
+@lru_cache(maxsize=1024)
+def _cuts(where: Offload) -> list[int]:
+    """The first layer of each device, and the number of layers: none lies on the host."""
+    return [bisect_left(where.layers, device) for device in range(where.devices + 1)]  # type: ignore[type-var]
 
 
 LLAMA_CPP = BulkEngine(alike=_alike, ranks=_ranks, weights="gguf")

@@ -49,9 +49,13 @@ def _ranks(batch: Batch, cards: Cards) -> Ranks:
     runtime, talk = Band.of(scalar._runtime(ask)), Band.of(scalar._communication(ask))  # noqa: SLF001
     expected = batch.each(lambda s, stage: batch.rules.working_bytes(batch.demand(s, gpu), stage, work.context_tokens, work.concurrency))
     activations = scalar.activation_band(expected)
-    graphs = [np.array(x) for x in zip(*(_triple(scalar._graphs(batch.demand(s, gpu), scalar._batches(ask))) for s in batch.subjects), strict=True)]  # noqa: SLF001
-    graph = [x[batch.subject_of][:, None, None] for x in graphs]
-
+    graphs = {}
+    for s in batch.subjects:
+        if s.model.geometry.encoder_only not in graphs:
+            graphs[s.model.geometry.encoder_only] = scalar._graphs(batch.demand(s, gpu), scalar._batches(ask))  # noqa: SLF001
+    encoders = batch.flags(lambda s: s.model.geometry.encoder_only)
+    without, drawn = graphs.get(True, graphs.get(False)), graphs.get(False, graphs.get(True))
+    graph = [np.where(encoders, getattr(without, end), getattr(drawn, end)) for end in ("bytes", "low", "high")]
     total, share = cards.total, _share(batch, cards)
 
     def left(before: int, weight_bytes: Any) -> Any:
@@ -83,10 +87,6 @@ def _ranks(batch: Batch, cards: Cards) -> Ranks:
         needed=needed,
         capacity=capacity,
     )
-
-
-def _triple(part: Any) -> tuple[int, int, int]:
-    return part.bytes, part.low, part.high
 
 
 def _share(batch: Batch, cards: Cards) -> Any:

@@ -25,7 +25,7 @@ def _major(gpu: Gpu) -> int:
 
 def _alike(gpu: Gpu, placement: Placement) -> Hashable:  # noqa: ARG001  (the table's shape)
     batch = profile.batch_of(SETTINGS, gpu, NEWEST, 1 << 20)
-    return gpu.vendor.lower(), gpu.compute_capability.split(".")[0], gpu.unified_memory, batch, gpu.engine_total_bytes >= _GRAPH_CARD
+    return gpu.vendor.lower(), gpu.compute_capability, gpu.unified_memory, batch, gpu.engine_total_bytes >= _GRAPH_CARD
 
 
 def _ranks(batch: Batch, cards: Cards) -> Ranks:
@@ -107,6 +107,8 @@ def _layouts(batch: Batch, gpu: Gpu, in_flight: int) -> tuple[Ints, Ints, Ints]:
     facts, context = batch.facts, batch.work.context_tokens
     block_class = 2 if not profile.is_nvidia(gpu) else 1 if gpu.compute_capability.startswith("1") else 0
     sizes, terms = facts.layout_table
+    before = (facts.layout_starts + facts.split_before(batch.placement)).tolist()
+    places = facts.layout_places[:, :, block_class]
     blocks: dict[int, tuple[int, int]] = {-1: (0, 0)}
 
     def blocks_of(row: tuple[tuple[int, int, int, int], ...]) -> int:
@@ -126,8 +128,7 @@ def _layouts(batch: Batch, gpu: Gpu, in_flight: int) -> tuple[Ints, Ints, Ints]:
         if key != formats.value or key.block_elements != 1 or (not which and key.block_bytes != 1):
             row = layout_row(s.model, gpu, batch.placement, stage, formats)
             return (row[0], blocks_of(row[1])) if row else (0, 0)
-        place = facts.layout_starts[s.number] + facts.split_before(batch.placement)[s.number] + stage
-        number = int(facts.layout_places[place, which, block_class])
+        number = int(places[before[s.number] + stage, which])
         found = blocks.get(number)
         if found is None:
             found = blocks[number] = sizes[number], blocks_of(terms[number])
