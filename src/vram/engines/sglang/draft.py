@@ -27,7 +27,8 @@ WEIGHED_SINCE: Final = (0, 5, 14)
 """#28855, June 2026: so are its weights."""
 OWN_MODEL_MIB: Final = 6144
 HEAD_MIB: Final = 2048
-# "Capture draft cuda graph end. mem usage": 0.21 GB (FA3, #10088); decode and prefill graphs of an EAGLE-3 head 0.47 GB (B300, #30891).
+# "Capture draft cuda graph end. mem usage": 0.21 GB (FA3, #10088); decode and prefill graphs of an EAGLE-3 head 0.47 GB (B300, #30891);
+# one of DeepSeek-V4 on a B200 needed 4.5 GB (#30944), which lies above.
 GRAPHS: Final = (int(0.35 * GIB), 0, int(1.5 * GIB))
 
 
