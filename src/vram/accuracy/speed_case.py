@@ -1,9 +1,10 @@
 """A speed row made ready to be predicted: its model as it was stored, its card, how its ranks shared the work, what was counted."""
 
+import re
 from dataclasses import dataclass
 from math import isqrt
 
-from vram.accuracy.speed_row import SpeedRow
+from vram.accuracy.speed_row import Metric, SpeedRow
 from vram.engines.base import Demand, Settings
 from vram.errors import UsageError
 from vram.hardware.gpu import Gpu
@@ -20,6 +21,8 @@ PROMPT_TOKENS, OUTPUT_TOKENS = 64, 256
 _SILICON = "silicon_sample"
 HOST_GPUS = 8
 DEFAULT_CONTEXT = 4096
+POOL_SHARE = 0.9
+"""Of a card's memory, what weights and caches take together: vLLM's and TensorRT-LLM's default."""
 LEAST_BESIDE = 3 * 2**27
 """Bytes that a program holds beside its weights at the very least: context, caches, work buffers."""
 
@@ -86,7 +89,7 @@ def case_of(row: SpeedRow, model: Model, gpu: Gpu) -> Case:
         row=row,
         demand=demand,
         spread=spread,
-        sequences=sequences,
+        sequences=sequences if row.metric is Metric.TTFT else min(sequences, _room(demand, spread)),
         prompt_tokens=prompt,
         output_tokens=output,
         held_tokens=row.held_tokens,
@@ -110,7 +113,9 @@ def _ranks(row: SpeedRow) -> tuple[int, int, int, str]:
         if row.expert_slices == row.expert_ranks == side and side * side == n and twice:
             if tp > dp:
                 return side, 1, sequences, f"TP {tp} of {n} cards is read as TP {side} of {side}"
-            return 1, side, max(1, sequences * dp // side), f"{dp} copies of attention on {n} cards are read as {side} on {side}"
+            told = re.search(r"_c(\d+)_", row.note)
+            total = int(told[1]) if told else sequences * dp
+            return 1, side, max(1, total // side), f"{dp} copies of attention on {n} cards are read as {side} on {side}"
         if row.expert_slices == 1 and row.expert_ranks == n and tp == dp:
             return tp, 1, sequences * dp, f"{dp} copies of TP {tp} on {n} cards are read as TP {tp} of {tp}"
     return tp, dp, sequences, ""
@@ -130,6 +135,18 @@ def _formats(row: SpeedRow, model: Model) -> CacheFormats:
     else:
         return own
     return CacheFormats(key=kv, value=kv, conv=own.conv, state=own.state)
+
+
+def _room(demand: Demand, spread: Spread) -> int:
+    """Sequences that a server's caches have room for: those beyond it wait, and slow nobody down."""
+    if demand.gpu.unified_memory or spread.sequential:
+        return demand.workload.concurrency
+    workload = demand.workload
+    held = max(w.dense_bytes + w.head_bytes + w.expert_bytes for w in work_of(demand.model, spread, workload.formats))
+    each = max(sequence_bytes(caches, workload.context_tokens, workload.formats) for caches in rank_caches(demand.model, demand.placement))
+    left = POOL_SHARE * demand.gpu.capacity_bytes - held
+    # Where weights nearly fill the card, runs raise the share by hand: nothing can be told.
+    return max(1, int(left / each)) if each and left > 0.15 * demand.gpu.capacity_bytes else workload.concurrency
 
 
 def _too_large(row: SpeedRow, demand: Demand, spread: Spread) -> str:
