@@ -56,7 +56,7 @@ def opened(choice):
 def test_every_choice_fits_and_opens(need, gpu, context, concurrency, every):
     """A choice fits by `vram.plan`; the command that it prints makes the same plan to the byte; it serves the need at that context."""
     found = vram.pick(need.value, gpu=gpu, context_tokens=context, concurrency=concurrency, every=every, limit=4)
-    assert found.considered >= found.fitting >= len(found.choices)
+    assert found.considered >= found.planned >= found.fitting >= len(found.choices)
     assert found.choices or found.misses
     for choice in found.choices:
         plan = opened(choice)
@@ -123,6 +123,30 @@ def test_the_same_question_has_the_same_answer():
     """Twice asked, twice the same, also when caches are warm."""
     first, second = (pick_document(vram.pick("code", gpu="2x RTX 4090", concurrency=4)) for _ in range(2))
     assert first == second
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    need=st.sampled_from(list(Need)),
+    gpu=st.sampled_from(CARDS),
+    limit=st.sampled_from([1, 5, 12]),
+    least=st.sampled_from([None, 40.0]),
+    budget=st.sampled_from([None, 3.0]),
+    licence=st.sampled_from([None, "mit"]),
+)
+def test_planning_less_changes_no_answer(need, gpu, limit, least, budget, licence):
+    """The best models are planned first, and no more than the answer needs: it is the answer of planning everything."""
+    from vram.planner.choosing import bounding
+
+    asked = {"gpu": gpu, "limit": limit, "min_tokens_per_second": least, "budget_usd_per_hour": budget, "licence": licence}
+    some = pick_document(vram.pick(need.value, **asked))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bounding, "STAGES", ())
+        whole = pick_document(vram.pick(need.value, **asked))
+    assert whole["planned"] <= whole["considered"]
+    assert some["planned"] <= whole["planned"]
+    for key in ("choices", "near_misses", "notes"):
+        assert some[key] == whole[key]
 
 
 def test_one_row_a_model_unless_all_are_asked_for():
@@ -201,7 +225,7 @@ def test_embedding_models_are_planned_with_a_batch():
 
 def test_the_cheapest_and_the_fastest_cards():
     """For a model without cards: the first choice is the cheapest of all, one is told as the fastest, and no kind of card is listed twice by price."""
-    found = vram.pick(model="Qwen/Qwen3-8B", context_tokens=16_384)
+    found = vram.pick(model="Qwen/Qwen3-8B", context_tokens=16_384, limit=10)
     assert found.fleet == ""
     prices = [c.cost.usd_per_hour for c in found.choices if c.cost]
     assert found.choices[0].cost.usd_per_hour == min(prices)

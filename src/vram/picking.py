@@ -1,10 +1,11 @@
 """`vram.pick`: finds the cards, the facts and the prices, then asks the planner which models serve a need best on them."""
 
+import math
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from vram.api import catalogue_facts, catalogued, detect, load_model, parse_gpus, plan
 from vram.costs.price import Price
@@ -12,7 +13,7 @@ from vram.engines.registry import engine as engine_named
 from vram.errors import UsageError
 from vram.hardware.fleet import Fleet, Origin
 from vram.model.quantization.named import canonical
-from vram.planner.choosing.ask import LOADS, Ask, licences_named, need_named, order_named
+from vram.planner.choosing.ask import LOADS, Ask, Order, licences_named, need_named, order_named
 from vram.planner.choosing.choice import Pick
 from vram.planner.choosing.quality import Need, Quality
 from vram.planner.make import DEFAULT_HEADROOM, MOST_SEQUENCES, MOST_TOKENS
@@ -50,7 +51,7 @@ def pick(
     price_usd: float | None = None,
     prices: Mapping[str, Price] | None = None,
     sort: str | None = None,
-    limit: int = 10,
+    limit: int = 5,
     every: bool = False,
     headroom: float = DEFAULT_HEADROOM,
     offline: bool | None = None,
@@ -89,8 +90,10 @@ def pick(
         HardwareNotFoundError: neither cards nor a model were named, and no card was found.
     """
     from vram.planner.bulk import candidates  # noqa: PLC0415  (arrays, which `import vram` must not pay for)
+    from vram.planner.choosing.bounding import count_rows, stages  # noqa: PLC0415  (the same)
     from vram.planner.choosing.helpers import Helpers  # noqa: PLC0415  (the same)
     from vram.planner.choosing.pick import pick as pick_from  # noqa: PLC0415  (the same)
+    from vram.planner.choosing.pick import ranked  # noqa: PLC0415  (the same)
     from vram.planner.choosing.shown import Shown  # noqa: PLC0415  (the same)
 
     wanted = need_named(need) if need is not None else None if model is not None else Need.CHAT
@@ -124,17 +127,11 @@ def pick(
     )
     fleet = None if gpu is None and named else parse_gpus(gpu) if isinstance(gpu, str) else gpu or detect()
     places = _cards(fleet)
-    table = candidates(
-        facts,
-        [place for place, _ in places],
-        context_tokens=ask.context_tokens,
-        concurrency=ask.concurrency,
-        kv_dtype=kv_dtype,
-        headroom=headroom,
-        models=[named] if named else [m.id for m in facts.models if wanted in _needs(quality, m.id)],
-        quants=None if quant is None else ["" if quant in {"", "none"} else canonical(quant)],
-        engines=None if engine is None else [_engine(engine)],
-    )
+    models = [named] if named else [m.id for m in facts.models if wanted in _needs(quality, m.id)]
+    only: dict[str, Any] = {
+        "quants": None if quant is None else ["" if quant in {"", "none"} else canonical(quant)],
+        "engines": None if engine is None else [_engine(engine)],
+    }
     fleets = [sub for _, sub in places]
 
     made: dict[tuple[int, ...], Plan] = {}
@@ -187,14 +184,29 @@ def pick(
         command=typed,
         quality=quality,
     )
-    return pick_from(
-        table,
-        ask,
-        helpers,
-        fleet="" if fleet is None else fleet.name,
-        model=named,
-        notes=_told(fleet, len(table)),
-    )
+    sets = [place for place, _ in places]
+    # What is ranked by points first has a bound: no row is worth more than its model unquantised.
+    bounded = order is Order.QUALITY and not every and not ask.cards
+    for some, beyond in stages(facts, quality, models) if bounded else [(models, -math.inf)]:
+        table = candidates(
+            facts, sets, context_tokens=ask.context_tokens, concurrency=ask.concurrency, kv_dtype=kv_dtype, headroom=headroom, models=some, **only
+        )
+        ranking = ranked(table, ask, helpers)
+        if not ranking.settles(limit, beyond):
+            continue
+        found = pick_from(
+            table,
+            ask,
+            helpers,
+            ranking,
+            considered=len(table) if beyond == -math.inf else count_rows(facts, sets, models=models, **only),
+            fleet="" if fleet is None else fleet.name,
+            model=named,
+            notes=_told(fleet, len(table)),
+        )
+        if beyond == -math.inf or len(found.choices) == limit:
+            break
+    return found
 
 
 def _told(fleet: Fleet | None, plans: int) -> tuple[str, ...]:
@@ -275,7 +287,7 @@ def _engine(name: str) -> str:
 def _cards(fleet: Fleet | None) -> "list[tuple[Place, Fleet]]":
     """The sets of cards that rows are planned on, each with the fleet that a plan of such a row is made for.
 
-    Of a fleet: 1, 2, 3, 4, 6, 8 or 16 of each kind. Without one: every card of the catalogue, 1 to 8 times, Macs and other machines whose
+    Of a fleet: 1, 2, 4, 8 or 16 of each kind, and 3 or 6 where there are so many. Without one: every card of the catalogue, 1 to 8 times, Macs and other machines whose
     memory is their own once.
     """
     from vram.planner.bulk import Place  # noqa: PLC0415  (arrays, which `import vram` must not pay for)
@@ -292,7 +304,7 @@ def _cards(fleet: Fleet | None) -> "list[tuple[Place, Fleet]]":
     for i, member in enumerate(fleet.gpus):
         kinds.setdefault(member.gpu, []).append(i)
     for gpu, members in kinds.items():
-        for n in (c for c in POSSIBLE if c <= len(members)):
+        for n in (c for c in POSSIBLE if c in {1, 2, 4, 8, 16, len(members)} and c <= len(members)):
             used = max(fleet.gpus[i].used_bytes for i in members[:n])
             sub = Fleet.of([gpu] * n) if fleet.origin is Origin.NAMED else fleet.only(members[:n])
             out.append((Place(gpu=gpu, count=n, used_bytes=used), sub))

@@ -25,7 +25,7 @@ from vram.errors import ExitCode
 @click.option("--kv-dtype", metavar="NAME", help="Type of the KV cache: bf16, fp8, q8_0 ... Default: the model's own.")
 @click.option("--price", "prices", multiple=True, metavar="USD", help='Dollars an hour for each GPU: 2.5, or of one kind "RTX 4090=0.4" (repeat it).')
 @click.option("--sort", metavar="ORDER", help="quality, speed or cost. Default: quality; cost where GPUs are looked for.")
-@click.option("--limit", type=click.IntRange(min=1), help="Most choices. Default: 10; 100 with --all.")
+@click.option("--limit", type=click.IntRange(min=1), help="Most choices. Default: 5; 10 where GPUs are looked for; 100 with --all.")
 @click.option("--all", "every", is_flag=True, help="Every row that fits, not the best one of each model.")
 @click.option("--headroom", type=click.FloatRange(0, 10), default=0.20, show_default=True, help="Share of the weights to keep free above them.")
 @click.option("--offline", is_flag=True, help="Touch no network for a --model that the catalogue does not know.")
@@ -91,7 +91,7 @@ def command(
         price_usd=each,
         prices=named,
         sort=sort,
-        limit=limit or (100 if every else 10),
+        limit=limit or (100 if every else 10 if model is not None and gpu is None else 5),
         every=every,
         headroom=headroom,
         offline=offline or None,

@@ -63,7 +63,7 @@ def _head(found: Pick, width: int) -> list[str]:
         words.append(f"at most {show_usd(ask.budget_usd_per_hour)} an hour")
     if ask.licences:
         words.append(f"licence {' or '.join(sorted(ask.licences))}")
-    words += [f"{found.considered:,} plans, {found.fitting:,} fit", f"by {ask.order.value}"]
+    words += [f"{found.considered:,} to choose from, {found.planned:,} planned, {found.fitting:,} of them fit", f"by {ask.order.value}"]
     return [style(title, bold=True), *wrap(" · ".join(words), max(width, 40))]
 
 

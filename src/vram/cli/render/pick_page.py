@@ -74,5 +74,7 @@ def report(found: Pick) -> str:
     blocks.append(notes(found.notes))
     many = "1 sequence" if ask.concurrency == 1 else f"{ask.concurrency:,} sequences"
     return page(
-        _title(found), blocks, lead=f"{many} of {ask.context_tokens:,} tokens; {found.considered:,} plans, {found.fitting:,} fit; by {ask.order.value}."
+        _title(found),
+        blocks,
+        lead=f"{many} of {ask.context_tokens:,} tokens; {found.considered:,} to choose from, {found.planned:,} planned, {found.fitting:,} of them fit; by {ask.order.value}.",
     )

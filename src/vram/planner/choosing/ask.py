@@ -50,7 +50,7 @@ class Ask:
     budget_usd_per_hour: float | None = None
     licences: frozenset[str] = frozenset()
     order: Order = Order.QUALITY
-    limit: int = 10
+    limit: int = 5
     every: bool = False
     cards: bool = False
     most_lost: float | None = None

@@ -135,7 +135,8 @@ class Pick:
         ask: what was asked.
         model: the model that was named; empty where a need was.
         fleet: the cards as a person would type them; empty where cards were what was looked for.
-        considered: plans that were made.
+        considered: rows that there were to choose from.
+        planned: of which so many were planned; the others belong to models that could not have come before the choices.
         fitting: of which so many fit and keep to every bound.
         choices: the best first; none: see `misses`.
         misses: what came near, and why it is no choice.
@@ -146,6 +147,7 @@ class Pick:
     model: str
     fleet: str
     considered: int
+    planned: int
     fitting: int
     choices: tuple[Choice, ...]
     misses: tuple[Miss, ...]

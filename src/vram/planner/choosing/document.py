@@ -26,6 +26,7 @@ def pick_document(found: Pick) -> dict[str, Any]:
         },
         "sort": ask.order.value,
         "considered": found.considered,
+        "planned": found.planned,
         "fitting": found.fitting,
         "choices": [choice_document(c) for c in found.choices],
         "near_misses": [miss_document(m) for m in found.misses],

@@ -22,32 +22,41 @@ if TYPE_CHECKING:
     from vram.planner.bulk import Table
 
 
-def pick(table: "Table", ask: Ask, helpers: Helpers, *, fleet: str = "", model: str = "", notes: Sequence[str] = ()) -> Pick:
+def ranked(table: "Table", ask: Ask, helpers: Helpers) -> Ranking:
+    """The rows of a table in the order of choice."""
+    prices = [helpers.price(place.gpu) for place in table.places]
+    sieve = sift(table, ask, helpers.quality, prices=[None if p is None else p.usd_per_hour for p in prices], rates=helpers.rates)
+    return rank(table, ask, sieve)
+
+
+def pick(
+    table: "Table", ask: Ask, helpers: Helpers, ranking: Ranking, *, considered: int | None = None, fleet: str = "", model: str = "", notes: Sequence[str] = ()
+) -> Pick:
     """The best rows of a table for what was asked, and near misses where they tell something.
 
     Args:
         table: rows, planned.
         ask: the question.
         helpers: what the arithmetic cannot know by itself.
+        ranking: the rows in the order of choice.
+        considered: rows that there were to plan; those of the table when None.
         fleet: the cards as a person would type them; empty where cards are looked for.
         model: the model that was named, if one was.
         notes: what to tell beside the answer.
     """
     prices = [helpers.price(place.gpu) for place in table.places]
-    sieve = sift(table, ask, helpers.quality, prices=[None if p is None else p.usd_per_hour for p in prices], rates=helpers.rates)
-    ranking = rank(table, ask, sieve)
     choices, refused = _choices(table, ranking, helpers, prices, ask, ask.limit)
     if ask.cards and choices and ask.order is Order.COST:
-        choices = _with_fastest(table, ask, sieve, helpers, prices, choices)
-    misses = misses_of(table, ask, ranking, helpers, tuple(choices), refused)
+        choices = _with_fastest(table, ask, ranking.sieve, helpers, prices, choices)
     return Pick(
         ask=ask,
         model=model,
         fleet=fleet,
-        considered=len(table),
-        fitting=int((table.verdict[sieve.left] == 2).sum()),
+        considered=len(table) if considered is None else considered,
+        planned=len(table),
+        fitting=int((table.verdict[ranking.sieve.left] == 2).sum()),
         choices=tuple(choices),
-        misses=misses,
+        misses=misses_of(table, ask, ranking, helpers, tuple(choices), refused),
         notes=(*notes, *_notes(table, ask, ranking, helpers.quality)),
     )
 
@@ -169,11 +178,8 @@ def _notes(table: "Table", ask: Ask, ranking: Ranking, quality: Quality) -> list
     """What was left out for want of a fact, and what order could not be kept."""
     notes = []
     if ask.licences:
-        left_out = {
-            table.models[m].id
-            for m in set(table.model[ranking.sieve.dropped["licence"]].tolist())
-            if not quality.licence(table.models[m].id, table.models[m].licence)
-        }
+        serve = [m for m in table.models if ask.need is None or (m.id in quality.models and ask.need in quality.models[m.id].needs)]
+        left_out = {m.id for m in serve if not quality.licence(m.id, m.licence)}
         if left_out:
             notes.append(f"{len(left_out)} models are left out because their licence was not looked up: {_some(sorted(left_out))}")
     if ask.order is Order.COST and not bool((ranking.sieve.usd_per_hour > 0).any()):

@@ -77,12 +77,18 @@ class Ranking:
     Attributes:
         rows: row numbers, the best first.
         best: for each of them the points of the best row of its model that keeps to every bound.
+        known: so many of the rows, the first ones, are known to keep to what was asked; of the others a speed or a price is not known.
         sieve: what every row is worth.
     """
 
     rows: Sequence[int]
     best: Sequence[float]
+    known: int
     sieve: Sieve
+
+    def settles(self, limit: int, beyond: float) -> bool:
+        """Whether `limit` rows stand before whatever could come of models worth `beyond` points at most."""
+        return beyond == -np.inf or (self.known >= limit and self.best[limit - 1] > beyond)
 
 
 def _scores(table: "Table", ask: Ask, quality: Quality) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
@@ -157,7 +163,7 @@ def rank(table: "Table", ask: Ask, sieve: Sieve) -> Ranking:
     """The rows that fit and keep to every bound, in the order of choice: see docs/how-we-pick.md."""
     rows = sieve.left[table.verdict[sieve.left] == 2]
     if not len(rows):
-        return Ranking(rows=(), best=(), sieve=sieve)
+        return Ranking(rows=(), best=(), known=0, sieve=sieve)
     # What is not known where it was asked for comes after all that is.
     doubt = np.zeros(len(rows), dtype=bool)
     if ask.min_tokens_per_second is not None or ask.order is Order.SPEED:
@@ -170,7 +176,7 @@ def rank(table: "Table", ask: Ask, sieve: Sieve) -> Ranking:
     if not ask.every and len(later):
         fresh = ~np.isin(sieve.family[later], sieve.family[chosen])
         later, later_best = later[fresh], later_best[fresh]
-    return Ranking(rows=[int(r) for r in (*chosen, *later)], best=[float(b) for b in (*best, *later_best)], sieve=sieve)
+    return Ranking(rows=[int(r) for r in (*chosen, *later)], best=[float(b) for b in (*best, *later_best)], known=len(chosen), sieve=sieve)
 
 
 def _ordered(table: "Table", ask: Ask, sieve: Sieve, rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
