@@ -103,30 +103,3 @@ class BlockRule:
             most = -(-min(tokens, reach + chunk_tokens) // g.block_size) + 1 if reach and g.block_size else MOST_TOKENS
             total += g.tables * (min(-(-tokens // g.block_size), most) if g.block_size else g.fixed_blocks)
         return max(total, self.admits(tokens))
-
-
-class Beat:
-    """How many sequences take (or give back) blocks at which step: counts by the step's remainder.
-
-    A sequence that decodes takes a block each `period` steps. So a table of `period` counts tells what any number of steps
-    takes, without a look at any sequence.
-    """
-
-    __slots__ = ("counts", "period", "weight")
-
-    def __init__(self, period: int, weight: int) -> None:
-        """No sequence yet; each that beats takes `weight` blocks."""
-        self.period, self.weight, self.counts = period, weight, [0] * period
-
-    def over(self, step: int, steps: int) -> int:
-        """Blocks of the `steps` steps after `step`."""
-        period, counts = self.period, self.counts
-        if steps == 1:
-            return counts[(step + 1) % period] * self.weight
-        rounds, rest = divmod(steps, period)
-        total = rounds * sum(counts) if rounds else 0
-        if rest:
-            first = (step + 1) % period
-            last = first + rest
-            total += sum(counts[first:last]) if last <= period else sum(counts[first:]) + sum(counts[: last - period])
-        return total * self.weight

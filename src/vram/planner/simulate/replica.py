@@ -6,41 +6,20 @@ known tokens fit (`scheduler_reserve_full_isl`); when a running one finds no blo
 blocks and waits at the front for all its tokens to be computed again, and nobody is admitted in that step.
 
 Steps in which everyone decodes and nobody comes, ends or runs out of blocks are taken together: their blocks follow from
-counts (`blocks.Beat`), their time from the clock at three points. A clock is convex in the cached tokens (a maximum of lines), so
-when the middle lies on the line between the ends, all between does.
+counts (`beats.Beats`), their time from the clock at three points (`jump.jump`).
 """
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections import deque
 from heapq import heappop, heappush
 from math import inf
-from typing import Final
 
-from vram.planner.simulate.blocks import Beat
+from vram.planner.simulate.beats import Beats
+from vram.planner.simulate.jump import Jump, jump
 from vram.planner.simulate.request import End
 from vram.planner.simulate.sequence import Sequence, State
 from vram.planner.simulate.series import Series
 from vram.planner.simulate.spec import ReplicaSpec
-
-_LINEAR: Final = 1e-9
-"""How far, relatively, the middle of a jump may lie off the line between its ends."""
-
-_ROUND: Final = 64
-"""Steps at the end of a jump that are searched for the fullest one: a round of blocks of up to 64 tokens."""
-
-
-class Jump:
-    """Steps in a row in which the same sequences decode: their number, and when each ends."""
-
-    __slots__ = ("base", "first", "slope", "steps")
-
-    def __init__(self, base: float, steps: int, first: float, slope: float) -> None:
-        """`steps` steps from `base` on; the first takes `first` seconds and each `slope` more than the one before."""
-        self.base, self.steps, self.first, self.slope = base, steps, first, slope
-
-    def end(self, k: int) -> float:
-        """When the k-th step is over; `base` for 0."""
-        return self.base + k * self.first + self.slope * (k * (k - 1) // 2)
 
 
 class Replica:
@@ -64,7 +43,6 @@ class Replica:
         self.grown: list[tuple[float, Sequence]] = []
         """Sequences whose answer reached `grows_at`, and when."""
         self._block = spec.rule.simple_block_size
-        self._takes, self._gives = self._beats()
         self._prefill: Sequence | None = None
         self._young: list[Sequence] = []  # decode, but still hold what only their prompt's last chunk looked back to
         self._ending: list[Sequence] = []
@@ -75,18 +53,8 @@ class Replica:
         self._blocked = False
         self._queued_blocks = 0
         self._lag = 1 if spec.asynchronous else 0
+        self._beats = Beats(spec.rule, self._lag)
         self._decided = 0.0
-
-    def _beats(self) -> tuple[list[tuple[Beat, int]], list[tuple[Beat, int, int]]]:
-        takes, gives = [], []
-        for g in self.spec.rule.groups:
-            if g.block_size:
-                takes.append((Beat(g.block_size, g.tables), g.block_size))
-            if g.window:
-                gives.append((Beat(g.block_size, g.tables), g.block_size, g.window))
-            elif g.chunk:
-                gives.append((Beat(g.chunk, g.tables * (g.chunk // g.block_size)), g.chunk, 1))
-        return takes, gives
 
     # What others ask and do.
 
@@ -104,7 +72,7 @@ class Replica:
         """Blocks that nobody holds or waits for at `now`."""
         free = self.free
         if self._jump is not None:
-            free -= self._net(self.step_at(now) - self.step)
+            free -= self._beats.net(self.step, self.step_at(now) - self.step)
         return free - self._queued_blocks
 
     def step_at(self, now: float) -> int:
@@ -188,10 +156,10 @@ class Replica:
         spec, step = self.spec, self.step + 1
         preempted = False
         if self._decoders:
-            need = sum(beat.over(self.step, 1) for beat, _ in self._takes)
+            need = self._beats.takes(self.step)
             young = sum(self._due(s.prompt + step - s.zero - 2) for s in self._young)
             if need + young <= self.free:
-                self.free += sum(beat.over(self.step, 1) for beat, *_ in self._gives) - need
+                self.free += self._beats.gives(self.step) - need
                 for one in self._young:
                     self.free += one.held
                     self._settle(one, step)
@@ -237,7 +205,7 @@ class Replica:
                 spared = spec.watermark_blocks if self.running else 0
                 held = spec.rule.held(0, new)
                 if max(spec.rule.admits(seq.known), held) + spared > self.free:
-                    self._blocked = not self._gives
+                    self._blocked = not self._beats.windows
                     break
                 self.waiting.popleft()
                 self._queued_blocks -= spec.rule.admits(seq.known)
@@ -287,10 +255,10 @@ class Replica:
                 return
         seq.state = State.DECODE
         self._count(seq, 1)
-        if self._gives:
+        if self._beats.windows:
             self._young.append(seq)
         else:
-            self._join(seq, 1)
+            self._beats.join(seq)
         self._mark(seq)
 
     def _count(self, seq: Sequence, sign: int) -> None:
@@ -311,39 +279,12 @@ class Replica:
         """Whoever's prompt is settled follows the beats from now on."""
         for seq in [s for s in self._young if self.step - s.zero - s.generated > self._lag]:
             self._young.remove(seq)
-            self._join(seq, 1)
+            self._beats.join(seq)
             self._mark(seq)
 
     def _now_held(self, seq: Sequence, step: int) -> int:
         """Blocks of a sequence that decodes, once `step` was scheduled for it."""
         return seq.held if seq in self._young else self.spec.rule.held(seq.prompt + step - seq.zero - 2, 1, self._lag)
-
-    def _join(self, seq: Sequence, sign: int) -> None:
-        """Let a sequence take part in the beats (1), or no more (-1)."""
-        # At step S it has computed S - phase tokens before; a block is due when that is a multiple of its size.
-        phase = seq.zero + 2 - seq.prompt
-        for beat, size in self._takes:
-            beat.counts[phase % size] += sign
-        if sign > 0:
-            seq.opened = 0
-            return
-        for i, (beat, period, reach) in enumerate(self._gives):
-            if seq.opened & 1 << i:
-                beat.counts[(phase + self._lag + reach - 1) % period] -= 1
-
-    def _open(self, seq: Sequence) -> int:
-        """Let its windows give back what they have passed; the step at which the next one opens, 0 for none."""
-        phase, following = seq.zero + 2 - seq.prompt, 0
-        for i, (beat, period, reach) in enumerate(self._gives):
-            if seq.opened & 1 << i:
-                continue
-            opens = phase + self._lag + reach - 1
-            if opens <= self.step:
-                seq.opened |= 1 << i
-                beat.counts[opens % period] += 1
-            else:
-                following = min(following or opens, opens)
-        return following
 
     def _mark(self, seq: Sequence) -> None:
         """Note the next step at which something happens to it: its end, its lease's, or a window that fills."""
@@ -351,7 +292,7 @@ class Replica:
             at = self.step + 1
         else:
             at = seq.zero + (min(seq.target, seq.grows_at) if seq.grows_at else seq.target)
-            if self._gives and seq not in self._young and (opens := self._open(seq)):
+            if self._beats.windows and seq not in self._young and (opens := self._beats.open(seq, self.step)):
                 at = min(at, opens)
         heappush(self._marks, (at, seq.preemptions, seq.index, seq))
 
@@ -403,7 +344,7 @@ class Replica:
         if seq in self._young:
             self._young.remove(seq)
         else:
-            self._join(seq, -1)
+            self._beats.leave(seq)
 
     def _finish(self, seq: Sequence, when: float) -> None:
         seq.finish_seconds = when
@@ -467,34 +408,18 @@ class Replica:
 
     # Jumps.
 
-    def _net(self, steps: int) -> int:
-        """Blocks that the next `steps` steps of decoding take, less what windows give back."""
-        return sum(b.over(self.step, steps) for b, _ in self._takes) - sum(b.over(self.step, steps) for b, *_ in self._gives)
-
     def _leap(self) -> None:
         """Plan a jump to the step at which something happens, if that is not the next one."""
         marks = self._marks
         while marks and (marks[0][3].state is not State.DECODE or marks[0][3].preemptions != marks[0][1]):
             heappop(marks)
-        steps = marks[0][0] - self.step
-        if self._blocked and self._gives:
+        if self._blocked and self._beats.windows:
             return
-        free, now, takes = self.free, self.step, self._takes
-        if sum(b.over(now, steps) for b, _ in takes) > free:
-            # The first step at which blocks may be missing is decided one by one.
-            steps = bisect_right(range(1, steps + 1), free, key=lambda k: sum(b.over(now, k) for b, _ in takes))
-        n, kv, seconds = self._decoders, self._kv_tokens, self.spec.clock.seconds
-        while steps >= 2:
-            first, last = seconds(0, 0, n, kv), seconds(0, 0, n, kv + (steps - 1) * n)
-            slope = (last - first) / (steps - 1)
-            half = (steps - 1) // 2
-            if steps < 3 or abs(first + slope * half - seconds(0, 0, n, kv + half * n)) <= _LINEAR * last:
-                break
-            steps //= 2
-        else:
-            return
-        jump = self._jump = Jump(self._last_end, steps, first, slope)
-        self._decide_at(self._decision_after(jump, steps))
+        # The first step at which blocks may be missing is decided by itself.
+        steps = self._beats.within(self.step, marks[0][0] - self.step, self.free)
+        self._jump = jump(self.spec.clock, self._last_end, steps, self._decoders, self._kv_tokens)
+        if self._jump is not None:
+            self._decide_at(self._decision_after(self._jump, self._jump.steps))
 
     def _land(self, jump: Jump) -> None:
         """Do what the jump planned."""
@@ -502,15 +427,12 @@ class Replica:
         if not steps:
             return
         used = self.spec.blocks - self.free
-        if self._gives:
-            # Blocks come and go; over a whole round of all beats their number never falls, so the most is in the last one.
-            self.peak_blocks = max(self.peak_blocks, used + max(self._net(k) for k in range(max(steps - _ROUND, 0) + 1, steps + 1)))
-        self.free -= self._net(steps)
+        self.peak_blocks = max(self.peak_blocks, used + self._beats.most(self.step, steps))
+        self.free -= self._beats.net(self.step, steps)
         now_used = self.spec.blocks - self.free
         self._before_last, self._last_end = jump.end(steps - 1), jump.end(steps)
         self.series.add(jump.base, self._last_end, used, now_used, len(self.running), len(self.waiting))
         self.busy_seconds += self._last_end - jump.base
-        self.peak_blocks = max(self.peak_blocks, now_used)
         self.step += steps
         self.jumps += 1
         self._kv_tokens += steps * self._decoders
