@@ -278,9 +278,8 @@ class Facts:
         found = self._stage_sums.get(pp)
         if found is not None:
             return found
-        table, sizes = _numbers(self._packed.moved).reshape(len(MOVED), -1), _numbers(self._packed.moved_rows)
-        starts, many = np.cumsum(sizes) - sizes, self.layer_counts[self.column["body"]]
-        row_of = np.repeat(starts, many) + np.frombuffer(zlib.decompress(self._packed.moved_layers), dtype=np.uint8)
+        table, starts, sizes, row_of = self._moved_rows
+        many = self.layer_counts[self.column["body"]]
         dealt = {n: np.repeat(np.arange(pp), [s.last - s.first for s in stages(n, pp)] if n >= pp else [n, *[0] * (pp - 1)]) for n in np.unique(many).tolist()}
         stage_of = np.concatenate([dealt[n] for n in many.tolist()])
         counts = np.bincount(stage_of * table.shape[1] + row_of, minlength=pp * table.shape[1]).reshape(pp, -1)
@@ -291,13 +290,28 @@ class Facts:
         return found
 
     @cached_property
+    def _moved_rows(self) -> tuple[Ints, Ints, Ints, Ints]:
+        """`MOVED` x distinct layers, each variant's first, how many it has, and the row of each layer of each variant."""
+        table, sizes = _numbers(self._packed.moved).reshape(len(MOVED), -1), _numbers(self._packed.moved_rows)
+        starts = np.cumsum(sizes) - sizes
+        layers = np.frombuffer(zlib.decompress(self._packed.moved_layers), dtype=np.uint8)
+        return table, starts, sizes, np.repeat(starts, self.layer_counts[self.column["body"]]) + layers.astype(np.int64)
+
+    @cached_property
     def _stage_sums(self) -> dict[int, tuple[Ints, Ints]]:
         return {}
 
-    @staticmethod
-    def stage_kinds(body: Body, pp: int) -> list[Counter[int]]:
+    def stage_kinds(self, body: Body, pp: int) -> list[Counter[int]]:
         """How many layers of each kind lie on each of `pp` stages."""
-        return [Counter(body.layers[s.first : s.last]) for s in stages(body.layer_count, pp)]
+        key = id(body), pp
+        found = self._stage_kinds.get(key)
+        if found is None:
+            found = self._stage_kinds[key] = [Counter(body.layers[s.first : s.last]) for s in stages(body.layer_count, pp)]
+        return found
+
+    @cached_property
+    def _stage_kinds(self) -> dict[tuple[int, int], list[Counter[int]]]:
+        return {}
 
     def split_before(self, placement: Placement) -> Ints:
         """Rows of `split` that a body has before those of a placement, by body."""

@@ -15,13 +15,16 @@ from vram.engines.registry import engine as rules_of
 from vram.hardware.gpu import Gpu
 from vram.memory.placement import Placement
 from vram.memory.weights import Split
+from vram.model.cache import CacheFormats
+from vram.model.memo import once_per_model
+from vram.model.model import Model
 from vram.planner.bulk.batch import Batch, Floats, Work
 from vram.planner.bulk.facts import Ints, Subject
 from vram.planner.bulk.file import MOVED, SPLITS, TYPES
 from vram.planner.bulk.table import Speeds, Table
 from vram.planner.make import _formats
 from vram.speed import work as scalar
-from vram.speed.calibration import entry_for, weight_class
+from vram.speed.calibration import WEIGHTS_16_BITS, entry_for, weight_class
 from vram.speed.clock import _NO_PEAK, HOP_MESSAGES, SLOW_LINK, engine_peak, peak_flops
 from vram.speed.estimate import chunk_tokens, decode_seconds, prefill_seconds, tpot_seconds, ttft_seconds
 from vram.speed.rates import Rates
@@ -35,13 +38,20 @@ def speeds_of(table: Table, rows: Ints) -> Speeds:
     names = tuple(f.name for f in fields(Speeds))
     out = {name: np.full(len(rows), np.nan) for name in names}
     keys = np.stack([table.engine[rows], table.tp[rows], table.pp[rows]], axis=1)
-    kinds, which = np.unique(keys, axis=0, return_inverse=True)
+    kinds, which = _distinct(keys)
     for number, (engine, tp, pp) in enumerate(kinds.tolist()):
         members = np.flatnonzero(which.reshape(-1) == number)
         found = _group(table, rows[members], table.engines[engine], Placement(tp=tp, pp=pp))
         for name in names:
             out[name][members] = found[name]
     return Speeds(**out)
+
+
+def _distinct(keys: Any) -> tuple[Ints, Ints]:
+    """The distinct rows of small numbers, and which each row is."""
+    packed = keys.astype(np.int64) @ np.array([1 << 40, 1 << 20, 1], dtype=np.int64)
+    _, first, which = np.unique(packed, return_index=True, return_inverse=True)
+    return keys[first], which.reshape(-1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +104,7 @@ def _clock(batch: Batch, cards: _Cards, engine: str) -> Any:
     """The clock of a group, as far as speed/estimate.py asks one: `seconds`, and the rates and doubts of its entry."""
     placement, spread = batch.placement, scalar.Spread.of(batch.placement, sequential=batch.rules.layer_split)
     moved = batch.facts.moved(placement.pp)[batch.variants]  # (rows, stages, MOVED)
-    shares = np.array([[scalar._share(_sum(kind), s.model, spread) for kind in _KINDS] for s in batch.subjects])[batch.subject_of]  # noqa: SLF001
+    shares = np.array([_shares(s.model, spread) for s in batch.subjects])[batch.subject_of]
 
     def dense(of: str) -> Floats:
         return np.asarray(sum(moved[:, :, _AT[f"{of}_{name}"]] * shares[:, i, None] for i, name in enumerate(SPLITS)))
@@ -163,11 +173,16 @@ def _clock(batch: Batch, cards: _Cards, engine: str) -> Any:
 
 
 def _roof(reading: Any, computing: Any) -> Any:
-    return (reading**4 + computing**4) ** 0.25
+    squares = reading * reading, computing * computing
+    return np.sqrt(np.sqrt(squares[0] * squares[0] + squares[1] * squares[1]))
 
 
-def _sum(split: Split) -> Any:
-    return SimpleNamespace(split=split)
+@once_per_model
+def _shares(model: Model, spread: scalar.Spread) -> tuple[float, ...]:
+    """The share of weights of each way to split them that one rank holds."""
+    if spread.tp == 1:
+        return (1.0,) * len(_KINDS)
+    return tuple([scalar._share(SimpleNamespace(split=kind), model, spread) for kind in _KINDS])  # type: ignore[arg-type]  # noqa: SLF001
 
 
 def _by_subject(batch: Batch, of: Any) -> Floats:
@@ -182,19 +197,18 @@ def _active(s: Subject) -> float:
 
 def _peaks(cards: _Cards, engine: str, kinds: Ints, bits: Floats) -> Floats:
     """What an engine's kernels reach of each row's card for its type and width of weights, shaped as `kinds`."""
-    widths, width_of = np.unique(np.where(bits < 16, 8.0, 16.0), return_inverse=True)
+    widths, width_of = np.unique(np.where(bits < WEIGHTS_16_BITS, 0.0, float(WEIGHTS_16_BITS)), return_inverse=True)
     table = np.array([[[engine_peak(engine, g, t, w) or _NO_PEAK for w in widths.tolist()] for t in TYPES] for g in cards.gpus])
     return np.asarray(table[cards.of[:, None], kinds, width_of.reshape(bits.shape)])
 
 
 def _entries(cards: _Cards, engine: str, bits: Floats, sparse: Any) -> tuple[Any, Any]:
     """Rates shaped (rows, 1) and doubts (rows): the calibration's entry for each row."""
-    classes = np.array([weight_class(b) for b in np.unique(bits).tolist()])
-    names, name_of = np.unique(classes, return_inverse=True)
-    _, bit_of = np.unique(bits, return_inverse=True)
-    some = {name: float(np.unique(bits)[classes == name][0]) for name in names.tolist()}
+    widths, bit_of = np.unique(bits, return_inverse=True)
+    names, name_of = np.unique([weight_class(b) for b in widths.tolist()], return_inverse=True)
+    some = {name: float(widths[name_of.reshape(-1) == i][0]) for i, name in enumerate(names.tolist())}
     keys = np.stack([cards.of, name_of.reshape(-1)[bit_of.reshape(-1)], sparse.astype(np.int64)], axis=1)
-    kinds, which = np.unique(keys, axis=0, return_inverse=True)
+    kinds, which = _distinct(keys)
     found = [entry_for(engine, cards.gpus[card], some[names[name]], experts=bool(moe)) for card, name, moe in kinds.tolist()]
     at = which.reshape(-1)
     rates = SimpleNamespace(**{f.name: np.array([getattr(e.rates, f.name) for e in found])[at][:, None] for f in fields(Rates)})
@@ -217,21 +231,30 @@ def _reads(batch: Batch, spread: scalar.Spread) -> Floats:
 
 
 def _reads_of(batch: Batch, s: Subject, spread: scalar.Spread) -> list[list[float]]:
-    formats = batch.workload(s).formats
-    kinds: dict[int, list[float]] = {}
-    windows: dict[int, dict[int, tuple[float, float]]] = {}
-    for i, kind in enumerate(s.body.layers):
-        if kind not in kinds:
-            reads, decode, window_pairs, prefill = scalar._attention(s.model, (i, i + 1), spread, formats)  # noqa: SLF001
-            kinds[kind] = [reads.growing, reads.fixed, decode, prefill]
-            windows[kind] = {w: (row, one) for (row, w), one in zip(reads.windows, window_pairs, strict=True)}
-    widths = sorted({w for kept in windows.values() for w in kept})
+    # What a kind of layers reads does not depend on how many stages there are.
+    kinds, windows, widths = _kinds(s.model, s.body.layers, scalar.Spread(tp=spread.tp), batch.workload(s).formats)
     out = []
     for counts in batch.facts.stage_kinds(s.body, batch.placement.pp):
-        numbers = [sum(n * kinds[kind][i] for kind, n in counts.items()) for i in range(4)]
+        numbers = [sum([n * kinds[kind][i] for kind, n in counts.items()]) for i in range(4)]
         for w in widths:
-            row = sum(n * windows[kind].get(w, (0.0, 0.0))[0] for kind, n in counts.items())
-            one = sum(n * windows[kind].get(w, (0.0, 0.0))[1] for kind, n in counts.items())
+            row = sum([n * windows[kind].get(w, (0.0, 0.0))[0] for kind, n in counts.items()])
+            one = sum([n * windows[kind].get(w, (0.0, 0.0))[1] for kind, n in counts.items()])
             numbers += [row, float(w), one]
         out.append(numbers)
     return out
+
+
+_Windows = dict[int, dict[int, tuple[float, float]]]
+
+
+@once_per_model
+def _kinds(model: Model, layers: bytes, spread: scalar.Spread, formats: CacheFormats) -> tuple[dict[int, tuple[float, ...]], _Windows, tuple[int, ...]]:
+    """Of each kind of layers what one reads and computes, of its windows too, and the widths of all windows."""
+    kinds: dict[int, tuple[float, ...]] = {}
+    windows: _Windows = {}
+    for i, kind in enumerate(layers):
+        if kind not in kinds:
+            reads, decode, window_pairs, prefill = scalar._attention(model, (i, i + 1), spread, formats)  # noqa: SLF001  (the clock's own rule)
+            kinds[kind] = reads.growing, reads.fixed, decode, prefill
+            windows[kind] = {w: (row, one) for (row, w), one in zip(reads.windows, window_pairs, strict=True)}
+    return kinds, windows, tuple(sorted({w for kept in windows.values() for w in kept}))
