@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vram.accuracy.check import check
 from vram.accuracy.row import Unread, parse_rows
@@ -139,3 +141,30 @@ def test_a_row_that_makes_no_sense_is_listed_with_the_reason(row, reason):
     c = check(parse_rows([json.dumps(row)]), loader(SPEED, online=False))
     assert not c.speeds
     assert reason in c.unread[0].reason
+
+
+NUMBERS = st.one_of(st.none(), st.integers(-3, 2**40), st.floats(allow_nan=True), st.sampled_from([0, 1, 2, 8, 64, 4096]), st.text(max_size=6))
+NAMES = st.sampled_from(["meta-llama/Llama-3.1-8B-Instruct", "Qwen3-30B-A3B-Q4_K_M.gguf", "gpt2", "deepseek-ai/DeepSeek-V3", "x", "", None, 7])
+ROWS = st.fixed_dictionaries(
+    {"metric": st.sampled_from(["tpot_ms", "ttft_ms", "decode_tok_s_per_seq", "decode_tok_s_total", "prefill_tok_s", "x"]), "value": NUMBERS, "model": NAMES},
+    optional={
+        "engine": st.sampled_from(["vllm", "llamacpp", "trtllm", "sglang", "mlx", "ollama", "hf", "x"]),
+        "gpu": st.sampled_from(["H100", "h200_sxm", "M4 Max 128GB", "P40", "GB10", "x", "", 3]),
+        "quant": st.sampled_from(["fp8", "fp4", "Q4_K_M (default)", "awq", "mxfp4", "x"]),
+        "source": st.sampled_from(["silicon_sample", "x"]),
+        **dict.fromkeys(("tp", "dp", "pp", "ep", "moe_tp", "moe_ep", "n_gpus", "batch_or_concurrency", "input_len", "output_len", "depth"), NUMBERS),
+    },
+)
+KNOWN = loader(SPEED, online=False)
+
+
+@settings(max_examples=300, deadline=None)
+@given(ROWS)
+def test_no_row_breaks_the_check(row):
+    """Whatever a stranger's row holds: a prediction that is a positive number, or a reason."""
+    c = check(parse_rows([json.dumps(row)]), KNOWN)
+    for found in (*c.speeds, *c.flagged_speeds):
+        assert math.isfinite(found.predicted)
+        assert 0 < found.low <= found.predicted <= found.high
+        assert found.width > 0
+    assert len(c.speeds) + len(c.flagged_speeds) + len(c.unread) == 1

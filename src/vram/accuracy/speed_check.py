@@ -149,6 +149,8 @@ def compare(case: Case, other: str | None = None) -> SpeedComparison:
     doubt = c.entry.doubt
     if row.metric in {Metric.PREFILL, Metric.TTFT} and peak_flops(case.demand.gpu, "bf16") is None:
         raise UsageError(f"the arithmetic of {case.demand.gpu.name} is not known")
+    if row.metric in {Metric.PREFILL, Metric.TTFT} and not case.prompt_tokens:
+        raise UsageError("a prompt of no tokens takes no time")
     chunk = chunk_tokens(engine, case.demand.settings)
     if row.metric is Metric.TTFT:
         expected, factor = 1e3 * ttft_seconds(c, case.prompt_tokens, case.sequences, chunk=chunk), doubt.ttft

@@ -32,6 +32,7 @@ ENGINES: Final = {
     "hf": "transformers",
 }
 MOST: Final = 1e9
+MOST_LETTERS: Final = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +100,9 @@ def parse_speed_row(row: Mapping[str, Any], where: str = "") -> SpeedRow:
         raise ValueError("`engine` is missing")
     if not model:
         raise ValueError("`model` is missing")
+    for name in ("model", "quant", "gpu", "engine", "config"):
+        if len(_text(row, name)) > MOST_LETTERS:
+            raise ValueError(f"`{name}` is longer than {MOST_LETTERS} letters")
     try:
         metric = Metric(_text(row, "metric"))
     except ValueError:
