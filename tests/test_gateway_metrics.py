@@ -11,7 +11,10 @@ parser = pytest.importorskip("prometheus_client.parser", reason="the test extra 
 
 from test_gateway import ENGINE_METRICS, MODEL, ask, chat, pools, run, running  # noqa: E402
 
+from vram.cli.render.top import frame  # noqa: E402
+from vram.gateway.admin_pages import pools as pools_page  # noqa: E402
 from vram.gateway.store import Store  # noqa: E402
+from vram.memory.curve import KvCurve, Term  # noqa: E402
 
 HOSTILE = 'm"\\x\nvram_requests_total{model=\\"z\\"} 7 # {}é' + "\u2028"
 
@@ -148,6 +151,54 @@ def test_vllm_blocks_pass_through(tmp_path):
                 await asyncio.sleep(0.3)
                 (info,) = (await scrape(gateway))["vllm:cache_config_info"].samples
                 assert (info.labels["block_size"], info.labels["num_gpu_blocks"]) == ("16", "100")
+
+    run(test())
+
+
+def test_what_nobody_knows_is_not_made_up(tmp_path):
+    """An engine of unknown model and size: its leases are told, in tokens; no capacity, no share of it, no blocks, no longest sequence."""
+
+    async def test():
+        async with MockEngine(chunks=100, delay_seconds=0.02) as engine:
+            text = f'[[pools]]\nname = "o"\nmodel = "nobody/knows-this"\nengine = "generic"\ngpu = "RTX 4090"\nreplicas = ["{engine.url}"]\nserved_as = "m"\n'
+            async with running(tmp_path, text) as gateway:
+                stream = asyncio.create_task(ask(gateway, chat(stream=True)))
+                await asyncio.sleep(0.2)
+                found = await scrape(gateway)
+                assert total(found, "vram_kv_held_tokens", pool="o") > 0
+                assert total(found, "vllm:num_requests_running") == 1
+                assert not {
+                    "vram_kv_capacity_tokens",
+                    "vram_kv_capacity_bytes",
+                    "vram_kv_held_bytes",
+                    "vllm:kv_cache_usage_perc",
+                    "vllm:cache_config_info",
+                } & set(found)
+                (model,) = json.loads((await ask(gateway, None, path="/v1/models"))[2])["data"]
+                assert model["max_model_len"] is model["vram"]["kv_bytes_capacity"] is model["vram"]["kv_bytes_free"] is None
+                document = pools_page(gateway)
+                assert document["pools"][0]["replicas"][0]["kv"]["capacity"] is None
+                leases = {"total": 0, "leases": []}
+                text = frame({"pools": document, "queue": {"waiting": 0, "lines": []}, "leases": leases}, "x", "now")
+                assert "capacity not known" in text
+                stream.cancel()
+                await asyncio.wait({stream})
+
+    run(test())
+
+
+def test_slots_of_one_size_are_counted_as_tokens_of_all(tmp_path):
+    """llama.cpp's slots of 1,024 tokens each, four of them: 4,096 tokens of blocks, whatever one sequence may be."""
+
+    async def test():
+        async with MockEngine() as engine:
+            text = pools(engine).replace('"vllm"', '"llama.cpp"')
+            async with running(tmp_path, text) as gateway:
+                (seat,) = gateway.assembled.seats["p0"]
+                seat.books.curve = KvCurve(terms=(Term(1000, 1, 0, 1),))
+                seat.books.capacity_bytes, seat.books.max_sequences, seat.books.context_tokens = 4000, 4, 1024
+                (info,) = (await scrape(gateway))["vllm:cache_config_info"].samples
+                assert int(info.labels["block_size"]) * int(info.labels["num_gpu_blocks"]) == 4096
 
     run(test())
 

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from vram.errors import UsageError, VramError
+from vram.gateway.desk import UNKNOWN_TOKENS
 from vram.gateway.moment import moment
 from vram.gateway.store import Store
 from vram.gateway.sums import report, usage_document
@@ -69,10 +70,10 @@ def replica(gateway: "Gateway", seat: "Seat") -> dict[str, Any]:
         "leases": len(books.leases),
         "sequences": books.sequences,
         "max_sequences": books.max_sequences,
-        "context_tokens": books.context_tokens,
+        "context_tokens": books.context_tokens if books.context_tokens < UNKNOWN_TOKENS else None,
         "kv": {
             "unit": unit(gateway, seat),
-            "capacity": books.capacity_bytes,
+            "capacity": seat.capacity,
             "held": books.held_bytes,
             "promised": books.promised_bytes,
             "held_by_others": books.foreign_bytes(now),

@@ -18,7 +18,7 @@ from vram.admission.line import Shares
 from vram.costs.vram_time import Meter
 from vram.errors import UsageError, VramError
 from vram.gateway.addresses import Address, Resolve, address_of, resolve
-from vram.gateway.desk import Counter, Desk, Seat
+from vram.gateway.desk import UNKNOWN_TOKENS, Counter, Desk, Seat
 from vram.gateway.replica import Replica
 from vram.memory.curve import KvRoom, blocks
 from vram.readers.pools import Pool, PoolsFile
@@ -32,7 +32,6 @@ log = logging.getLogger("vram.gateway")
 
 TOKEN_UNIT = 1
 """Where a model's bytes are not known, a token is one unit: the books are kept in tokens."""
-UNKNOWN_TOKENS = 2**40
 Planner = Callable[..., "Plan"]
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 GROWTH_TOKENS: Final = 16
 """How often the books of a stream are brought up to date, in tokens."""
 _LIMIT_FIELD: Final = {b"/v1/chat/completions": "max_tokens", b"/v1/completions": "max_tokens", b"/v1/responses": "max_output_tokens"}
+UNKNOWN_TOKENS: Final = 2**40
+"""Stands for a capacity that nobody knows: more than any cache holds, in tokens or bytes."""
 MODEL_SPREAD: Final = 0.05
 """How quickly tokens per event are learned."""
 
@@ -38,6 +40,11 @@ class Seat:
         self.books = books
         self.meter = meter
         self.pool = pool
+
+    @property
+    def capacity(self) -> int | None:
+        """What its KV cache holds, in the books' unit; None where neither a plan nor the pools file nor its engine says it."""
+        return self.books.capacity_bytes if self.books.capacity_bytes < UNKNOWN_TOKENS else None
 
 
 class Counter:

@@ -10,11 +10,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from vram.gateway.health import State
+from vram.memory.curve import NO_LIMIT
 from vram.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from vram.admission.books import Books
     from vram.gateway.desk import Seat
     from vram.gateway.server import Gateway
     from vram.gateway.tally import Histogram
@@ -118,8 +120,9 @@ def _replicas(out: Writer, gateway: "Gateway", seats: "list[tuple[str, Seat, Wat
     out.family("vram_sequences", "gauge", "Sequences of these requests.", [(labels, s.books.sequences) for labels, s, _ in rows])
     for unit, wanted in (("bytes", False), ("tokens", True)):
         mine = [(labels, s.books) for labels, s, in_tokens in rows if in_tokens is wanted]
+        known = [(labels, s.capacity) for labels, s, in_tokens in rows if in_tokens is wanted and s.capacity is not None]
         each = f"{unit} on each GPU of the replica" if unit == "bytes" else "tokens, where the model's bytes are not known"
-        out.family(f"vram_kv_capacity_{unit}", "gauge", f"KV cache there is, {each}.", [(labels, b.capacity_bytes) for labels, b in mine])
+        out.family(f"vram_kv_capacity_{unit}", "gauge", f"KV cache there is, {each}; absent where nobody knows.", known)
         out.family(f"vram_kv_held_{unit}", "gauge", f"KV cache that requests hold now, {each}.", [(labels, b.held_bytes) for labels, b in mine])
         out.family(
             f"vram_kv_promised_{unit}",
@@ -142,12 +145,14 @@ def _vllm(out: Writer, gateway: "Gateway", seats: "list[tuple[str, Seat, Watched
     waiting = [(labels, w.waiting(now) if w is not None else 0) for labels, _, w in rows]
     waiting += [(labelled(model_name=name, engine="", pool="", replica=""), len(c.line)) for name, c in gateway.assembled.desk.counters.items()]
     out.family("vllm:num_requests_waiting", "gauge", "Requests that wait inside an engine; of empty engine: in the gateway.", waiting)
-    used = [(labels, min((s.books.held_bytes + s.books.foreign_bytes(now)) / s.books.capacity_bytes, 1.0)) for labels, s, _ in rows if s.books.capacity_bytes]
+    used = [(labels, min((s.books.held_bytes + s.books.foreign_bytes(now)) / s.capacity, 1.0)) for labels, s, _ in rows if s.capacity]
     out.family("vllm:kv_cache_usage_perc", "gauge", "Share of the KV cache in use, 0 to 1.", used)
     info = []
     for labels, seat, watched in rows:
+        if seat.capacity is None:
+            continue
         block = (watched.about.block_tokens if watched is not None else None) or max((t.step_tokens for t in seat.books.curve.terms), default=1)
-        blocks = max(_most_tokens(seat.books.curve, seat.books.capacity_bytes), 0) // block
+        blocks = _all_tokens(seat.books) // block
         info.append((f'{labels},block_size="{block}",num_gpu_blocks="{blocks}"', 1))
     out.family("vllm:cache_config_info", "gauge", "Blocks of a replica's KV cache, as tokens of one long sequence fill them.", info)
 
@@ -156,6 +161,12 @@ def _vllm(out: Writer, gateway: "Gateway", seats: "list[tuple[str, Seat, Watched
 def _most_tokens(curve: "KvCurve", capacity_bytes: int) -> int:
     # A search of forty steps, which changes when an engine says another size.
     return curve.most_tokens(capacity_bytes)
+
+
+def _all_tokens(books: "Books") -> int:
+    """Tokens that a replica's cache holds: of one long sequence, or of all its slots where a slot is as large however long its sequence."""
+    most = _most_tokens(books.curve, books.capacity_bytes)
+    return max(most, 0) if most < NO_LIMIT else books.context_tokens * books.max_sequences
 
 
 def _process(out: Writer, gateway: "Gateway") -> None:

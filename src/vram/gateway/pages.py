@@ -4,6 +4,8 @@ import json
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from vram.gateway.desk import UNKNOWN_TOKENS
+
 if TYPE_CHECKING:
     from vram.gateway.assemble import Assembled
     from vram.gateway.front import Request
@@ -43,6 +45,8 @@ class Pages:
                 continue
             books = [b for pool in route.pools for b in pool.books]
             up = [b for b in books if b.usable]
+            known = all(b.capacity_bytes < UNKNOWN_TOKENS for b in up)
+            longest = max((b.context_tokens for b in up or books), default=0)
             prices = [plan.pool.dollars_per_hour for pool in route.pools if (plan := self.assembled.plans.get(pool.name)) is not None]
             data.append(
                 {
@@ -50,13 +54,13 @@ class Pages:
                     "object": "model",
                     "created": self.began,
                     "owned_by": "vram",
-                    "max_model_len": max((b.context_tokens for b in up or books), default=0),
+                    "max_model_len": longest if longest < UNKNOWN_TOKENS else None,
                     "vram": {
                         "pools": [pool.name for pool in route.pools],
                         "replicas": len(books),
                         "replicas_up": len(up),
-                        "kv_bytes_capacity": sum(b.capacity_bytes for b in up),
-                        "kv_bytes_free": sum(max(b.capacity_bytes - b.promised_bytes, 0) for b in up),
+                        "kv_bytes_capacity": sum(b.capacity_bytes for b in up) if known else None,
+                        "kv_bytes_free": sum(max(b.capacity_bytes - b.promised_bytes, 0) for b in up) if known else None,
                         "waiting": len(self.assembled.desk.counters[name].line),
                         "dollars_per_hour": prices[0] if prices else None,
                     },

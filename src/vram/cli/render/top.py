@@ -55,13 +55,16 @@ def _replica(r: Mapping[str, Any]) -> list[str]:
     parts = [
         Segment(held, *MARKS["kv_cache"]),
         Segment(kv["held_by_others"], *MARKS["used"]),
-        Segment(min(promised, max(capacity - held, 0)), *MARKS["activations"]),
+        Segment(min(promised, max((capacity or 0) - held, 0)), *MARKS["activations"]),
     ]
-    drawn = cells(parts, capacity, BAR)
+    drawn = cells(parts, capacity or 0, BAR)
     free = BAR - sum(s.bytes for s in drawn)
     bar = "".join(style(s.mark * s.bytes, fg=s.color) for s in [*drawn, Segment(free, *MARKS["free"])])
-    amount = gib(capacity) if kv["unit"] == "bytes" else f"{capacity:,} tokens"
-    of = f"{share(held / capacity)} held, {share(kv['promised'] / capacity)} promised of {amount}" if capacity else "no KV cache"
+    if capacity:
+        amount = gib(capacity) if kv["unit"] == "bytes" else f"{capacity:,} tokens"
+        of = f"{share(held / capacity)} held, {share(kv['promised'] / capacity)} promised of {amount}"
+    else:
+        of = f"{held:,} {kv['unit']} held, {kv['promised']:,} promised; {'capacity not known' if capacity is None else 'no KV cache'}"
     engine = r["engine"]
     said = f", engine {share(engine['kv_usage'])}" if engine is not None and engine["kv_usage"] is not None else ""
     if engine is not None and engine["preemptions"]:
