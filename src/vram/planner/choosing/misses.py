@@ -26,8 +26,9 @@ def misses_of(table: "Table", ask: Ask, ranking: Ranking, helpers: Helpers, choi
     nothing = not choices
     near = [(row, "memory") for row in _tight(table, ranking, choices) or (_nearest(table, ranking) if nothing else [])]
     if nothing:
-        near += refused[:NEAR]
-        near += [(row, bound) for bound in ("speed", "budget", "context", "licence") for row in _bound_by(table, ranking, bound)]
+        # What fits and only breaks a wish is nearer than what does not fit, or was never made for it.
+        wishes = [(row, bound) for bound in ("speed", "budget", "licence") for row in _bound_by(table, ranking, bound)]
+        near = [*refused[:NEAR], *(wishes or [*near, *((row, "context") for row in _bound_by(table, ranking, "context"))])]
     return tuple(_miss(table, row, bound, helpers, ask, ranking, mended=nothing) for row, bound in near)
 
 
