@@ -191,3 +191,15 @@ def test_a_plan_of_a_loaded_model_is_quick():
     for _ in range(200):
         make_plan(MODELS[0], FLEETS[4], context_tokens=8192)
     assert (time.process_time() - start) / 200 < 0.002
+
+
+def test_a_pool_that_overfills_its_card_is_mended_by_a_smaller_share():
+    """vLLM takes its share whatever is needed, so only a smaller share helps on the same cards; the mend is the plan that its flag gives."""
+    plan = vram.plan("Qwen/Qwen3-8B", gpu="4x RTX 3060 12GB", engine="vllm", offline=True)
+    assert plan.verdict is vram.Verdict.DOES_NOT_FIT
+    mend = plan.mends[0]
+    flag, share = mend.flag.split()
+    assert flag == "--gpu-memory-utilization"
+    again = vram.plan("Qwen/Qwen3-8B", gpu="4x RTX 3060 12GB", engine="vllm", gpu_memory_utilization=float(share), offline=True)
+    assert (again.verdict, again.spare_bytes - plan.spare_bytes) == (mend.verdict, mend.gains_bytes)
+    assert mend.verdict is vram.Verdict.FITS

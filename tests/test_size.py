@@ -388,3 +388,16 @@ def test_starting_the_command_loads_no_simulator():
     code = "import sys; from vram.cli.main import run; run(['size', '--help']); print([m for m in sys.modules if m.startswith(('vram.planner', 'vram.costs', 'vram.readers'))])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_card_that_the_engines_own_share_overfills_is_offered_with_a_smaller_one():
+    """2 cards of 12 GB cannot start vLLM at its default share of 0.92; a smaller share serves, and the pools file says it."""
+    requests = generate(Load(per_second=1, seconds=30, prompt=Fixed(tokens=500), output=Fixed(tokens=50), seed=1))
+    found = size(Demanded(model="Qwen/Qwen3-8B", requests=tuple(requests)), gpus=["2x RTX 3060 12GB"], price_usd=0.1, offline=True)
+    share = pools_of(found).pools[0].settings.gpu_memory_utilization
+    assert share is not None
+    assert share < 0.92
+    with pytest.raises(UnmetError) as caught:
+        size(Demanded(model="Qwen/Qwen3-8B", requests=tuple(requests)), gpus=["2x RTX 3060 12GB"], price_usd=0.1, gpu_memory_utilization=0.92, offline=True)
+    assert "more than a GPU has" in caught.value.message
+    assert "--gpu-memory-utilization" in (caught.value.hint or "")

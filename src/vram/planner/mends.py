@@ -26,6 +26,8 @@ MAC_LADDER = ("M4 Pro 48GB", "M4 Max 64GB", "M4 Max 128GB", "M3 Ultra 256GB", "M
 # Where one card is not enough: nodes that exist.
 NODES = (("H100 SXM 80GB", (2, 4, 8)), ("H200 SXM 141GB", (8,)), ("B200", (8,)), ("H200 SXM 141GB", (16,)))
 MOST_GPUS = 16
+# Shares of a card that people give an engine with a pool, the largest first.
+SHARES = (0.9, 0.85, 0.8, 0.75, 0.7)
 # A mend that leaves less context than this is none.
 MIN_CONTEXT_TOKENS = 512
 
@@ -85,9 +87,14 @@ def _again(
     concurrency: int | None = None,
     kv_dtype: str | None = None,
     gpu_layers: int | None = None,
+    share: float | None = None,
 ) -> Plan | None:
     """The plan with some of it changed; None where the change cannot be planned."""
-    w = plan.workload
+    w, settings = plan.workload, plan.settings
+    if gpu_layers is not None:
+        settings = replace(settings, gpu_layers=gpu_layers)
+    if share is not None:
+        settings = replace(settings, gpu_memory_utilization=share)
     tp, pp = plan.asked if fleet is None else (None, None)
     try:
         return make_plan(
@@ -102,7 +109,7 @@ def _again(
             ep=plan.placement.ep,
             dp=plan.placement.dp if plan.placement.dp > 1 else None,
             headroom=plan.headroom,
-            settings=plan.settings if gpu_layers is None else replace(plan.settings, gpu_layers=gpu_layers),
+            settings=settings,
         )
     except UsageError:  # no such split, or a type of cache that this engine has not
         return None
@@ -125,6 +132,7 @@ def _small_kv(plan: Plan, quant: str = "") -> str | None:
 def _candidates(plan: Plan) -> Iterator[Candidate]:
     """Changes from the gentlest to the dearest, each planned."""
     w, limits = plan.workload, plan.limits
+    yield from _smaller_share(plan)
     small_kv = _small_kv(plan)
     if small_kv and (changed := _again(plan, kv_dtype=small_kv)):
         yield f"--kv-dtype {small_kv}", "half the KV cache, hardly any loss", changed
@@ -145,6 +153,27 @@ def _candidates(plan: Plan) -> Iterator[Candidate]:
     yield from _fewer_layers(plan)
     yield from _more_gpus(plan)
     yield from _other_gpus(plan)
+
+
+def _smaller_share(plan: Plan) -> Iterator[Candidate]:
+    """A smaller share of the card for an engine that fills whatever share it is given, where that leaves too little beside it."""
+    rules = engine(plan.engine)
+    heeded = rules.heeds is None or "gpu_memory_utilization" in rules.heeds
+    if not rules.pools or not heeded or plan.settings.kv_pool_bytes is not None:
+        return
+    asked = plan.settings.gpu_memory_utilization or 1.0
+    tight: Candidate | None = None
+    for share in (s for s in SHARES if s < asked):
+        changed = _again(plan, share=share)
+        if changed is None or changed.verdict is Verdict.DOES_NOT_FIT:
+            continue
+        made = (f"--gpu-memory-utilization {share:g}", "a smaller pool, and room for what the engine holds beside it", changed)
+        if changed.verdict is Verdict.FITS:
+            yield made
+            return
+        tight = tight or made
+    if tight is not None:
+        yield tight
 
 
 def _safe_context(plan: Plan) -> int:

@@ -10,9 +10,11 @@ from vram.errors import PlacementError, UsageError
 from vram.hardware.fleet import Fleet
 from vram.model.model import Model
 from vram.planner.make import make_plan
+from vram.planner.mends import SHARES
 from vram.planner.plan import Plan, Verdict
 from vram.planner.simulate.spec import ReplicaSpec
 from vram.planner.size.candidate import Candidate
+from vram.units import gib
 
 CHUNKS: Final = (2048, 1024, 512)
 """Tokens of a step that are tried beside the engine's default: shorter steps keep answers flowing while long prompts are read."""
@@ -116,10 +118,17 @@ def options(
                     plan=plan,
                     spec=spec,
                     nanodollars_per_hour=offer.nanodollars_per_hour,
-                    told=f"steps of {chunk:,} tokens" if chunk is not None else "",
+                    told=_told(chunk, plan.settings.gpu_memory_utilization if base.gpu_memory_utilization is None else None),
                 )
             )
     return tuple(found), tuple(rejected)
+
+
+def _told(chunk: int | None, share: float | None) -> str:
+    """The settings that were chosen, in words."""
+    words = [f"steps of {chunk:,} tokens"] if chunk is not None else []
+    words += [f"--gpu-memory-utilization {share:g}"] if share is not None else []
+    return ", ".join(words)
 
 
 def _replica(
@@ -136,6 +145,13 @@ def _replica(
     name, count = offer.fleet.name, len(offer.fleet)
     try:
         plan = make_plan(model, offer.fleet, engine=engine, context_tokens=context_tokens, kv_dtype=kv_dtype, tp=tp, settings=settings)
+        if _overfull(plan) and settings.gpu_memory_utilization is None:
+            for share in SHARES:
+                smaller = replace(settings, gpu_memory_utilization=share)
+                again = make_plan(model, offer.fleet, engine=engine, context_tokens=context_tokens, kv_dtype=kv_dtype, tp=tp, settings=smaller)
+                if again.verdict is not Verdict.DOES_NOT_FIT and again.spare_bytes > plan.spare_bytes:
+                    plan = again
+                    break
     except PlacementError as e:
         return Rejected(gpu=name, why=e.message, max_context_tokens=None)
     if plan.placement.gpus != count:
@@ -148,8 +164,16 @@ def _replica(
         return Rejected(gpu=name, why=e.message, max_context_tokens=None)
 
 
+def _overfull(plan: Plan) -> bool:
+    """Whether it is the engine's pool, which takes its share of the card whatever is needed, that leaves too little beside it."""
+    most = plan.limits.max_context_tokens
+    return plan.verdict is Verdict.DOES_NOT_FIT and most is not None and most >= plan.workload.context_tokens
+
+
 def _short(plan: Plan) -> str:
     most = plan.limits.max_context_tokens
+    if _overfull(plan):
+        return f"the engine's pool and what it holds beside it are {gib(-plan.spare_bytes)} more than a GPU has"
     if most:
         return f"holds requests of {most:,} tokens at most"
     return "the weights and working memory alone do not fit"

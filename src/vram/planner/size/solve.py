@@ -125,6 +125,11 @@ def _nothing_fits(load: Load, rejected: Sequence[Rejected]) -> UnmetError:
     larger = 'more GPUs a replica (--gpu "8x H200"), smaller weights (--quant fp8), a smaller KV type (--kv-dtype fp8)'
     if not most:
         return UnmetError(f"{load.model} fits on none of {len(rejected)} kinds of GPUs that were considered; on {near.gpu}: {near.why}", hint=larger)
+    if most >= longest:
+        return UnmetError(
+            f"{load.model} does not fit on any of {len(rejected)} kinds of GPUs that were considered; on {near.gpu}: {near.why}",
+            hint=f"{larger}, or a smaller share for the engine's pool where it overfills the card: --gpu-memory-utilization 0.85",
+        )
     return UnmetError(
         f"the longest request of {load.model} has {longest:,} tokens; the most that any of the GPUs holds is {most:,} ({near.gpu})",
         hint=f"{larger}, or let the {share:.2%} of the requests that are longer be refused: --context {most} --max-refusals {_up(share):g}",
