@@ -6,9 +6,13 @@ from pathlib import Path
 import pytest
 
 import vram
+from vram.costs.book import PriceBook
+from vram.costs.rent import rent
 from vram.errors import PlacementError
+from vram.planner.costing import cost_of
 from vram.planner.document import plan_document
 from vram.readers.config_json import model_from_config
+from vram.speed.clock import clock
 
 TRUTH = Path(__file__).parents[1] / "truth"
 MOE = vram.load_model("Qwen/Qwen3-30B-A3B", offline=True)
@@ -21,6 +25,18 @@ def test_experts_over_two_copies_weigh_what_vllm_printed() -> None:
     model = model_from_config(json.loads((TRUTH / row["config"]).read_text()), "row")
     plan = vram.plan(model, gpu="2x H100", engine="vllm@0.13.0", tp=1, dp=2, ep=True)
     assert {round(g.parts.weights.bytes / 2**30, 2) for g in plan.gpus} == {row["measured"]["weights_gib"]} == {29.88}
+
+
+def test_a_step_of_copies_is_one_copys() -> None:
+    """Eight copies with two sequences each step as long as with two asked of one, and write eight times as many tokens; the rent pays for all."""
+    plan = vram.plan(R1, gpu="8x H200", engine="sglang", tp=8, dp=8, context_tokens=4096, concurrency=16)
+    speed = plan.speed
+    assert speed is not None
+    step = clock(plan.demand, "sglang").seconds(0, 0, 2, 2 * 3840)
+    assert step <= speed.tpot_seconds.value < 3 * step
+    assert speed.decode_total_tokens_per_second.value == pytest.approx(16 / speed.tpot_seconds.value)
+    paid = cost_of(plan, plan.fleet, rent([], PriceBook(prices=())), prompt_tokens=1, output_tokens=4000)
+    assert paid.output_tokens_per_second == pytest.approx(16 / step, rel=0.1)
 
 
 def test_latents_of_copies_are_not_shared() -> None:

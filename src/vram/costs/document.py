@@ -63,7 +63,7 @@ def cost_document(cost: Cost) -> dict[str, Any]:
         "round": None
         if r is None
         else {
-            "concurrency": r.concurrency,
+            "concurrency": r.concurrency * r.copies,
             "prompt_tokens": r.prompt_tokens,
             "output_tokens": r.output_tokens,
             "prefill_seconds": r.prefill_seconds,

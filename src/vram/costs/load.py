@@ -21,6 +21,7 @@ class Round:
         output_tokens: tokens of each answer.
         prefill_seconds: to read one prompt.
         step_seconds: of one decode step of all sequences at their mean length.
+        copies: copies of attention that do the same at the same time, each with `concurrency` sequences of its own.
     """
 
     concurrency: int
@@ -28,6 +29,7 @@ class Round:
     output_tokens: int
     prefill_seconds: float
     step_seconds: float
+    copies: int = 1
 
     @property
     def prefill_all_seconds(self) -> float:
@@ -52,7 +54,7 @@ class Round:
     @property
     def requests_per_second(self) -> float:
         """Requests that end per second."""
-        return self.concurrency / self.seconds
+        return self.copies * self.concurrency / self.seconds
 
     @property
     def input_tokens_per_second(self) -> float:

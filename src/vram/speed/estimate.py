@@ -76,7 +76,8 @@ def estimate(
     """
     if why_unknown(demand):
         return None
-    context, sequences = demand.workload.context_tokens, demand.workload.concurrency
+    context, together = demand.workload.context_tokens, demand.workload.concurrency
+    sequences = each_copys(demand)
     output = output_tokens or max(1, min(1024, context // 8))
     prompt = prompt_tokens or max(1, context - output)
     engine = engine_named(engine).name
@@ -97,16 +98,21 @@ def estimate(
     return Speed(
         prompt_tokens=prompt,
         output_tokens=output,
-        concurrency=sequences,
+        concurrency=together,
         decode_tokens_per_second=_figure(1 / alone, doubt.decode, entry),
         tpot_seconds=_figure(tpot, doubt.decode if sequences == 1 else doubt.tpot, entry),
-        decode_total_tokens_per_second=_figure(sequences / tpot, doubt.decode if sequences == 1 else doubt.tpot, entry),
+        decode_total_tokens_per_second=_figure(together / tpot, doubt.decode if sequences == 1 else doubt.tpot, entry),
         prefill_tokens_per_second=None if reading is None else _figure(prompt / reading, doubt.prefill, entry),
         ttft_seconds=None if reading is None else _figure(ttft_seconds(c, prompt, chunk=chunk), doubt.ttft, entry),
         crossover_sequences=many,
         crossover_step_seconds=step,
         crossover_why=why,
     )
+
+
+def each_copys(demand: Demand) -> int:
+    """Sequences of each copy of attention when all of a demand's run: what a clock counts."""
+    return -(-demand.workload.concurrency // demand.placement.dp)
 
 
 def _figure(value: float, factor: float, entry: Entry) -> Figure:

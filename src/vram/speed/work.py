@@ -84,6 +84,7 @@ class Work:
         expert_ops: operations on the visited ones for each token of the step, the rank's share.
         experts: routed experts of a layer; 0 for a dense model.
         experts_per_token: of which a token visits so many.
+        copies: copies of attention whose tokens meet in the experts, each with as many as this one.
         reads: what attention reads of the caches.
         decode_pair: operations of attention for a new token and a cached one while decoding, over the layers that grow.
         decode_windows: the same for windows, window by window, in the order of `reads.windows`.
@@ -104,6 +105,7 @@ class Work:
     expert_ops: float
     experts: int
     experts_per_token: int
+    copies: int
     reads: Reads
     decode_pair: float
     decode_windows: tuple[float, ...]
@@ -116,10 +118,10 @@ class Work:
     expert_type: str
 
     def expert_share(self, tokens: float) -> float:
-        """Share of the experts that `tokens` tokens visit, chosen evenly: 1 - (1 - k/E)^tokens."""
+        """Share of the experts that `tokens` tokens of each copy visit, chosen evenly: 1 - (1 - k/E)^(tokens x copies)."""
         if not self.experts:
             return 0.0
-        return 1.0 - float((1.0 - min(self.experts_per_token, self.experts) / self.experts) ** tokens)
+        return 1.0 - float((1.0 - min(self.experts_per_token, self.experts) / self.experts) ** (tokens * self.copies))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,6 +278,7 @@ def work_of(model: Model, spread: Spread, formats: CacheFormats) -> tuple[Work, 
                 expert_ops=2 * of["expert"][1] * active * spread.dp,
                 experts=g.experts if expert_layers else 0,
                 experts_per_token=g.experts_per_token,
+                copies=spread.dp,
                 reads=reads,
                 decode_pair=decode,
                 decode_windows=decode_windows,
