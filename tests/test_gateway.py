@@ -98,10 +98,13 @@ def test_a_request_through_the_whole(tmp_path):
             assert b'"usage":{' not in body
         rows = (
             sqlite3.connect(tmp_path / "gateway.db")
-            .execute("SELECT key, model, pool, outcome, prompt_tokens, completion_tokens, counted, kv_byte_seconds >= 0, nano_dollars >= 0 FROM usage")
+            .execute(
+                "SELECT key, model, pool, outcome, counted, SUM(requests), SUM(prompt_tokens), SUM(completion_tokens), MIN(kv_byte_seconds) >= 0, MIN(nano_dollars) >= 0 "
+                "FROM usage GROUP BY key, model, pool, outcome, counted"
+            )
             .fetchall()
         )
-        assert rows == [("anonymous", "m", "p0", "ok", 10, 7, 1, 1, 1)] * 2
+        assert rows == [("anonymous", "m", "p0", "ok", 1, 2, 20, 14, 1, 1)]
 
     run(test())
 

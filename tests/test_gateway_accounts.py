@@ -11,16 +11,19 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.resources import files
+from random import Random
 
 import jsonschema
 import pytest
 from mock_engine import MockEngine
 
 from vram.errors import UsageError
+from vram.gateway.group import Groups
 from vram.gateway.moment import moment
 from vram.gateway.store import Store, Used
 from vram.gateway.usage import UsageWriter
@@ -105,14 +108,14 @@ def test_usage_is_summed_as_the_database_sums_it(tmp_path):
     db, now = tmp_path / "g.db", time.time()
     store = Store(db)
     lines = [LINE._replace(at=now - i * 3600, key="ab"[i % 2], model="mn"[i % 3 == 0], outcome=("ok", "engine_lost")[i % 5 == 0]) for i in range(40)]
-    store.add_usage(lines)
+    store.add_usage(Groups(lines))
     store.add_rents({(int(now // 3600), "p", "u"): (10**9, 4 * 10**8)})
     store.add_rents({(int(now // 3600), "p", "u"): (10**9, 10**8)})
     store.close()
     document = json.loads(vram(db, "usage", "--since", "all", "--json", "--by", "key,outcome").stdout)
     jsonschema.validate(document, schema("usage"))
     plain = sqlite3.connect(db).execute(
-        "SELECT key, outcome, COUNT(*), SUM(nano_dollars), SUM(kv_byte_seconds), SUM(prompt_tokens) FROM usage GROUP BY key, outcome ORDER BY key, outcome"
+        "SELECT key, outcome, SUM(requests), SUM(nano_dollars), SUM(kv_byte_seconds), SUM(prompt_tokens) FROM usage GROUP BY key, outcome ORDER BY key, outcome"
     )
     said = [
         (r["group"]["key"], r["group"]["outcome"], r["requests"], round(r["dollars"] * 1e9), r["kv_byte_seconds"], r["prompt_tokens"]) for r in document["rows"]
@@ -149,18 +152,81 @@ def test_moments(text, said):
         moment(text + "?", now, "--since")
 
 
-def test_a_file_of_the_first_form_is_brought_up_to_date(tmp_path):
-    """Money that was kept in millionths reads the same in billionths."""
-    db = tmp_path / "g.db"
-    store = Store(db)
-    store.add_usage([LINE._replace(at=time.time(), nano_dollars=7)])
-    store.close()
+OLD_FORM = """
+CREATE TABLE usage (
+  at REAL NOT NULL, request_id TEXT NOT NULL, key TEXT NOT NULL, model TEXT NOT NULL, pool TEXT NOT NULL, replica TEXT NOT NULL, outcome TEXT NOT NULL,
+  status INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, counted INTEGER NOT NULL, kv_byte_seconds INTEGER NOT NULL,
+  gpu_microseconds INTEGER NOT NULL, {money} INTEGER NOT NULL, queue_seconds REAL NOT NULL, ttft_seconds REAL, total_seconds REAL NOT NULL,
+  fallback TEXT NOT NULL
+);
+CREATE INDEX usage_at ON usage (at);
+CREATE INDEX usage_key ON usage (key, at);
+PRAGMA user_version={form};
+"""
+"""The table as releases before wrote it."""
+
+
+@pytest.mark.parametrize(("form", "money", "unit"), [(1, "micro_dollars", 1000), (2, "nano_dollars", 1)])
+def test_a_file_of_an_older_form_is_brought_up_to_date(tmp_path, form, money, unit):
+    """A row for each request, money in millionths: after the change `vram usage` says the same, of each hour and key, to the billionth."""
+    db, random = tmp_path / "g.db", Random(5)  # noqa: S311  (a test's own)
     old = sqlite3.connect(db)
-    old.executescript("ALTER TABLE usage RENAME COLUMN nano_dollars TO micro_dollars; DROP TABLE rents; PRAGMA user_version=1;")
-    old.close()
-    store = Store(db)
-    assert store.usage(())[0].nano_dollars == 7000
-    assert store.rents() == []
+    old.executescript(OLD_FORM.format(form=form, money=money))
+    begin = 1_790_000_000.0
+    lines = [
+        (begin + i * 0.7, f"r{i}", random.choice("ab"), "m", "p", "u", random.choice(("ok", "engine_lost")), 200, i, 5, i % 2, 2**31, 7, i, 0.0, None, 0.5, "")
+        for i in range(10_000)
+    ]
+    old.executemany("INSERT INTO usage VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", lines)
+    old.commit()
+
+    def said(table, since, until):
+        return old.execute(f"SELECT key, {table} FROM usage WHERE at >= ? AND at < ? GROUP BY key ORDER BY key", (since, until)).fetchall()  # noqa: S608  (sums of ours)
+
+    hours = [(begin // 3600 * 3600 + h * 3600, begin // 3600 * 3600 + h * 3600 + 3600) for h in range(3)]
+    before = [said(f"COUNT(*), SUM(outcome != 'ok'), SUM(prompt_tokens), SUM({money}) * {unit}", *hour) for hour in hours]
+    for _ in range(2):
+        store = Store(db)
+        for (since, until), rows in zip(hours, before, strict=True):
+            sums = sorted(store.usage(("key",), since=since, until=until), key=lambda row: row.group)
+            assert [(*row.group, row.requests, row.failed, row.prompt_tokens, row.nano_dollars) for row in sums] == rows
+        assert store.rents() == []
+        assert store.keys() == {}
+        store.close()
+    assert old.execute("SELECT COUNT(*) < 2000, SUM(total_seconds), SUM(answered) FROM usage").fetchone() == (1, 5000.0, 0)
+    assert old.execute("SELECT COUNT(*) FROM sqlite_master WHERE name IN ('usage_at', 'usage_key')").fetchone() == (2,)
+
+
+def test_two_may_bring_an_old_file_up_to_date_at_once(tmp_path):
+    """Gateway and `vram usage` open the same old file: one of them changes it, neither fails, nothing is counted twice."""
+    db = tmp_path / "g.db"
+    old = sqlite3.connect(db)
+    old.executescript(OLD_FORM.format(form=2, money="nano_dollars"))
+    old.execute("INSERT INTO usage VALUES (1e9, 'r', 'a', 'm', 'p', 'u', 'ok', 200, 1, 1, 1, 1, 1, 1, 0.0, 0.1, 0.5, '')")
+    old.commit()
+    with ThreadPoolExecutor(4) as pool:
+        stores = list(pool.map(lambda _: Store(db), range(4)))
+    for store in stores:
+        assert store.usage(())[0].requests == 1
+        store.close()
+
+
+def test_requests_that_differ_in_nothing_share_a_row(tmp_path):
+    """The file grows with what differs, not with requests; every sum is that of the requests."""
+    store = Store(tmp_path / "g.db")
+    writer = UsageWriter(store)
+    lines = [LINE._replace(at=1_790_000_040 + i / 100, key="ab"[i % 2], ttft_seconds=None if i % 4 else 0.25, nano_dollars=i) for i in range(4000)]
+    for line in lines:
+        writer.add(line)
+    writer.flush()
+    rows = store._db.execute(
+        "SELECT key, MAX(at), SUM(requests), SUM(answered), SUM(ttft_seconds), SUM(nano_dollars), COUNT(*) FROM usage GROUP BY key"
+    ).fetchall()
+    assert rows == [
+        (key, mine[-1].at, 2000, len(first := [x for x in mine if x.ttft_seconds is not None]), 0.25 * len(first), sum(x.nano_dollars for x in mine), 1)
+        for key in "ab"
+        for mine in [[x for x in lines if x.key == key]]
+    ]
     store.close()
 
 
@@ -193,8 +259,8 @@ def test_a_budget_holds_over_restarts_and_ends_with_the_month(tmp_path):
         store = Store(tmp_path / "gateway.db")
         poor, rich = store.add_key("poor", dollars_per_month=1.0), store.add_key("rich", dollars_per_month=100.0)
         before = store.add_key("before", dollars_per_month=1.0)
-        store.add_usage([LINE._replace(at=time.time(), key=k, nano_dollars=1_000_000_000) for k in ("poor", "rich")])
-        store.add_usage([LINE._replace(at=time.time() - 32 * 86400, key="before", nano_dollars=10**10)])
+        store.add_usage(Groups([LINE._replace(at=time.time(), key=k, nano_dollars=1_000_000_000) for k in ("poor", "rich")]))
+        store.add_usage(Groups([LINE._replace(at=time.time() - 32 * 86400, key="before", nano_dollars=10**10)]))
         async with MockEngine() as engine, running(tmp_path, pools(engine)) as gateway:
             said = {k: await ask(gateway, chat(), headers=f"Authorization: Bearer {k}\r\n") for k in (poor, rich, before)}
             assert [s[0] for s in said.values()] == [429, 200, 200]
@@ -237,7 +303,7 @@ def test_a_full_disk_is_told_once_and_loses_nothing_within_bounds(tmp_path, monk
     monkeypatch.setattr(store, "add_usage", full_disk)
     with caplog.at_level(logging.WARNING, "vram.gateway"):
         for i in range(8):
-            writer.add(LINE._replace(request_id=str(i)))
+            writer.add(LINE._replace(key=str(i)))
             writer.flush()
         assert (writer.waiting, writer.lost, writer.failing) == (5, 3, True)
         monkeypatch.undo()
@@ -255,7 +321,7 @@ def test_a_really_full_file_keeps_what_it_has(tmp_path):
     store._db.execute(f"PRAGMA max_page_count={pages + 2}")
     writer = UsageWriter(store)
     for i in range(2000):
-        writer.add(LINE._replace(request_id=f"{i:050}"))
+        writer.add(LINE._replace(key=f"{i:050}"))
     writer.flush()
     assert writer.failing
     assert writer.waiting == 2000
@@ -275,7 +341,7 @@ def test_a_store_may_be_closed_while_threads_use_it(tmp_path):
             for _ in range(200):
                 try:
                     store.version()
-                    store.add_usage([LINE])
+                    store.add_usage(Groups([LINE]))
                 except sqlite3.ProgrammingError:
                     return
 

@@ -9,7 +9,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import wraps
@@ -17,19 +17,20 @@ from pathlib import Path
 from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
 
 from vram.errors import UsageError
+from vram.gateway.group import Groups
 from vram.gateway.keys import KeyTerms, digest, new_key
 
-_FORM: Final = 2
+_FORM: Final = 3
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS keys (
   digest BLOB PRIMARY KEY, name TEXT NOT NULL UNIQUE, created REAL NOT NULL, revoked REAL, models TEXT, priority INTEGER NOT NULL DEFAULT 0,
   requests_per_minute INTEGER, tokens_per_minute INTEGER, dollars_per_month REAL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS usage (
-  at REAL NOT NULL, request_id TEXT NOT NULL, key TEXT NOT NULL, model TEXT NOT NULL, pool TEXT NOT NULL, replica TEXT NOT NULL, outcome TEXT NOT NULL,
-  status INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, counted INTEGER NOT NULL, kv_byte_seconds INTEGER NOT NULL,
-  gpu_microseconds INTEGER NOT NULL, nano_dollars INTEGER NOT NULL, queue_seconds REAL NOT NULL, ttft_seconds REAL, total_seconds REAL NOT NULL,
-  fallback TEXT NOT NULL
+  at REAL NOT NULL, key TEXT NOT NULL, model TEXT NOT NULL, pool TEXT NOT NULL, replica TEXT NOT NULL, outcome TEXT NOT NULL, fallback TEXT NOT NULL,
+  counted INTEGER NOT NULL, requests INTEGER NOT NULL, answered INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL,
+  kv_byte_seconds INTEGER NOT NULL, gpu_microseconds INTEGER NOT NULL, nano_dollars INTEGER NOT NULL, queue_seconds REAL NOT NULL,
+  ttft_seconds REAL NOT NULL, total_seconds REAL NOT NULL
 );
 CREATE TABLE IF NOT EXISTS rents (
   hour INTEGER NOT NULL, pool TEXT NOT NULL, replica TEXT NOT NULL, rent_nano_dollars INTEGER NOT NULL, idle_nano_dollars INTEGER NOT NULL,
@@ -37,6 +38,14 @@ CREATE TABLE IF NOT EXISTS rents (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS usage_at ON usage (at);
 CREATE INDEX IF NOT EXISTS usage_key ON usage (key, at);
+"""
+# Until form 2 money was kept in millionths; until form 3 each request had a row of its own, which is now summed by the minute.
+_SINCE_FORM_1: Final = "ALTER TABLE usage RENAME COLUMN micro_dollars TO nano_dollars; UPDATE usage SET nano_dollars = nano_dollars * 1000;"
+_SINCE_FORM_2: Final = """
+INSERT INTO usage SELECT MAX(at), key, model, pool, replica, outcome, fallback, counted, COUNT(*), COUNT(ttft_seconds), SUM(prompt_tokens), SUM(completion_tokens),
+  SUM(kv_byte_seconds), SUM(gpu_microseconds), SUM(nano_dollars), TOTAL(queue_seconds), TOTAL(ttft_seconds), TOTAL(total_seconds)
+  FROM usage_before GROUP BY CAST(at / 60 AS INTEGER), key, model, pool, replica, outcome, fallback, counted;
+DROP TABLE usage_before;
 """
 
 
@@ -96,8 +105,11 @@ class Rent:
     idle_nano_dollars: int
 
 
-_COLUMNS: Final = Used._fields
-_INSERT: Final = f"INSERT INTO usage ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608  (names of ours)
+COLUMNS: Final = (
+    *("at", "key", "model", "pool", "replica", "outcome", "fallback", "counted", "requests", "answered", "prompt_tokens", "completion_tokens"),
+    *("kv_byte_seconds", "gpu_microseconds", "nano_dollars", "queue_seconds", "ttft_seconds", "total_seconds"),
+)
+_INSERT: Final = f"INSERT INTO usage ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608  (names of ours)
 _ADD_RENT: Final = (
     "INSERT INTO rents (hour, pool, replica, rent_nano_dollars, idle_nano_dollars) VALUES (?,?,?,?,?) ON CONFLICT (hour, pool, replica) DO UPDATE "
     "SET rent_nano_dollars = rent_nano_dollars + excluded.rent_nano_dollars, idle_nano_dollars = idle_nano_dollars + excluded.idle_nano_dollars"
@@ -137,21 +149,42 @@ class Store:
             self._db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
-            form = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if form > _FORM:
-                raise UsageError(f"{path} was written by a newer version of this program", hint="update, or name another file with VRAM_GATEWAY_DB")
-            if form == 1:
-                # Until form 2 money was kept in millionths.
-                self._db.executescript(
-                    "BEGIN; ALTER TABLE usage RENAME COLUMN micro_dollars TO nano_dollars; UPDATE usage SET nano_dollars = nano_dollars * 1000; PRAGMA user_version=2; COMMIT"
-                )
-            if form < _FORM:
-                self._db.executescript(_TABLES)
-                self._db.execute(f"PRAGMA user_version={_FORM}")
+            self._bring_up_to_date()
             # Hashed or not, who uses what is nobody else's business.
             path.chmod(0o600)
         except sqlite3.DatabaseError as e:
             raise UsageError(f"{path} cannot be used: {e}", hint="is it another program's? name another with VRAM_GATEWAY_DB") from None
+
+    def _bring_up_to_date(self) -> None:
+        """Make the tables, or make them over out of those of an older form: wholly or not at all, whoever else opens the file now."""
+        if self._form() == _FORM:
+            return
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            form = self._form()
+            statements = [_SINCE_FORM_1] if form == 1 else []
+            if form in {1, 2}:
+                statements += [
+                    "ALTER TABLE usage RENAME TO usage_before; DROP INDEX IF EXISTS usage_at; DROP INDEX IF EXISTS usage_key;",
+                    _TABLES,
+                    _SINCE_FORM_2,
+                ]
+            elif form == 0:
+                statements.append(_TABLES)
+            for statement in ";".join(statements).split(";"):
+                # One by one: executescript would end the transaction first.
+                self._db.execute(statement)
+            self._db.execute(f"PRAGMA user_version={_FORM}")
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def _form(self) -> int:
+        form: int = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if form > _FORM:
+            raise UsageError(f"{self.path} was written by a newer version of this program", hint="update, or name another file with VRAM_GATEWAY_DB")
+        return form
 
     @_alone
     def close(self) -> None:
@@ -268,11 +301,11 @@ class Store:
             self._db.execute("ROLLBACK")
 
     @_alone
-    def add_usage(self, records: Iterable[Used]) -> None:
-        """Write down ended requests, all or none."""
+    def add_usage(self, groups: Groups) -> None:
+        """Write down ended requests, a row for each group, all or none."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            self._db.executemany(_INSERT, records)
+            self._db.executemany(_INSERT, groups.rows())
             self._db.execute("COMMIT")
         except BaseException:
             self._roll_back()
@@ -289,13 +322,13 @@ class Store:
             if group not in GROUPS:
                 raise UsageError(f"usage has no {group!r}", hint=f"group by: {', '.join(GROUPS)}")
         columns = ", ".join(by)
-        sums = "COUNT(*), SUM(outcome NOT IN ('ok', 'client_left')), SUM(prompt_tokens), SUM(completion_tokens), SUM(kv_byte_seconds), SUM(gpu_microseconds), SUM(nano_dollars)"
+        sums = "SUM(requests), SUM(requests * (outcome NOT IN ('ok', 'client_left'))), SUM(prompt_tokens), SUM(completion_tokens), SUM(kv_byte_seconds), SUM(gpu_microseconds), SUM(nano_dollars)"
         where, args = "at >= ? AND at < ?", [since, until]
         extra: list[Any] = []
         if key is not None:
             where, extra = f"{where} AND key = ?", [key]
         grouped = f"GROUP BY {columns}" if by else ""
-        query = f"SELECT {columns + ', ' if by else ''}{sums} FROM usage WHERE {where} {grouped} ORDER BY SUM(nano_dollars) DESC, COUNT(*) DESC"  # noqa: S608  (names from GROUPS only)
+        query = f"SELECT {columns + ', ' if by else ''}{sums} FROM usage WHERE {where} {grouped} ORDER BY SUM(nano_dollars) DESC, SUM(requests) DESC"  # noqa: S608  (names from GROUPS only)
         with closing(self._db.execute(query, [*args, *extra])) as rows:
             n = len(by)
             return [
