@@ -124,7 +124,7 @@ def _ranks(row: SpeedRow) -> tuple[int, int, int, str]:
 def _formats(row: SpeedRow, model: Model) -> CacheFormats:
     """The caches' types: as told; in the dumps of `silicon_sample.csv` 8-bit where weights are 8-bit or less, else the model's own.
 
-    Those runs' scripts (InferenceMAX, Apache-2.0) set an fp8 KV cache for quantised dense models, and the rows show it.
+    The rows do not state it; with 16-bit caches they would have read them at 1.3 to 2 times their cards' bandwidth.
     """
     own = model.cache_formats
     name = row.kv_dtype.lower()
