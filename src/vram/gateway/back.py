@@ -105,11 +105,13 @@ class Asker(Protocol):
     """Who asks an engine: an exchange on behalf of a client, or a call of the gateway's own."""
 
     house: "House"
+    back: "Back | None"
+    over: bool
     hides_usage: bool
     told: bytes
 
-    def answered(self, head: Head) -> None:
-        """The head of the answer is there."""
+    def answered(self, head: Head, *, more: bool) -> None:
+        """The head of the answer is there; with `more`, bytes of its body came with it and `forward` follows at once."""
 
     def forward(self, data: bytes, chunks: int) -> None:
         """Bytes of the body, as they came."""
@@ -127,12 +129,13 @@ class Asker(Protocol):
 class Back(asyncio.Protocol):
     """A connection to one replica. It serves one exchange at a time and goes back to its replica's idle ones after it."""
 
-    __slots__ = ("_held", "_left", "_state", "chunks", "closed", "exchange", "idle_since", "replica", "transport")
+    __slots__ = ("_first", "_held", "_left", "_state", "chunks", "closed", "exchange", "idle_since", "replica", "transport")
 
     transport: asyncio.Transport
 
-    def __init__(self, replica: "Replica") -> None:
+    def __init__(self, replica: "Replica", first: "tuple[Asker, bytes, bytes] | None" = None) -> None:
         self.replica = replica
+        self._first = first
         self.exchange: Asker | None = None
         self.closed = False
         self.idle_since = 0.0
@@ -145,6 +148,10 @@ class Back(asyncio.Protocol):
         """The engine answers its door."""
         # uvloop's transports have the methods, not the base class.
         self.transport = cast("asyncio.Transport", transport)
+        first, self._first = self._first, None
+        if first is not None:
+            # Sent from here, not by the task that dialled: on a busy loop that would be one or two turns later.
+            self.replica.connected(self, *first)
 
     def send(self, exchange: "Asker", head: bytes, body: bytes) -> None:
         """Send a request; its answer goes to `exchange`."""
@@ -217,7 +224,7 @@ class Back(asyncio.Protocol):
             self._state = UNTIL_CLOSE
         if head.close:
             self.replica.leaving(self)
-        exchange.answered(head)
+        exchange.answered(head, more=bool(data))
         if self.exchange is not exchange:
             return
         if self._state == LENGTH:

@@ -46,7 +46,7 @@ class Call:
         """No connection came about."""
         self._fail("it cannot be reached")
 
-    def answered(self, head: "Head") -> None:
+    def answered(self, head: "Head", *, more: bool) -> None:  # noqa: ARG002  (it waits for the whole answer)
         """The head is there."""
         self._status, self._chunked = head.status, head.chunked
 

@@ -38,6 +38,7 @@ class Exchange:
 
     __slots__ = (
         "_tail",
+        "_unsent",
         "arrived",
         "ask",
         "back",
@@ -96,7 +97,8 @@ class Exchange:
         self.notes = b""
         self.path = path
         self.body = body
-        self._tail = b""
+        # The answer's head, where its first bytes are at hand: both go out in one write.
+        self._tail = self._unsent = b""
         self.told = b""
         """Bytes with the engine's usage that the client does not get to see."""
 
@@ -153,8 +155,8 @@ class Exchange:
         if not self.over:
             self._elsewhere(ENGINE_UNREACHABLE)
 
-    def answered(self, head: "Head") -> None:
-        """The head of the answer is there."""
+    def answered(self, head: "Head", *, more: bool) -> None:
+        """The head of the answer is there; with `more`, `forward` follows at once."""
         self.last = self.house.now()
         self.status = head.status
         if head.status in _ELSEWHERE and self.tries < self.house.tries and self.house.desk.has_elsewhere(self):
@@ -169,11 +171,19 @@ class Exchange:
         if not head.chunked and head.length < 0:
             self.keep_alive = False
         close = b"" if self.keep_alive else b"Connection: close\r\n"
-        self.front.transport.write(b"%b\r\nx-request-id: %b\r\n%b%b\r\n" % (head.lines, self.request_id, self.notes, close))
+        lines = b"%b\r\nx-request-id: %b\r\n%b%b\r\n" % (head.lines, self.request_id, self.notes, close)
+        if more:
+            self._unsent = lines
+        else:
+            self.front.transport.write(lines)
 
     def forward(self, data: bytes, chunks: int) -> None:
         """Bytes of the body, as they came."""
-        self.front.transport.write(data)
+        if self._unsent:
+            self.front.transport.write(self._unsent + data)
+            self._unsent = b""
+        else:
+            self.front.transport.write(data)
         now = self.last = self.house.now()
         if not self.first:
             self.first = now
@@ -239,6 +249,8 @@ class Exchange:
     def _break(self, refusal: Refusal) -> None:
         """After the first byte: a typed event and a clean end where the answer is a stream of events in chunks, else a cut."""
         self.house.desk.failed(self)
+        if self._unsent and not self.front.closed:
+            self.front.transport.write(self._unsent)
         if self.ask.stream and self.chunks and not self.front.closed:
             self.front.transport.write(refusal.event())
         else:

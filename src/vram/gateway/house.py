@@ -195,6 +195,8 @@ class House:
         """An exchange is over: called once for each."""
         self.exchanges.discard(exchange)
         self.on_end(exchange)
+        # Its need knows it as its owner: taken apart here, no circle is left for the collector.
+        exchange.ticket = None
 
     def tick(self) -> None:
         """About once a second: end what is overdue."""

@@ -11,6 +11,7 @@ from vram.gateway.back import Back
 from vram.gateway.health import Health
 
 if TYPE_CHECKING:
+    from vram.gateway.back import Asker
     from vram.gateway.call import Call
     from vram.gateway.exchange import Exchange
     from vram.gateway.house import House
@@ -62,17 +63,21 @@ class Replica:
     async def _dial(self, exchange: "Exchange | Call", head: bytes, body: bytes) -> None:
         try:
             async with asyncio.timeout(self.house.limits.connect_seconds):
-                _, back = await self.house.loop.create_connection(lambda: Back(self), self.host, self.port, ssl=self._tls, server_hostname=self._server_name)
+                await self.house.loop.create_connection(
+                    lambda: Back(self, (exchange, head, body)), self.host, self.port, ssl=self._tls, server_hostname=self._server_name
+                )
         except (OSError, TimeoutError):
             if not exchange.over:
                 exchange.unreachable()
-            return
+
+    def connected(self, back: Back, exchange: "Asker", head: bytes, body: bytes) -> None:
+        """A new connection is there, with the request that it was made for."""
         self.open.add(back)
         if exchange.over:
             self.give_back(back)
-            return
-        exchange.back = back
-        back.send(exchange, head, body)
+        else:
+            exchange.back = back
+            back.send(exchange, head, body)
 
     def leaving(self, back: Back) -> None:
         """The engine said that it will close this connection after its answer."""

@@ -6,7 +6,9 @@ What is read anew (SIGHUP) is read whole and checked before anything changes; st
 import asyncio
 import gc
 import logging
+import os
 import signal
+import socket
 import sqlite3
 import sys
 import time
@@ -14,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from vram.errors import UsageError, VramError
 from vram.gateway.admin import AdminHouse
@@ -44,6 +46,9 @@ if TYPE_CHECKING:
     from vram.gateway.refusal import Refusal
     from vram.gateway.store import Used
     from vram.planner.plan import Plan
+
+DOORS: Final = 16
+"""Connections accepted in one turn of a loop that takes one for each descriptor."""
 
 log = logging.getLogger("vram.gateway")
 
@@ -99,7 +104,7 @@ class Gateway:
         self._idle = Idle()
         self._keys_version = 0
         self._tasks: list[asyncio.Task[None]] = []
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self.began = int(time.time())
         self.tally = Tally()
 
@@ -127,16 +132,30 @@ class Gateway:
             self.writer.start()
         if self.after is not None:
             self.after.start()
-        self._server = await loop.create_server(lambda: Front(self.house), self.options.host, self.options.port, backlog=4096, start_serving=False)
-        self.port = self._server.sockets[0].getsockname()[1]
+        server = await loop.create_server(lambda: Front(self.house), self.options.host, self.options.port, backlog=4096, start_serving=False)
+        self.port = server.sockets[0].getsockname()[1]
+        self._servers = [server, *await self._more_doors(server)]
         await self._open_admin()
         self._tasks = [loop.create_task(self._tick())]
         if self.store is not None:
             self._tasks.append(loop.create_task(self._follow_keys(self.store)))
-        await self._server.start_serving()
+        for server in self._servers:
+            await server.start_serving()
         # What is there now stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
+
+    async def _more_doors(self, server: asyncio.Server) -> list[asyncio.Server]:
+        """The same sockets under more descriptors, on a loop that accepts one connection a turn for each.
+
+        libuv does so (https://github.com/libuv/libuv/pull/3696); hundreds of clients that come at once while streams run flat out
+        would else wait hundreds of busy turns. asyncio's own loop accepts as many as the backlog holds.
+        """
+        loop = self.house.loop
+        if isinstance(loop, asyncio.BaseEventLoop):
+            return []
+        doors = [socket.socket(fileno=os.dup(one.fileno())) for one in server.sockets for _ in range(DOORS - 1)]
+        return [await loop.create_server(lambda: Front(self.house), sock=door, backlog=4096, start_serving=False) for door in doors]
 
     async def _open_admin(self) -> None:
         options, loop = self.options, self.house.loop
@@ -285,8 +304,8 @@ class Gateway:
 
     async def stop(self) -> None:
         """Let what runs end, bounded; then end everything."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         for task in self._tasks:
             task.cancel()
         for _, task in self._watchers.values():
