@@ -131,6 +131,9 @@ def test_what_is_wrong_is_refused_with_its_path(old, new, path, hint):
         b"routes = 1979-05-27",
         b"\x00",
         b"a" * 2_000_000,
+        b".".join([b"a"] * 100_000) + b"=1",
+        b"[" + b" . ".join([b'"a"'] * 100_000) + b"]",
+        b"a=1" + b"0" * 5000,
     ],
 )
 def test_hostile_files_are_refused_in_words(data):

@@ -310,8 +310,19 @@ ROW = '{"rental": [{"gpu": "x", "usd_per_gpu_hour": %s, "provider": "p", "kind":
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", '{"rental": 3}', '{"rental": [3]}', '{"rental": [{"gpu": "x"}]}', "[" * 100_000, ROW % (-1, "spot"), ROW % (1, "free")],
-    ids=["empty", "cut", "list", "number", "numbers", "fields", "deep", "negative", "kind"],
+    [
+        "",
+        "{",
+        "[]",
+        '{"rental": 3}',
+        '{"rental": [3]}',
+        '{"rental": [{"gpu": "x"}]}',
+        "[" * 100_000,
+        ROW % (-1, "spot"),
+        ROW % (1, "free"),
+        ROW % ("1" + "0" * 400, "spot"),
+    ],
+    ids=["empty", "cut", "list", "number", "numbers", "fields", "deep", "negative", "kind", "endless"],
 )
 @pytest.mark.usefixtures("lists")
 def test_a_damaged_file_is_named(tmp_path, text):
@@ -321,6 +332,28 @@ def test_a_damaged_file_is_named(tmp_path, text):
     with pytest.raises((PriceListError, UsageError), match=r"prices\.json") as caught:
         pricing.price_book()
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "1" + "0" * 5000], ids=["400", "5000"])
+@pytest.mark.parametrize("name", ["usd_per_gpu_hour", "purchase_usd", "resale_usd", "utilisation", "watts", "usd_per_kwh"])
+@pytest.mark.usefixtures("lists")
+def test_a_number_without_end_is_no_price(tmp_path, name, number):
+    """TOML may write more digits than a float, or Python, holds."""
+    (tmp_path / "config/vram").mkdir(parents=True)
+    head = "[[price]]" if name == "usd_per_gpu_hour" else f"[[owned]]{'' if name == 'purchase_usd' else chr(10) + 'purchase_usd = 700'}"
+    (tmp_path / "config/vram/prices.toml").write_text(f'{head}\ngpu = "RTX 3090"\n{name} = {number}\n')
+    with pytest.raises((PriceListError, UsageError), match=r"prices\.toml") as caught:
+        pricing.user_prices()
+    assert caught.value.hint
+
+
+def test_names_in_a_price_list_do_not_steer_the_terminal():
+    """Control characters of a fetched file are shown as what they are; a day that is neither stated nor read is refused."""
+    row = {"gpu": "x", "usd_per_gpu_hour": 1, "provider": "\x1b[31mp", "kind": "spot", "as_of": "2026-01-01", "source": "\x1b]0;s", "note": "\r"}
+    found = read_book({"rental": [row]}, "list").prices[0]
+    assert (found.provider, found.source, found.note) == ("\\x1b[31mp", "\\x1b]0;s", "\\r")
+    with pytest.raises(UsageError, match="day"):
+        read_book({"rental": [{**row, "dated": "felt"}]}, "list")
 
 
 def price(gpu="G", usd=1.0, provider="p", kind="on-demand"):

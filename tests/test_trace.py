@@ -117,6 +117,18 @@ def test_any_bytes_give_rows_or_one_clear_error(data: bytes) -> None:
         assert hint
 
 
+@pytest.mark.parametrize("name", ["timestamp", "input_length", "output_length", "max_tokens", "priority"])
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "-1" + "0" * 400, "1" + "0" * 5000, "1e400", "1e308"])
+@pytest.mark.parametrize("more", [{}, {"hash_ids": [1]}])
+def test_numbers_without_end_are_none(name: str, number: str, more: dict[str, list[int]]) -> None:
+    """JSON may write more digits than a float holds: a line like that is refused in words, or says nothing of a limit."""
+    line = json.dumps({"timestamp": 1, "input_length": 10, "output_length": 5, name: "?", **more}).replace('"?"', number)
+    rows, skipped = parse_trace([line.encode(), b'{"timestamp": 2, "input_length": 10, "output_length": 5}'], "t", skip_bad=True)
+    assert len(rows) + skipped == 2
+    assert skipped == 1 or name in {"max_tokens", "priority"}
+    assert {(r.prompt_tokens, r.output_tokens, r.max_tokens, r.priority) for r in rows} == {(10, 5, None, 0)}
+
+
 def test_files_that_are_none(tmp_path: Path) -> None:
     """Absent, a folder, cut off: an error with a hint."""
     (tmp_path / "cut.gz").write_bytes(gzip.compress(HEAD.encode() * 1000)[:-20])

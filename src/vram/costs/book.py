@@ -110,7 +110,8 @@ def _price(row: Any, sources: Mapping[str, Any], where: str) -> Price:
         if name != "usd_per_gpu_hour" and not isinstance(value, str):
             raise UsageError(f"{where}: {name} is {printable(repr(value), 60)}", hint="text is needed")
     try:
-        return Price(**{**row, "source": str(sources.get(row["source"], row["source"]))})
+        told: dict[str, Any] = {n: printable(v, 400) if isinstance(v, str) else v for n, v in row.items()}
+        return Price(**{**told, "source": printable(str(sources.get(row["source"], row["source"])), 400)})
     except UsageError as e:
         raise UsageError(f"{where}: {e.message}", hint=e.hint) from None
 

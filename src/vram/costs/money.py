@@ -24,7 +24,7 @@ def check_usd(name: str, usd: object, most: float, *, least: float = 0.0) -> flo
     Raises:
         UsageError: no number, not-a-number, infinite, negative, or beyond what such a thing ever cost.
     """
-    if isinstance(usd, bool) or not isinstance(usd, (int, float)) or not math.isfinite(usd) or not least <= usd <= most:
+    if isinstance(usd, bool) or not isinstance(usd, (int, float)) or not least <= usd <= most:
         raise UsageError(f"{name} is {printable(str(usd), 60)}", hint=f"an amount in dollars from {least:g} to {most:,.0f} is possible")
     return float(usd)
 

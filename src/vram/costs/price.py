@@ -50,6 +50,8 @@ class Price:
         check_usd(f"the price of {self.gpu or 'a GPU'}", self.usd_per_gpu_hour, MOST_USD_PER_GPU_HOUR)
         if self.kind not in KINDS:
             raise UsageError(f"no kind of price {self.kind!r}", hint=f"known kinds: {', '.join(KINDS)}")
+        if self.dated not in {"stated", "read"}:
+            raise UsageError(f"a day is not {self.dated!r}", hint="it is stated by the source, or that on which the list was read")
         if self.as_of and not _DAY.fullmatch(self.as_of):
             raise UsageError(f"{self.as_of!r} is no day", hint="write it as 2026-11-23")
 

@@ -5,7 +5,6 @@ whoever plans with it, and where the file lies is `vram.sources.pools`' to know.
 """
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
@@ -14,6 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from vram.errors import UsageError, printable
+from vram.readers.toml import parse_toml
 
 SCHEMA: Final = "vram.pools/1"
 MAX_BYTES: Final = 1 << 20
@@ -164,11 +164,9 @@ def parse_pools(data: bytes, where: str = "pools.toml") -> PoolsFile:
     if len(data) > MAX_BYTES:
         raise UsageError(f"{where} has {len(data):,} bytes", hint=f"at most {MAX_BYTES:,} are read; is it a pools file?")
     try:
-        document = tomllib.loads(data.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError, ValueError) as e:
-        raise UsageError(
-            f"{where} is no TOML: {str(e) or 'nested too deeply'}", hint="the form is described in docs/pools.md; vram schema pools prints its schema"
-        ) from None
+        document = parse_toml(data)
+    except ValueError as e:
+        raise UsageError(f"{where} is no TOML: {e}", hint="the form is described in docs/pools.md; vram schema pools prints its schema") from None
     for path, key, known in _unknown(document, PoolsFile, ""):
         raise UsageError(f"{where}: {path}{'.' if path else ''}{printable(key, 60)} is not known", hint=_nearest(key, known, "keys that can stand there"))
     try:

@@ -19,6 +19,8 @@ MAX_ROWS: Final = 2_000_000
 MAX_TOKENS: Final = 100_000_000
 """More than any model takes: what is above is a mistake."""
 MAX_TIME: Final = 1e15
+MOST_WRITTEN: Final = 10**18
+"""Numbers from here on are none of a trace: JSON may write them with any number of digits."""
 
 _TIME: Final = ("timestamp", "time", "arrival", "arrivaltime", "arrivalseconds", "arrivedat", "starttime")
 _PROMPT: Final = ("contexttokens", "inputlength", "inputtokens", "requesttokens", "prompttokens", "promptlength", "promptlen", "inputlen")
@@ -155,8 +157,8 @@ def _json(text: str) -> dict[str, Any] | str:
     if not isinstance(found, dict):
         return "it is no JSON object"
     named = {_meaning(key): value for key, value in found.items()}
-    if "hash_ids" in found and isinstance(named.get("time"), (int, float)):
-        named["time"] = named["time"] / 1000  # Mooncake's traces count milliseconds (their README, "timestamp")
+    if "hash_ids" in found and (milliseconds := _seconds(named.get("time"))) is not None:
+        named["time"] = milliseconds / 1000  # Mooncake's traces count milliseconds (their README, "timestamp")
     return named
 
 
@@ -192,9 +194,9 @@ def _tokens(value: Any) -> int | None:
         if not re.fullmatch(r"[+-]?[0-9]{1,18}(\.0*)?", value.strip()):
             return None
         return int(value.strip().partition(".")[0])
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < MOST_WRITTEN:
         return None
-    return int(value) if isfinite(value) and value == int(value) else None
+    return int(value) if value == int(value) else None
 
 
 _MOMENT = re.compile(r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)(\.\d{1,12})?(?:Z|([+-])(\d\d):?(\d\d))?")
@@ -206,7 +208,7 @@ def _seconds(value: Any) -> float | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, (int, float)):
-        return float(value) if abs(value) < 1e18 else None
+        return float(value) if abs(value) < MOST_WRITTEN else None
     if not isinstance(value, str) or len(value) > 64:
         return None
     match = _MOMENT.fullmatch(value.strip())

@@ -57,11 +57,11 @@ def own_prices() -> tuple[Any, Path] | None:
     data = _bytes(path)
     if data is None:
         return None
-    import tomllib  # noqa: PLC0415  (most users have no such file)
+    from vram.readers.toml import parse_toml  # noqa: PLC0415  (most users have no such file)
 
     try:
-        return tomllib.loads(data.decode()), path
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as e:
+        return parse_toml(data), path
+    except ValueError as e:
         raise PriceListError(f"{path}: {e}", hint="it is TOML: docs/what-a-token-costs.md shows one") from None
 
 
