@@ -9,6 +9,7 @@ from importlib.resources import files
 import jsonschema
 import pytest
 
+from vram.cli.main import run
 from vram.errors import ExitCode
 
 CONFIG = {
@@ -149,3 +150,19 @@ def test_every_option_is_explained():
         command = group.get_command(click.Context(group), name)
         assert command.help
         assert all(p.help for p in command.params if isinstance(p, click.Option))
+
+
+def test_a_slip_in_a_name_is_met_with_names_when_the_hub_cannot_be_asked(monkeypatch, capsys):
+    """Without a network the hub cannot say that there is no such model; the catalogue can say what is spelled alike."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert run(["plan", "Qwen/Qwen3-8", "--gpu", "RTX 4090"]) == ExitCode.MODEL_UNREADABLE
+    assert "did you mean Qwen/Qwen3-8B" in capsys.readouterr().err
+
+
+def test_a_plan_with_a_drafter_says_that_its_speeds_count_none(capsys):
+    """Speeds are of plain decoding: how many drafts are kept is not a matter of bytes."""
+    said = []
+    for draft in ([], ["--draft", "Qwen/Qwen3-0.6B"]):
+        assert run(["plan", "Qwen/Qwen3-8B", "--gpu", "RTX 4090", "--engine", "llama.cpp", "--offline", *draft]) == 0
+        said.append("not counted in these speeds" in capsys.readouterr().out)
+    assert said == [False, True]

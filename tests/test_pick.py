@@ -431,3 +431,25 @@ def test_the_picture_is_as_wide_as_the_terminal(capsys, monkeypatch):
     assert run(["pick", "chat", "--gpu", "RTX 4090", "--limit", "3"]) == ExitCode.OK
     out = capsys.readouterr().out
     assert all(len(line) <= 80 for line in out.splitlines() if "vram plan" not in line)
+
+
+def test_a_card_of_which_only_the_size_is_said_is_refused_with_cards_of_that_size():
+    """Engines are documented by maker and generation: a size alone chooses none, and the hint leads on."""
+    with pytest.raises(UsageError) as caught:
+        vram.pick("chat", gpu="24GiB")
+    assert "RTX 4090 24GB" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("permisive", "permissive"), ("apache2", "apache-2.0")])
+def test_a_licence_that_no_model_has_is_a_slip(typed, meant):
+    """A typo is no bound that leaves nothing."""
+    with pytest.raises(UsageError) as caught:
+        vram.pick("chat", gpu="RTX 4090", licence=typed)
+    assert meant in (caught.value.hint or "")
+
+
+def test_what_was_released_in_four_bits_is_not_told_to_lose_by_four_bits():
+    """Kimi-K2.5 is published as integers of four bits: no engine's four bits are made of it anew, and as published it loses nothing."""
+    found = vram.pick(model="moonshotai/Kimi-K2.5", gpu="8x H200", every=True, limit=60)
+    assert not {c.quant for c in found.choices} & {"w4a16", "awq", "gptq-4bit", "nvfp4", "mxfp4", "bnb-4bit"}
+    assert any(c.quant is None and c.merits.loss is None for c in found.choices)

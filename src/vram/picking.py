@@ -117,7 +117,7 @@ def pick(
         concurrency=concurrency or sequences,
         min_tokens_per_second=min_tokens_per_second,
         budget_usd_per_hour=budget_usd_per_hour,
-        licences=licences_named(licence),
+        licences=licences_named(licence, {k.lower() for m in facts.models if (k := quality.licence(m.id, m.licence))} if licence else ()),
         order=order,
         limit=limit,
         every=every,
@@ -126,6 +126,8 @@ def pick(
         most_lost=LOSS_FLOOR if named and gpu is None and quant is None else None,
     )
     fleet = None if gpu is None and named else parse_gpus(gpu) if isinstance(gpu, str) else gpu or detect()
+    if fleet is not None:
+        _known(fleet)
     places = _cards(fleet)
     models = [named] if named else [m.id for m in facts.models if wanted in _needs(quality, m.id)]
     only: dict[str, Any] = {
@@ -207,6 +209,25 @@ def pick(
         if beyond == -math.inf or len(found.choices) == limit:
             break
     return found
+
+
+def _known(fleet: Fleet) -> None:
+    """Refuse cards of which only the size was said.
+
+    Raises:
+        UsageError: which engines run on a card is told of its maker and generation, not of its size; the hint names cards of that size.
+    """
+    for member in fleet.gpus:
+        if not member.gpu.name.startswith("custom:"):
+            continue
+        from vram.hardware.catalogue import catalogue  # noqa: PLC0415  (only for the hint)
+
+        size = member.gpu.capacity_bytes
+        alike = [g.name for g in catalogue().all_gpus() if abs(g.capacity_bytes - size) < 0.05 * size and g.bandwidth_bytes_per_second]
+        raise UsageError(
+            f"{member.gpu.name} is no card that is known: which engines run on it, and how fast, cannot be said",
+            hint=f"name one of that size: {', '.join(alike[:6])}" if alike else "vram gpus lists the cards that are known",
+        )
 
 
 def _told(fleet: Fleet | None, plans: int) -> tuple[str, ...]:

@@ -100,6 +100,9 @@ def _load_hub(match: re.Match[str], reference: str, revision: str | None, *, off
         if known is not None:
             return known
         if not offline:
+            close = _similar(repository)
+            if close:
+                raise SourceError(e.message, hint=f"{close} Otherwise: {e.hint}") from e
             raise
     raise ModelNotFoundError(
         f"{reference} is neither in the local caches nor in the built-in catalogue, and the network is not to be touched",

@@ -117,7 +117,7 @@ def _limits(choice: Choice) -> list[str]:
     if limits.max_context_tokens:
         words.append(f"context up to {limits.max_context_tokens:,}")
     if limits.max_concurrency is not None and limits.max_concurrency < 10_000:
-        words.append(f"up to {limits.max_concurrency:,} sequences")
+        words.append(f"up to {limits.max_concurrency:,} sequence{'' if limits.max_concurrency == 1 else 's'}")
     return words
 
 

@@ -201,6 +201,8 @@ def _speed(plan: Plan, width: int) -> list[str]:
         lines.append(f"  {f'{speed.concurrency:,} at a time':<15}  {_rate(total)} tokens/s in all, {_span(tpot)} a token")
     if speed.ttft_seconds is not None:
         lines.append(f"  first token      {_span(speed.ttft_seconds)} after a prompt of {speed.prompt_tokens:,} tokens, nothing else running")
+    if plan.settings.draft is not None:
+        lines += _hanging("  drafts           ", "not counted in these speeds: how many are kept depends on what is written", width)
     lines += _hanging("  turning point    ", speed.crossover_why, width)
     lines += _hanging("  speeds from      ", printable(f"{alone.source}: {alone.why}", 300), width)
     return lines

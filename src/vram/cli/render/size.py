@@ -68,9 +68,11 @@ def _pool(p: PoolSizing, width: int) -> list[str]:
     steps = _until(p.chosen)
     lines.append(f"  KV use    ▕{sparkline(pool.kv_share[:steps], spark, high=1.0)}▏ mean {share(s.kv_share_mean)}, peak {share(s.kv_share_peak)}")
     most = max(resample(pool.running[:steps], spark), default=0.0)
-    lines.append(f"  running   ▕{sparkline(pool.running[:steps], spark)}▏ at most {most:.3g} at once" + _preempted(p.chosen))
+    lines.append(f"  running   ▕{sparkline(pool.running[:steps], spark)}▏ about {round(most):,} at the busiest" + _preempted(p.chosen))
     if any(w >= 0.05 for w in pool.waiting[:steps]):
-        lines.append(f"  waiting   ▕{sparkline(pool.waiting[:steps], spark)}▏ at most {max(resample(pool.waiting[:steps], spark)):.3g}")
+        lines.append(
+            f"  waiting   ▕{sparkline(pool.waiting[:steps], spark)}▏ about {max(1, round(max(resample(pool.waiting[:steps], spark)))):,} at the busiest"
+        )
     if p.price_told:
         lines += [style(row, dim=True) for row in _told("price", printable(p.price_told, 400), width)]
     return [*lines, *_alternatives(p, width)]

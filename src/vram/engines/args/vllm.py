@@ -45,7 +45,7 @@ def flags_of(launch: Launch) -> tuple[tuple[Flag, ...], tuple[str, ...]]:
         flags.append(Flag(words=("--enable-expert-parallel",), reason="whole experts are dealt to the ranks"))
     flags.append(Flag(words=("--max-model-len", str(launch.context_tokens)), reason="the planned length of a sequence; the default is the model's own limit"))
     share = launch.utilization if launch.utilization is not None else release.utilization
-    why = "as planned" if launch.utilization is not None else f"the default of {release.label}, written down because versions differ"
+    why = "as planned" if launch.utilization is not None else f"vLLM {release.label}'s own default, written down because versions differ"
     flags.append(Flag(words=("--gpu-memory-utilization", percent(share)), reason=f"share of the card that vLLM may take, {why}"))
     if launch.kv_pool_bytes is not None:
         flags.append(Flag(words=("--kv-cache-memory-bytes", str(launch.kv_pool_bytes)), reason="the pool that was given, instead of what is left of the share"))

@@ -1,5 +1,6 @@
 """What somebody asks of a choice: the need, the load, and the bounds that a row has to keep. Knows no model and no card."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -90,7 +91,23 @@ def order_named(name: str) -> Order:
         raise UsageError(f"choices cannot be sorted by {name!r}", hint=f"by {', '.join(o.value for o in Order)}") from None
 
 
-def licences_named(text: str | None) -> frozenset[str]:
-    """`"apache-2.0, mit"` or `"permissive"` as licences; nothing for nothing."""
+def licences_named(text: str | None, known: Collection[str] = ()) -> frozenset[str]:
+    """`"apache-2.0, mit"` or `"permissive"` as licences; nothing for nothing.
+
+    Args:
+        text: what was typed.
+        known: licences that some model has; any will do when there are none.
+
+    Raises:
+        UsageError: a licence that no model has; the hint names the nearest.
+    """
     words = {w.strip().lower() for w in (text or "").split(",") if w.strip()}
+    for word in sorted(words - {"permissive", *known}) if known else ():
+        from difflib import get_close_matches  # noqa: PLC0415  (only a slip of the fingers pays for it)
+
+        near = get_close_matches(word, ["permissive", *sorted(known)], n=3)
+        raise UsageError(
+            f"no model of the catalogue has the licence {word!r}",
+            hint=f"did you mean {' or '.join(near)}?" if near else f"licences: {', '.join(sorted(known))}",
+        )
     return frozenset(words - {"permissive"}) | (PERMISSIVE if "permissive" in words else frozenset())

@@ -28,6 +28,8 @@ Rates = Callable[["Table", NDArray[np.intp]], NDArray[np.float64]]
 # The published kind of loss behind a checkpoint's method of storage, see vram.engines.supports.
 _LOSS_OF_METHOD: Final = {"fp8": "fp8", "fp8-block": "fp8-block", "int8": "int8", "awq": "awq", "gptq": "gptq-4bit", "w4a16": "w4a16", "nvfp4": "nvfp4"}
 
+_FOUR_BITS: Final = frozenset({"w4a16", "awq", "gptq", "nvfp4", "mxfp4", "fp8-fp4", "bnb"})
+
 
 def loss_name(quality: Quality, model: str, quant: str, published: str) -> str:
     """Under which name of the table of losses a row's weights stand; empty for none lost.
@@ -136,7 +138,11 @@ def sift(table: "Table", ask: Ask, quality: Quality, *, prices: Sequence[float |
     # Nobody quantises a quantised checkpoint anew: the model that it was made from is in the table too.
     made = of_models(lambda m: m.id in quality.models and quality.models[m.id].of != m.id and bool(m.quantization))
     unquantised = np.array([not q for q in table.quants], dtype=bool)
-    rows = keep("requantised", ~made[table.model[rows]] | unquantised[table.quant[rows]], rows)
+    # Nor is one that its publisher released in four bits: only GGUF files are made of such.
+    small = of_models(lambda m: bool(m.quantization) and method_of(m.quantization) in _FOUR_BITS)
+    four = np.array([bool(q) and method_of(q) in _FOUR_BITS for q in table.quants], dtype=bool)
+    anew = (made[table.model[rows]] & ~unquantised[table.quant[rows]]) | (small[table.model[rows]] & four[table.quant[rows]])
+    rows = keep("requantised", ~anew, rows)
     if ask.need is not None:
         serves = of_models(lambda m: m.id in quality.models and ask.need in quality.models[m.id].needs)
         rows = keep("need", serves[table.model[rows]], rows)

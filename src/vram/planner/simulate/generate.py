@@ -143,7 +143,7 @@ def generate(load: Load) -> list[Request]:
     if not (0 < load.per_second < 1e6 and 0 < load.seconds < 1e9 and 0 <= load.variation <= 100):
         raise UsageError(
             f"{load.per_second:g} requests a second for {load.seconds:g} s with variation {load.variation:g}",
-            hint="a rate above 0, a time above 0, a variation from 0 (steady) over 1 (Poisson) to 100 (bursts)",
+            hint="a rate above 0 and below a million, a time above 0, a variation from 0 (steady) over 1 (Poisson) to 100 (bursts)",
         )
     if load.per_second * load.seconds > MOST_REQUESTS:
         raise UsageError(f"{load.per_second * load.seconds:,.0f} requests", hint=f"at most {MOST_REQUESTS:,}: a lower --rate or a shorter --duration")
