@@ -15,7 +15,7 @@ from vram.memory.workload import Workload
 from vram.speed.calibration import entry_for
 from vram.speed.clock import clock
 from vram.speed.draft import Drafting
-from vram.speed.estimate import estimate, why_unknown
+from vram.speed.estimate import estimate, prefill_seconds, reading_seconds, why_unknown
 from vram.speed.work import Spread, work_of
 
 MODELS = (
@@ -79,6 +79,15 @@ def test_what_is_not_known_is_said():
     assert "bandwidth" in why_unknown(blind)
     with pytest.raises(UsageError, match="bandwidth"):
         clock(blind, "vllm")
+
+
+def test_a_lone_prompt_passes_the_stages_one_after_the_other():
+    """Two stages read a prompt of one step no sooner than one card does, a very long one nearly twice as fast."""
+    d = demand(MODELS[0], "H200")
+    for prompt, least, most in ((4000, 0.95, 1.25), (200_000, 0.5, 0.6)):
+        one, two = (prefill_seconds(clock(replace(d, placement=Placement(pp=pp)), "vllm"), prompt, chunk=8192) for pp in (1, 2))
+        assert least <= two / one <= most, prompt
+        assert reading_seconds(clock(replace(d, placement=Placement(pp=2)), "vllm"), prompt, chunk=8192) < 0.65 * one
 
 
 def test_arithmetic_binds_only_many_sequences():

@@ -14,7 +14,7 @@ from vram.hardware.fleet import Fleet
 from vram.planner.make import free_bytes
 from vram.planner.plan import Plan, Verdict
 from vram.speed.clock import clock
-from vram.speed.estimate import chunk_tokens, decode_seconds, each_copys, prefill_seconds, why_unknown
+from vram.speed.estimate import chunk_tokens, decode_seconds, each_copys, reading_seconds, why_unknown
 from vram.units import gib
 
 DEFAULT_PROMPT_TOKENS: Final = 1024
@@ -83,7 +83,7 @@ def cost_of(plan: Plan, fleet: Fleet, rent: Rent, *, prompt_tokens: int, output_
             concurrency=n,
             prompt_tokens=prompt_tokens,
             output_tokens=output_tokens,
-            prefill_seconds=prefill_seconds(c, prompt_tokens, chunk=chunk_tokens(plan.engine, plan.settings)),
+            prefill_seconds=reading_seconds(c, prompt_tokens, chunk=chunk_tokens(plan.engine, plan.settings)),
             step_seconds=decode_seconds(c, prompt_tokens, output_tokens, n),
             copies=placement.dp,
         )

@@ -130,11 +130,26 @@ def chunk_tokens(engine: str, settings: Settings) -> int:
 
 
 def prefill_seconds(c: Clock, prompt: int, *, chunk: int, held: int = 0) -> float:
-    """Seconds until a lone prompt behind `held` cached tokens is read, in equal chunks."""
+    """Seconds until a lone prompt behind `held` cached tokens is read, in equal chunks.
+
+    It is a whole chunk that passes one pipeline stage after the other; the next chunk follows a stage behind it.
+    """
+    depth = 1 if c.spread.sequential else c.spread.pp
     chunks = max(1, -(-prompt // chunk))
+    # The clock gives each stage its share of the tokens: so many tokens that the share is the chunk.
+    return (chunks + depth - 1) / depth * _chunk_seconds(c, prompt, chunks, held, depth)
+
+
+def reading_seconds(c: Clock, prompt: int, *, chunk: int) -> float:
+    """Seconds of a replica that a prompt takes up among many others: every stage reads some prompt's chunk all the time."""
+    chunks = max(1, -(-prompt // chunk))
+    return chunks * _chunk_seconds(c, prompt, chunks, 0, 1)
+
+
+def _chunk_seconds(c: Clock, prompt: int, chunks: int, held: int, times: int) -> float:
     tokens = prompt / chunks
     pairs = (prompt * (prompt + 1) // 2 + prompt * held) / chunks
-    return chunks * c.seconds(tokens, pairs, 0, 0)
+    return c.seconds(times * tokens, times * pairs, 0, 0)
 
 
 def tpot_seconds(c: Clock, prompt: int, output: int, sequences: int, *, chunk: int) -> float:
@@ -142,13 +157,13 @@ def tpot_seconds(c: Clock, prompt: int, output: int, sequences: int, *, chunk: i
     step = decode_seconds(c, prompt, output, sequences)
     if sequences == 1:
         return step
-    return step + c.entry.rates.interleave * (sequences - 1) / output * prefill_seconds(c, prompt, chunk=chunk)
+    return step + c.entry.rates.interleave * (sequences - 1) / output * reading_seconds(c, prompt, chunk=chunk)
 
 
 def ttft_seconds(c: Clock, prompt: int, sequences: int = 1, *, chunk: int) -> float:
     """Seconds to the first token, in a steady load of so many sequences."""
     r = c.entry.rates
-    return r.first_seconds + prefill_seconds(c, prompt, chunk=chunk) * (1 + r.queue * (sequences - 1))
+    return r.first_seconds + prefill_seconds(c, prompt, chunk=chunk) + reading_seconds(c, prompt, chunk=chunk) * r.queue * (sequences - 1)
 
 
 def crossover(c: Clock, held: int) -> tuple[int | None, float | None, str]:

@@ -101,7 +101,7 @@ def _group(table: Table, rows: Ints, engine: str, placement: Placement) -> dict[
 
 
 def _clock(batch: Batch, cards: _Cards, engine: str) -> Any:
-    """The clock of a group, as far as speed/estimate.py asks one: `seconds`, and the rates and doubts of its entry."""
+    """The clock of a group, as far as speed/estimate.py asks one: `seconds`, the spread, and the rates and doubts of its entry."""
     placement, spread = batch.placement, scalar.Spread.of(batch.placement, sequential=batch.rules.layer_split)
     moved = batch.facts.moved(placement.pp)[batch.variants]  # (rows, stages, MOVED)
     shares = np.array([_shares(s.model, spread) for s in batch.subjects])[batch.subject_of]
@@ -169,7 +169,7 @@ def _clock(batch: Batch, cards: _Cards, engine: str) -> Any:
         return np.asarray(hops[:, 0] + stages(p, pairs, n, kv_tokens / share))
 
     flat = SimpleNamespace(**{f.name: getattr(rates, f.name)[:, 0] for f in fields(Rates)})
-    return SimpleNamespace(seconds=seconds, entry=SimpleNamespace(rates=flat, doubt=doubt))
+    return SimpleNamespace(seconds=seconds, spread=spread, entry=SimpleNamespace(rates=flat, doubt=doubt))
 
 
 def _roof(reading: Any, computing: Any) -> Any:
