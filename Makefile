@@ -4,7 +4,7 @@ VENV := .venv
 FULL := .venv-full
 SOURCES := $(shell find src -name '*.py' -o -name '*.toml' -o -name '*.json' -o -name py.typed) pyproject.toml
 
-.PHONY: demo test test-all test-compiled oracle-llama-cpp oracle-vllm lint fit bench fuzz truth clean
+.PHONY: demo test test-all test-compiled oracle-llama-cpp oracle-vllm lint fit bench bench-gateway fuzz truth clean
 
 # Plans for real models on the GPUs of this machine, or on a named one when there is none.
 demo: $(VENV)/.base
@@ -24,12 +24,23 @@ test-all: $(FULL)/.full lint
 	test "$$(uname -m)" != x86_64 || $(MAKE) oracle-vllm
 	$(MAKE) fuzz
 
-# The gateway's tests on its compiled hot path: built from a copy, so that no compiled file comes to lie in the source tree.
-test-compiled: $(FULL)/.full
-	rm -rf build/compiled && mkdir -p build/compiled/src build/compiled/site
-	cp -r src pyproject.toml README.md LICENSE build/compiled/src/
+# The package with its hot path compiled: built from a copy, so that no compiled file comes to lie in the source tree.
+COMPILED = rm -rf build/compiled && mkdir -p build/compiled/src build/compiled/site && \
+	cp -r src pyproject.toml README.md LICENSE build/compiled/src/ && \
 	HATCH_BUILD_HOOK_ENABLE_MYPYC=1 $(FULL)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target build/compiled/site ./build/compiled/src
+
+# The gateway's tests on its compiled hot path.
+test-compiled: $(FULL)/.full
+	$(COMPILED)
 	PYTHONPATH=build/compiled/site $(FULL)/bin/python -m pytest -p no:cacheprovider tests/test_gateway*.py tests/test_admission.py tests/test_vram_time.py
+
+# The gateway beside nginx and the Rust routers (from PyPI, each in an environment of its own), its bars and what it shows: some ten minutes.
+# Needs Linux, wrk, a C compiler and two quiet cores; nginx where it is installed.
+bench-gateway: $(FULL)/.full
+	$(COMPILED)
+	for router in sglang-router==0.3.2 vllm-router==0.1.17; do test -d build/peers/$${router%%=*} || { $(PYTHON) -m venv build/peers/$${router%%=*} && \
+	build/peers/$${router%%=*}/bin/python -m pip install --quiet --disable-pip-version-check $$router; } || exit 1; done
+	SGLANG_ROUTER_BIN=build/peers/sglang-router/bin VLLM_ROUTER_BIN=build/peers/vllm-router/bin $(FULL)/bin/python benchmarks/gateway/run.py --compiled $(CURDIR)/build/compiled/site
 
 # A real llama.cpp alone, built once from its sdist and kept in ~/.cache/vram-ci (five to ten minutes on two cores); test-all asks it, too.
 oracle-llama-cpp: $(FULL)/.full
