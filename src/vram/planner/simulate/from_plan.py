@@ -1,6 +1,7 @@
 """A replica out of a plan: blocks and their rule from the engine's layout, batch limits from its defaults, the clock from its speed.
 
-The replay batches as vLLM V1 does, whichever engine was planned for; what an engine does otherwise is not modelled here.
+The replay batches as vLLM V1 does, whichever engine was planned for; what an engine does otherwise is not modelled here. Pipeline stages
+share out every step as if they were always full: how many tokens they write is right, a lone prompt's first token comes too early.
 """
 
 from typing import Final
