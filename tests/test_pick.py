@@ -453,3 +453,11 @@ def test_what_was_released_in_four_bits_is_not_told_to_lose_by_four_bits():
     found = vram.pick(model="moonshotai/Kimi-K2.5", gpu="8x H200", every=True, limit=60)
     assert not {c.quant for c in found.choices} & {"w4a16", "awq", "gptq-4bit", "nvfp4", "mxfp4", "bnb-4bit"}
     assert any(c.quant is None and c.merits.loss is None for c in found.choices)
+
+
+def test_no_card_is_called_the_fastest_whose_speed_is_not_known():
+    """Of encoders no speed is known: cards are told by price, and none is praised for its speed."""
+    found = vram.pick(model="BAAI/bge-m3", limit=6)
+    assert len(found.choices) == 6
+    assert all(c.speed is None for c in found.choices)
+    assert not any("fastest" in c.why or "by speed" in c.why for c in found.choices)

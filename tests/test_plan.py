@@ -203,3 +203,10 @@ def test_a_pool_that_overfills_its_card_is_mended_by_a_smaller_share():
     again = vram.plan("Qwen/Qwen3-8B", gpu="4x RTX 3060 12GB", engine="vllm", gpu_memory_utilization=float(share), offline=True)
     assert (again.verdict, again.spare_bytes - plan.spare_bytes) == (mend.verdict, mend.gains_bytes)
     assert mend.verdict is vram.Verdict.FITS
+
+
+def test_an_encoder_has_to_spare_what_its_parts_leave():
+    """A model that caches nothing needs nothing of vLLM's pool: what is spare is the card less the parts, not the empty pool."""
+    plan = vram.plan("BAAI/bge-m3", gpu="RTX 4090", engine="vllm", context_tokens=512, offline=True)
+    gpu = plan.gpus[0]
+    assert plan.spare_bytes == gpu.usable_bytes - gpu.parts.total_bytes > 10 * GIB

@@ -61,7 +61,9 @@ class GpuPlan:
     def spare_bytes(self) -> int:
         """What is left of the usable bytes or, if that is less, of the KV pool; negative when it does not fit."""
         left = self.usable_bytes - self.parts.total_bytes
-        return left if self.pool is None else min(left, self.pool.bytes - self.kv_needed_bytes)
+        if self.pool is None or not (self.pool.bytes or self.kv_needed_bytes):  # a model without caches has a pool of nothing
+            return left
+        return min(left, self.pool.bytes - self.kv_needed_bytes)
 
     @property
     def short_bytes(self) -> int:

@@ -122,7 +122,9 @@ def _gpu(gpus: list[GpuPlan], plan: Plan, width: int) -> list[str]:
         if part.high:
             rows.append((*MARKS[name], TITLES[name], gib(part.bytes), _band(part), f"{part.source}: {printable(part.why, 300)}"))
     spare = gpu.spare_bytes
-    reason = "" if gpu.pool is None else f"{gib(gpu.kv_needed_bytes)} of the pool's {gib(gpu.pool.bytes)} are needed"
+    reason = (
+        "" if gpu.pool is None or not (gpu.pool.bytes or gpu.kv_needed_bytes) else f"{gib(gpu.kv_needed_bytes)} of the pool's {gib(gpu.pool.bytes)} are needed"
+    )
     rows.append((*MARKS["free" if spare >= 0 else "over"], "spare" if spare >= 0 else "missing", gib(abs(spare)), "", reason))
     title_width, size_width, band_width = (max(len(row[i]) for row in rows) for i in (2, 3, 4))
     lines = [title, bar]

@@ -175,7 +175,8 @@ def _rows(facts: Facts, work: Work, headroom: float, places: tuple[Place, ...], 
     spare = usable - total
     if ranks.pool:
         pool = ranks.kv_cache
-        spare = np.minimum(spare, pool.bytes - ranks.needed)
+        # A model without caches has a pool of nothing.
+        spare = np.where((pool.bytes == 0) & (ranks.needed == 0), spare, np.minimum(spare, pool.bytes - ranks.needed))
         short = np.maximum(most - pool.high + pool.low - usable, ranks.needed - pool.low)
         room = pool.bytes
     else:

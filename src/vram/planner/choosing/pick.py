@@ -82,8 +82,9 @@ def _with_fastest(table: "Table", ask: Ask, sieve: Sieve, helpers: Helpers, pric
     """The cheapest cards, and after them the fastest: half of each."""
     speedy = replace(ask, order=Order.SPEED)
     fastest, _ = _choices(table, rank(table, speedy, sieve), helpers, prices, speedy, ask.limit)
+    fastest = [c for c in fastest if rate_of(c.speed, reads=ask.reads) is not None]  # of the others nobody knows that they are fast
     fastest.sort(key=lambda c: -(rate_of(c.speed, reads=ask.reads) or 0.0))  # keeps the order where rates are alike
-    half = (ask.limit + 1) // 2
+    half = (ask.limit + 1) // 2 if fastest else ask.limit
     out = [replace(c, why=f"{_by_price(i, c)}; {c.why}") for i, c in enumerate(cheapest[:half])]
     seen = {c.command for c in out}
     for i, c in enumerate(fastest[: ask.limit - half]):
