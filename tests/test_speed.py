@@ -168,6 +168,17 @@ def test_a_card_without_rows_borrows_and_doubts_more():
     assert width[1] > width[0]
 
 
+@pytest.mark.parametrize(("measured", "other"), [("DGX Spark", "Ryzen AI Max+ 395"), ("GTX 1050 Ti", "GTX 1050 2GB")])
+def test_one_card_does_not_speak_for_its_class(measured, other):
+    """Where one card is nearly all that was measured of a class, the others' bands are wider and say why: left out, it was missed by half and more."""
+    own, its = (entry_for("llama.cpp", vram.parse_gpus(name).gpus[0].gpu, 4.5, experts=False) for name in (measured, other))
+    assert own.calibrated
+    assert not its.calibrated
+    assert its.doubt.decode >= 1.4 * own.doubt.decode
+    assert measured in its.why
+    assert measured not in own.why
+
+
 def test_the_table_is_complete():
     """Every engine that plans memory has constants for every class of card, weights and version."""
     for engine in (*ENGINE_NAMES, "mlx"):

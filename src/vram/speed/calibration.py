@@ -106,6 +106,8 @@ _NEAR = {
     CardClass.UNIFIED: (CardClass.GDDR, CardClass.HBM),
 }
 _NEAR_WEIGHTS = {"16": ("8", "4"), "8": ("16", "4"), "4": ("8", "16")}
+# One card is all, or nearly all, that was measured of its class (held_out.json, `alone_in_class`): of another one rows say less.
+_ALONE = {("llama.cpp", CardClass.UNIFIED): "DGX Spark", ("llama.cpp", CardClass.PLAIN_SMALL): "GTX 1050 Ti"}
 OTHER_WEIGHTS, OTHER_CARD, OTHER_ENGINE = 1.15, 1.4, 1.3
 """By which factor a borrowed entry doubts more: it is of other weights, another class of card, another engine."""
 
@@ -131,7 +133,10 @@ def entry_for(engine: str, gpu: Gpu, stored_bits: float, *, experts: bool, versi
         experts: whether the model has routed experts.
         version: the engine's version, empty for the newest.
     """
-    return _entry(engine, card_class(gpu), weight_class(stored_bits), "moe" if experts else "dense", _version(version))
+    kind = card_class(gpu)
+    alone = _ALONE.get((_ALIKE.get(engine, engine), kind), "")
+    other = alone if not gpu.name.startswith(alone) else ""
+    return _entry(engine, kind, weight_class(stored_bits), "moe" if experts else "dense", _version(version), other)
 
 
 def _version(text: str) -> tuple[int, int]:
@@ -141,13 +146,13 @@ def _version(text: str) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=4096)
-def _entry(engine: str, card: CardClass, weights: str, experts: str, version: tuple[int, int]) -> Entry:
+def _entry(engine: str, card: CardClass, weights: str, experts: str, version: tuple[int, int], other: str) -> Entry:
     for name, factor in _engines(engine, card):
         for place, further in _places(card, weights):
             for kind in (experts, "any"):
                 for line in _table().get((name, *place, kind), ()):
                     if not line[4] or version < _version(line[4]):
-                        return _made(line, factor * further, engine, card, weights)
+                        return _made(line, factor * further, engine, card, weights, other if line[1] == card else "")
     raise LookupError(f"the table has no line for servers, {experts}")
 
 
@@ -172,7 +177,7 @@ def _places(card: CardClass, weights: str) -> Iterator[tuple[tuple[str, str], fl
     yield ("", ""), OTHER_CARD
 
 
-def _made(line: tuple[Any, ...], factor: float, engine: str, card: CardClass, weights: str) -> Entry:
+def _made(line: tuple[Any, ...], factor: float, engine: str, card: CardClass, weights: str, other: str) -> Entry:
     name, of_card, of_weights, experts, before, rows, cards, models, cited, doubt, rates = line
     what = f"{of_weights}-bit weights" if of_weights else "all weights"
     where = f"{of_card} cards" if of_card else "all cards"
@@ -181,6 +186,9 @@ def _made(line: tuple[Any, ...], factor: float, engine: str, card: CardClass, we
     why = f"{told} of {name}{f' before {before}' if before else ''}, {where}, {what}{kind}"
     if factor > 1:
         why += f"; borrowed: none of {engine} on {card} cards with {weights}-bit weights"
+    if other:
+        factor *= OTHER_CARD
+        why += f"; nearly all of them of {other}, which this card is not"
     return Entry(
         rates=Rates(**dict(zip(_names(), rates, strict=True))),
         doubt=Doubt(**{n: v * factor for n, v in zip(("decode", "tpot", "prefill", "ttft"), doubt, strict=True)}),
