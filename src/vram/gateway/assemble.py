@@ -81,6 +81,8 @@ def plan_pool(pool: Pool, plan: Planner, *, offline: bool | None = None) -> Pool
             ep=pool.placement.ep,
             gpu_memory_utilization=s.gpu_memory_utilization,
             max_num_seqs=s.max_num_seqs,
+            # llama.cpp's sequences are its slots.
+            parallel=s.max_num_seqs if pool.engine.partition("@")[0] in {"llama.cpp", "ollama"} else None,
             max_batched_tokens=s.max_batched_tokens,
             block_size=s.block_size,
             kv_pool_bytes=pool.capacity.kv_bytes,
