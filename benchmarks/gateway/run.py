@@ -62,7 +62,7 @@ def gateways(place: Path, compiled: Path | None) -> dict[str, list[str]]:
     if compiled is not None:
         found["vram"] = ["env", f"PYTHONPATH={compiled}", f"VRAM_GATEWAY_DB={place / 'compiled.db'}", *ours]
     source = HERE.parent.parent / "src"
-    found["vram, not compiled"] = ["env", f"PYTHONPATH={source}", f"VRAM_GATEWAY_DB={place / 'pure.db'}", *ours]
+    found["vram-pure"] = ["env", f"PYTHONPATH={source}", f"VRAM_GATEWAY_DB={place / 'pure.db'}", *ours]
     key = "import sys; from pathlib import Path; from vram.gateway.store import Store; Store(Path(sys.argv[1])).add_key('bench', key='sk-bench')"
     for file in ("compiled.db", "pure.db"):
         subprocess.run([sys.executable, "-c", key, str(place / file)], check=True, env={**os.environ, "PYTHONPATH": str(source)})
