@@ -4,7 +4,7 @@ VENV := .venv
 FULL := .venv-full
 SOURCES := $(shell find src -name '*.py' -o -name '*.toml' -o -name '*.json' -o -name py.typed) pyproject.toml
 
-.PHONY: demo test test-all test-compiled oracle-llama-cpp oracle-vllm lint fit bench bench-gateway fuzz truth clean
+.PHONY: demo test test-all test-compiled oracle-llama-cpp oracle-vllm oracle-replay lint fit bench bench-gateway fuzz truth clean
 
 # Plans for real models on the GPUs of this machine, or on a named one when there is none.
 demo: $(VENV)/.base
@@ -51,6 +51,11 @@ oracle-llama-cpp: $(FULL)/.full
 oracle-vllm: $(FULL)/.full
 	VRAM_VLLM_PYTHON=$$(PYTHON=$(FULL)/bin/python truth/oracle/build_vllm.sh) && export VRAM_VLLM_PYTHON && \
 	$(FULL)/bin/python -m pytest --timeout 1600 -s tests/oracle/test_vllm_*.py
+
+# A real vLLM server timed beside a replay of it, seven minutes: for a machine that does nothing else.
+oracle-replay: $(FULL)/.full
+	VRAM_VLLM_PYTHON=$$(PYTHON=$(FULL)/bin/python truth/oracle/build_vllm.sh) && export VRAM_VLLM_PYTHON && \
+	VRAM_REPLAY=1 $(FULL)/bin/python -m pytest --timeout 1600 -s tests/oracle/test_vllm_replay.py
 
 lint: $(FULL)/.full
 	$(FULL)/bin/ruff check .

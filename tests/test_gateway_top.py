@@ -59,15 +59,21 @@ def test_it_redraws_in_a_terminal_until_it_is_interrupted(tmp_path):
     with serving(tmp_path, pools, admin_port=0, admin_token=TOKEN) as (gateway, _):
         ours, theirs = pty.openpty()
         env = {**os.environ, "VRAM_ADMIN_TOKEN": TOKEN, "TERM": "xterm", "LINES": "24", "COLUMNS": "120"}
-        command = [sys.executable, "-m", "vram", "top", "--url", f"http://127.0.0.1:{gateway.admin_port}", "--interval", "0.1"]
+        # Where the tests run in the background, Ctrl-C is ignored, and children inherit that.
+        start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from vram.cli.main import main; main()"
+        command = [sys.executable, "-c", start, "top", "--url", f"http://127.0.0.1:{gateway.admin_port}", "--interval", "0.1"]
         process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env)
         os.close(theirs)
         seen, ends = b"", time.monotonic() + 20
         while seen.count(b"\x1b[H") < 3 and time.monotonic() < ends:
             seen += os.read(ours, 65536)
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
-        os.close(ours)
+        try:
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+            process.wait()
+            os.close(ours)
     assert seen.count(b"\x1b[H") >= 3
     assert b"Traceback" not in seen
 

@@ -1,6 +1,7 @@
 """A real vLLM server on the CPU with a tight pool, 300 requests of the conversation trace, beside a replay of them: seven minutes.
 
-Runs when VRAM_VLLM_PYTHON names the Python of an environment with vLLM 0.32 for the CPU (`make oracle-vllm`).
+Runs when VRAM_VLLM_PYTHON names the Python of an environment with vLLM 0.32 for the CPU (`make oracle-vllm`), the timed server on a machine
+that does nothing else (`make oracle-replay`).
 """
 
 import json
@@ -17,6 +18,7 @@ PYTHON = Path(os.environ.get("VRAM_VLLM_PYTHON") or "/nonexistent")
 pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="VRAM_VLLM_PYTHON names no vLLM; `make oracle-vllm` does")
 
 
+@pytest.mark.skipif(os.environ.get("VRAM_REPLAY") != "1", reason="it times a server, and other work on the machine shows: `make oracle-replay`")
 @pytest.mark.timeout(1500)
 def test_a_replay_is_near_a_real_server(tmp_path: Path) -> None:
     """With step times of other runs: preemptions and total time within 15 %, p50 and p90 TTFT within 25 %."""
