@@ -21,6 +21,7 @@ class MockEngine:
         self.probes = 0
         self.running = 0
         self.aborted = 0
+        self.closes_next = self.dies_once = False
         self.pages: dict[str, tuple[int, str]] = {}
 
     @property
@@ -55,6 +56,15 @@ class MockEngine:
                     self.probes += 1
                 else:
                     self.bodies.append(asked)
+                    if self.closes_next:
+                        # As if it had closed before this came: nothing of it was taken.
+                        self.closes_next = False
+                        self.bodies.pop()
+                        return
+                if self.dies_once and asked.get("prompt") != "1":
+                    self.dies_once = False
+                    await asyncio.sleep(0.1)
+                    return
                 self.running += 1
                 # A client that leaves is noticed while the engine works, as real engines do.
                 gone = asyncio.create_task(reader.read(1))

@@ -306,3 +306,36 @@ def test_a_full_line_refuses_and_a_late_request_is_told(tmp_path):
                 await asyncio.wait({first})
 
     run(test())
+
+
+def test_a_connection_that_closes_as_it_is_used_is_no_failure(tmp_path):
+    """Engines close connections that wait; a request that meets that goes out again, and its replica is as good as before."""
+
+    async def test():
+        async with MockEngine() as engine, running(tmp_path, pools(engine)) as gateway:
+            (seat,) = gateway.assembled.seats["p0"]
+            for _ in range(4):
+                assert (await ask(gateway, chat()))[0] == 200
+                # What the engine closed meanwhile and what is told of it cross: the next request is sent into that.
+                engine.closes_next = True
+            assert len(engine.bodies) == 4
+            assert seat.replica.health.failures == 0
+
+    run(test())
+
+
+def test_who_is_failed_by_its_replica_stands_in_front_of_the_line(tmp_path):
+    """Its room is not given to those who came later: it waits for it, and is answered."""
+
+    async def test():
+        async with MockEngine(chunks=3, delay_seconds=0.05) as engine:
+            text = pools(engine, per_pool="settings = { max_num_seqs = 1 }")
+            async with running(tmp_path, text) as gateway:
+                engine.dies_once = True
+                first = asyncio.create_task(ask(gateway, chat(stream=True)))
+                await asyncio.sleep(0.02)
+                others = [asyncio.create_task(ask(gateway, chat(stream=True))) for _ in range(3)]
+                answers = await asyncio.gather(first, *others)
+                assert [a[0] for a in answers] == [200] * 4
+
+    run(test())

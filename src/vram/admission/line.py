@@ -69,10 +69,14 @@ class Line:
         """All that wait, in the order in which they came."""
         return iter(self._places)
 
-    def join(self, need: Need) -> None:
-        """One more waits."""
+    def join(self, need: Need, *, first: bool = False) -> None:
+        """One more waits; `first` among its key's, where it was in already and its replica failed it."""
         self._places[need] = need.priority
-        self._bands.setdefault(need.priority, {}).setdefault(need.key, deque()).append(need)
+        queue = self._bands.setdefault(need.priority, {}).setdefault(need.key, deque())
+        if first:
+            queue.appendleft(need)
+        else:
+            queue.append(need)
 
     def leave(self, need: Need) -> bool:
         """One waits no more: let in, gone, or too late. Returns whether it was waiting."""

@@ -119,8 +119,8 @@ class Asker(Protocol):
     def ended(self, back: "Back") -> None:
         """The answer is whole."""
 
-    def lost(self) -> None:
-        """The engine closed before its answer was whole."""
+    def lost(self, *, stale: bool = False) -> None:
+        """The engine closed before its answer was whole; `stale`: a connection that had waited, without a byte of an answer."""
 
     def broken(self) -> None:
         """The engine's bytes break HTTP; the connection was dropped."""
@@ -129,7 +129,7 @@ class Asker(Protocol):
 class Back(asyncio.Protocol):
     """A connection to one replica. It serves one exchange at a time and goes back to its replica's idle ones after it."""
 
-    __slots__ = ("_first", "_held", "_left", "_state", "chunks", "closed", "exchange", "idle_since", "replica", "transport")
+    __slots__ = ("_first", "_held", "_left", "_served", "_state", "chunks", "closed", "exchange", "idle_since", "replica", "transport")
 
     transport: asyncio.Transport
 
@@ -143,6 +143,7 @@ class Back(asyncio.Protocol):
         self._state = IDLE
         self._left = 0
         self._held = b""
+        self._served = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The engine answers its door."""
@@ -176,7 +177,7 @@ class Back(asyncio.Protocol):
         elif self._state == UNTIL_CLOSE:
             exchange.ended(self)
         else:
-            exchange.lost()
+            exchange.lost(stale=self._served and self._state == HEAD and not self._held)
 
     def data_received(self, data: bytes) -> None:
         """Forward, and follow the framing."""
@@ -302,6 +303,7 @@ class Back(asyncio.Protocol):
     def _done(self, exchange: "Asker") -> None:
         self.exchange = None
         self._state = IDLE
+        self._served = True
         exchange.ended(self)
 
     def _broken(self, exchange: "Asker") -> None:

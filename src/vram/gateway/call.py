@@ -68,7 +68,7 @@ class Call:
         if not self.done.done():
             self.done.set_result(Answer(status=self._status, body=unchunked(body) if self._chunked else body))
 
-    def lost(self) -> None:
+    def lost(self, *, stale: bool = False) -> None:  # noqa: ARG002  (the same call as an exchange's)
         """The engine closed."""
         self._fail("it broke off")
 

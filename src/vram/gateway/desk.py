@@ -234,7 +234,7 @@ class Desk:
         if cut is not None and (ask.max_output_tokens is None or ask.max_output_tokens > cut) and (field := _LIMIT_FIELD.get(x.path)):
             field = "max_completion_tokens" if b'"max_completion_tokens"' in x.body else field
             changed[field] = b"%d" % min(cut, answer.most)
-        if ask.stream and not ask.wants_usage:
+        if ask.stream and not ask.wants_usage and not x.hides_usage:
             x.hides_usage = True
             if not changed:
                 return asking_for_usage(x.body)
@@ -293,8 +293,8 @@ class Desk:
         used = ticket.estimated if x.prompt_tokens < 0 else x.prompt_tokens + max(x.completion_tokens, 0)
         x.key.settle(ticket.estimated, used, ticket.held[1])
 
-    def _release(self, x: "Exchange", ticket: Ticket) -> None:
-        """Give back what it holds, and let those come who wait for it."""
+    def _release(self, x: "Exchange", ticket: Ticket, *, pump: bool = True) -> None:
+        """Give back what it holds, and let those come who wait for it (`pump`: now)."""
         lease, seat = ticket.lease, ticket.seat
         if lease is None or seat is None:
             return
@@ -306,7 +306,8 @@ class Desk:
                 ticket.held = (ticket.held[0] + held.kv_byte_ns, ticket.held[1] + held.nanodollars)
             else:
                 ticket.held = (ticket.held[0] + int(lease.byte_seconds(now) * 1e9), ticket.held[1])
-        self._pump(self._lines.get(lease.books, ()), now)
+        if pump:
+            self._pump(self._lines.get(lease.books, ()), now)
 
     def _learn(self, x: "Exchange", ticket: Ticket) -> None:
         if x.outcome != "ok" or x.prompt_tokens < 0:
@@ -339,26 +340,34 @@ class Desk:
         return any(b is not mine and b.usable for pool in ticket.counter.route.pools for b in pool.books)
 
     def elsewhere(self, x: "Exchange") -> bool:
-        """Before its first byte: release it there, and send it to another replica now, if there is one with room."""
+        """Before its first byte: release it there, and send it to another replica with room, or make it wait in front of its key's line."""
         ticket = x.ticket
         if ticket is None or ticket.answer is None:
             return False
-        mine = ticket.answer.books
-        self._release(x, ticket)
+        mine, need, now = ticket.answer.books, ticket.need, x.house.now()
+        # It stands in line before its room is given back, so that nobody who came later takes that from it.
+        ticket.counter.line.join(need, first=True)
+        self._release(x, ticket, pump=False)
         ticket.lease = None
+        x.replica = None
         usable, mine.usable = mine.usable, False
         try:
-            answer = decide(ticket.need, ticket.counter.route, x.house.now(), last=True)
+            answer = decide(need, ticket.counter.route, now, last=True)
         finally:
             mine.usable = usable
         if not isinstance(answer, Admit):
-            if not usable:
-                return False
             # No other has room: the same one may have been unlucky.
-            answer = decide(ticket.need, ticket.counter.route, x.house.now(), last=True)
-            if not isinstance(answer, Admit):
-                return False
-        self._admit(ticket.need, answer)
+            answer = decide(need, ticket.counter.route, now, last=True)
+        if isinstance(answer, Refuse):
+            ticket.counter.line.leave(need)
+            self._pump(self._lines.get(mine, ()), now)
+            return False
+        if isinstance(answer, Admit):
+            ticket.counter.line.leave(need)
+            self._admit(need, answer)
+        elif need.deadline is None:
+            need.deadline = now + self.queue_seconds
+        self._pump(self._lines.get(mine, ()), now)
         return True
 
     def gone(self, x: "Exchange") -> None:

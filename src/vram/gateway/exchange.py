@@ -60,6 +60,7 @@ class Exchange:
         "path",
         "priority",
         "prompt_tokens",
+        "redialled",
         "refusal",
         "replica",
         "request_id",
@@ -93,6 +94,7 @@ class Exchange:
         self.priority = key.terms.priority
         self.deadline: float | None = None
         self.outcome = ""
+        self.redialled = False
         self.refusal: Refusal | None = None
         self.notes = b""
         self.path = path
@@ -209,10 +211,17 @@ class Exchange:
         self._read_usage()
         self._end("ok" if self.status < 400 else "engine_error")
 
-    def lost(self) -> None:
-        """The engine closed before its answer was whole."""
+    def lost(self, *, stale: bool = False) -> None:
+        """The engine closed before its answer was whole; `stale`: a connection that had waited, without a byte of an answer.
+
+        Engines close connections that wait (uvicorn after five seconds), perhaps just as a request comes: that is no failure of the
+        engine, and the request goes out again over a new connection.
+        """
         self.back = None
-        if self.started:
+        if stale and not self.started and not self.redialled and self.replica is not None:
+            self.redialled = True
+            self.replica.dial(self, self.replica.head(self.path, self.request_id, len(self.body)), self.body)
+        elif self.started:
             self._break(ENGINE_LOST)
         else:
             self._elsewhere(ENGINE_UNREACHABLE)

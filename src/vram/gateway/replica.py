@@ -58,6 +58,10 @@ class Replica:
                 exchange.back = back
                 back.send(exchange, head, body)
                 return
+        self.dial(exchange, head, body)
+
+    def dial(self, exchange: "Exchange | Call", head: bytes, body: bytes) -> None:
+        """Send a request over a new connection."""
         self.house.spawn(self._dial(exchange, head, body))
 
     async def _dial(self, exchange: "Exchange | Call", head: bytes, body: bytes) -> None:
