@@ -26,6 +26,8 @@ def command(rows: str, engine: str | None, *, online: bool, as_json: bool) -> No
     and figure that could not be read is listed with its reason.
     """
     checked = check_file(rows, engine=engine, online=online)
+    if not checked.rows:
+        click.echo(f"note: {rows} has no rows; truth/README.md says what one holds", err=True)
     if as_json:
         from vram.accuracy.document import accuracy_document
         from vram.cli.output import print_json

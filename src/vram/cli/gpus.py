@@ -37,6 +37,11 @@ def command(search: str | None, *, show_all: bool, as_json: bool) -> None:
 
         words = (search or "").lower().split()
         found = [g for g in catalogue().all_gpus() if all(w in f"{g.name} {g.vendor} {g.architecture}".lower() for w in words)]
+        if search and not found:
+            # As --gpu would take it, or its error with the names that are near.
+            from vram.api import parse_gpus
+
+            found = list(dict.fromkeys(m.gpu for m in parse_gpus(search).gpus))
         _print(found, as_json=as_json)
         return
     from vram.api import detect

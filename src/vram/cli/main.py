@@ -85,7 +85,8 @@ def complain(message: str, hint: str = "") -> None:
 
 def _usage_hint(error: click.UsageError) -> str:
     if possible := getattr(error, "possibilities", None):
-        return f"did you mean {' or '.join(sorted(possible))}?"
+        # The nearest first.
+        return f"did you mean {' or '.join(possible[:2])}?"
     if hint := getattr(error, "hint", ""):
         return str(hint)
     return f"see: {error.ctx.command_path} --help" if error.ctx else "see: vram --help"

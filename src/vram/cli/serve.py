@@ -130,19 +130,20 @@ def _check(pools: "Path", *, offline: bool | None, as_json: bool) -> None:
     from vram.gateway.planned import read_and_plan
 
     file, plans = read_and_plan(pools, offline=offline)
-    addresses_of(file)
     if as_json:
         from vram.cli.output import print_json
 
         print_json(check_document(file, plans))
-        return
-    from vram.cli.output import print_styled
-    from vram.cli.render.table import table
+    else:
+        from vram.cli.output import print_styled
+        from vram.cli.render.table import table
 
-    titles = ("pool", "model", "engine", "GPU", "replicas", "KV cache each", "longest", "at once")
-    print_styled(table(titles, check_rows(file, plans), right=("replicas", "longest", "at once")))
-    for route in file.all_routes:
-        print_styled(f"{route.model}: {', then '.join(route.pools)}")
-    for plan in plans.values():
-        for note in plan.notes:
-            print_styled(f"note: {note}")
+        titles = ("pool", "model", "engine", "GPU", "replicas", "KV cache each", "longest", "at once")
+        print_styled(table(titles, check_rows(file, plans), right=("replicas", "longest", "at once")))
+        for route in file.all_routes:
+            print_styled(f"{route.model}: {', then '.join(route.pools)}")
+        for plan in plans.values():
+            for note in plan.notes:
+                print_styled(f"note: {note}")
+    # Last: a file fresh from `vram size` has no addresses yet, and what its pools will hold is told all the same.
+    addresses_of(file)

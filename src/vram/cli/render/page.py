@@ -17,7 +17,7 @@ dl div{background:var(--soft);border-radius:.5rem;padding:.6rem .8rem}dt{color:v
 figure{margin:1rem 0}figure svg{display:block;width:100%;height:auto;border-radius:.25rem}figcaption{font-size:.9rem}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:.92rem;min-width:50%}caption{text-align:left;padding:.25rem 0;font-size:.9rem}
 th,td{text-align:left;padding:.35rem .75rem .35rem 0;border-bottom:1px solid var(--line);vertical-align:top}
-th.r,td.r{text-align:right;font-variant-numeric:tabular-nums}tr.chosen td{font-weight:600}
+td.r{white-space:nowrap}th.r,td.r{text-align:right;font-variant-numeric:tabular-nums}tr.chosen td{font-weight:600}
 pre{background:var(--soft);padding:.75rem 1rem;border-radius:.5rem;overflow-x:auto;font-size:.88rem}code{font-family:ui-monospace,'DejaVu Sans Mono',monospace}
 details{margin:.5rem 0}summary{cursor:pointer;color:var(--link)}footer{margin-top:3rem;font-size:.85rem;border-top:1px solid var(--line);padding-top:.75rem}
 @media print{body{max-width:none}details>*{display:block}}

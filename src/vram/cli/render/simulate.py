@@ -46,7 +46,7 @@ def picture(outcomes: Sequence[Outcome], width: int, *, told: str = "") -> str:
         shown = max(round(spark * len(values) * o.pools[0].width_seconds / longest), 1) if values else 1
         waits = max((resample([sum(x) for x in zip(*(p.waiting for p in o.pools), strict=False)], spark)), default=0.0)
         lines.append(
-            f"{o.policy:<{name}}  ▕{sparkline(values, shown, high=1.0):<{spark}}▏ {seconds(o.summary.seconds)}, {f'{waits:,.0f}' if waits >= 100 else f'{waits:.3g}'} waiting in engines at most"
+            f"{o.policy:<{name}}  ▕{sparkline(values, shown, high=1.0):<{spark}}▏ {seconds(o.summary.seconds)}, about {f'{waits:,.0f}' if waits >= 10 else f'{waits:.2g}'} waiting in engines at the busiest"
         )
     for note in notes(outcomes):
         lines += [style(r, dim=True) for r in wrap(f"note: {note}", max(width, 40), subsequent_indent="      ")]

@@ -39,7 +39,7 @@ def requests_chart(p: PoolSizing) -> str:
     """Requests that run and that wait over time: SVG."""
     pool = p.chosen.pool
     return area_chart(
-        f"Requests in the {p.chosen.replicas} replicas",
+        "Requests in the replica" if p.chosen.replicas == 1 else f"Requests in the {p.chosen.replicas} replicas",
         [
             Series(name="running", points=_points(p.chosen, pool.running)),
             Series(name="waiting for room", points=_points(p.chosen, pool.waiting)),

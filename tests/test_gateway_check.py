@@ -1,0 +1,45 @@
+"""`vram serve --check`, and small words of other commands: what is known is told before what is missing."""
+
+import json
+import os
+import subprocess
+import sys
+
+POOL = '[[pools]]\nname = "p"\nmodel = "Qwen/Qwen3-8B"\ngpu = "RTX 4090"\n'
+
+
+def vram(*args, cwd=None):
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "110"}
+    return subprocess.run([sys.executable, "-m", "vram", *args], capture_output=True, text=True, check=False, timeout=60, env=env, cwd=cwd)
+
+
+def test_a_file_without_addresses_is_planned_and_refused(tmp_path):
+    """What its pools will hold is printed; that they cannot be served yet is the error and the exit code."""
+    (tmp_path / "pools.toml").write_text(POOL)
+    done = vram("serve", str(tmp_path / "pools.toml"), "--check", "--offline")
+    assert "GiB" in done.stdout
+    assert (done.returncode, "has no replicas" in done.stderr) == (2, True)
+    (tmp_path / "pools.toml").write_text(POOL + 'replicas = ["http://127.0.0.1:8000"]\n')
+    done = vram("serve", str(tmp_path / "pools.toml"), "--check", "--offline", "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["pools"][0]["kv_capacity_bytes"] > 2**30
+
+
+def test_a_gpu_that_nobody_knows_is_told_with_near_names():
+    """A slip in a search is an error with a hint, not an empty list."""
+    done = vram("gpus", "RTX 4900")
+    assert done.returncode == 2
+    assert "4090" in done.stderr
+    assert "A100" in vram("gpus", "a100-40").stdout
+
+
+def test_the_nearest_flag_is_meant():
+    """The first guess is the nearest one."""
+    assert "did you mean --model" in vram("size", "--modle", "x").stderr
+
+
+def test_an_empty_file_of_rows_is_said(tmp_path):
+    """Nothing was held against anything: told beside the empty table."""
+    (tmp_path / "rows.jsonl").write_text("")
+    done = vram("accuracy", str(tmp_path / "rows.jsonl"))
+    assert (done.returncode, "has no rows" in done.stderr) == (0, True)
