@@ -50,7 +50,8 @@ class Lease:
         """Bytes held times seconds, up to `now` (up to its release, once it is released)."""
         return self._byte_seconds + (self.held_bytes * (now - self._at) if self.live and now > self._at else 0.0)
 
-    def _account(self, now: float) -> None:
+    def account(self, now: float) -> None:
+        """Count what was held up to `now`; the books call it before they change that."""
         if now > self._at:
             self._byte_seconds += self.held_bytes * (now - self._at)
             self._at = now
@@ -205,7 +206,7 @@ class Books:
         """
         if not lease.live:
             return True
-        lease._account(now)  # noqa: SLF001  (one thing in two classes)
+        lease.account(now)
         lease.produced = produced
         if expected is not None:
             lease.expected = min(expected, lease.most)
@@ -232,7 +233,7 @@ class Books:
         """End a lease. Only the first call does; returns whether it was that one."""
         if not lease.live:
             return False
-        lease._account(now)  # noqa: SLF001  (the same)
+        lease.account(now)
         lease.live = False
         self.leases.discard(lease)
         self.held_bytes -= lease.held_bytes

@@ -23,8 +23,8 @@ from vram.gateway.refusal import NOT_FOUND, Refusal, bad_request
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from vram.gateway.desk import Seat
     from vram.gateway.front import Front, Request
+    from vram.gateway.seats import Seat
     from vram.gateway.server import Gateway
 
 JSON: Final = b"application/json"

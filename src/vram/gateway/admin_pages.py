@@ -9,8 +9,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from vram.errors import UsageError, VramError
-from vram.gateway.desk import UNKNOWN_TOKENS
 from vram.gateway.moment import moment
+from vram.gateway.seats import UNKNOWN_TOKENS
 from vram.gateway.store import Store
 from vram.gateway.sums import report, usage_document
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vram.admission.books import Lease
-    from vram.gateway.desk import Seat
     from vram.gateway.exchange import Exchange
+    from vram.gateway.seats import Seat
     from vram.gateway.server import Gateway
 
 

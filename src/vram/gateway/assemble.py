@@ -18,8 +18,9 @@ from vram.admission.line import Shares
 from vram.costs.vram_time import Meter
 from vram.errors import UsageError, VramError
 from vram.gateway.addresses import Address, Resolve, address_of, resolve
-from vram.gateway.desk import UNKNOWN_TOKENS, Counter, Desk, Seat
+from vram.gateway.desk import Desk
 from vram.gateway.replica import Replica
+from vram.gateway.seats import UNKNOWN_TOKENS, Counter, Seat
 from vram.memory.curve import KvRoom, blocks
 from vram.readers.pools import Pool, PoolsFile
 

@@ -6,74 +6,24 @@ pool asks for it, sends exchanges off, and releases exactly once when they end.
 
 from typing import TYPE_CHECKING, Final
 
-from vram.admission.decide import Admit, Pool, Refuse, Route, decide
-from vram.admission.learn import OutputTokens, PromptTokens
-from vram.admission.line import Line, Shares
+from vram.admission.decide import Admit, Refuse, decide
+from vram.admission.line import Shares
 from vram.admission.need import Need
 from vram.gateway.ask import AskError, asking_for_usage, with_fields
 from vram.gateway.refusal import Refusal, bad_request
+from vram.gateway.seats import Counter, Seat, Ticket
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from vram.admission.books import Books, Lease
-    from vram.costs.vram_time import Meter
+    from vram.admission.books import Books
     from vram.gateway.exchange import Exchange
-    from vram.gateway.replica import Replica
 
 GROWTH_TOKENS: Final = 16
 """How often the books of a stream are brought up to date, in tokens."""
 _LIMIT_FIELD: Final = {b"/v1/chat/completions": "max_tokens", b"/v1/completions": "max_tokens", b"/v1/responses": "max_output_tokens"}
-UNKNOWN_TOKENS: Final = 2**40
-"""Stands for a capacity that nobody knows: more than any cache holds, in tokens or bytes."""
 MODEL_SPREAD: Final = 0.05
 """How quickly tokens per event are learned."""
-
-
-class Seat:
-    """A replica at the desk: its books' owner, with what the money needs."""
-
-    __slots__ = ("books", "meter", "pool", "replica")
-
-    def __init__(self, replica: "Replica", books: "Books", meter: "Meter | None", pool: Pool) -> None:
-        self.replica = replica
-        self.books = books
-        self.meter = meter
-        self.pool = pool
-
-    @property
-    def capacity(self) -> int | None:
-        """What its KV cache holds, in the books' unit; None where neither a plan nor the pools file nor its engine says it."""
-        return self.books.capacity_bytes if self.books.capacity_bytes < UNKNOWN_TOKENS else None
-
-
-class Counter:
-    """What the desk knows of one public model: its route, its line, and what was learned of its requests."""
-
-    __slots__ = ("event_tokens", "line", "outputs", "prompts", "route")
-
-    def __init__(self, route: Route, shares: Shares) -> None:
-        self.route = route
-        self.line = Line(route, shares)
-        self.prompts = PromptTokens()
-        self.outputs = OutputTokens()
-        self.event_tokens = 1.0
-
-
-class Ticket:
-    """What an exchange holds: its need and counter from the start, a lease once it is let in."""
-
-    __slots__ = ("answer", "counter", "estimated", "held", "lease", "need", "seat")
-
-    def __init__(self, need: Need, counter: Counter, estimated: int) -> None:
-        self.need = need
-        self.counter = counter
-        self.estimated = estimated
-        self.answer: Admit | None = None
-        self.lease: Lease | None = None
-        self.seat: Seat | None = None
-        self.held: tuple[int, int] = (0, 0)
-        """KV byte-nanoseconds and nanodollars of the leases that ended."""
 
 
 class Desk:

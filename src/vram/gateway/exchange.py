@@ -12,11 +12,11 @@ from vram.gateway.refusal import ENGINE_BROKEN, ENGINE_LOST, ENGINE_STALLED, ENG
 if TYPE_CHECKING:
     from vram.gateway.ask import Ask
     from vram.gateway.back import Back, Head
-    from vram.gateway.desk import Ticket
     from vram.gateway.front import Front
     from vram.gateway.house import House
     from vram.gateway.keys import Key
     from vram.gateway.replica import Replica
+    from vram.gateway.seats import Ticket
 
 # Twelve digits at most: an engine that claims more than that lies.
 _PROMPT: Final = re.compile(rb'"(?:prompt|input)_tokens": ?(\d{1,12})[,}\s]')

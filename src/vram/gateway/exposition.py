@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from vram.admission.books import Books
-    from vram.gateway.desk import Seat
+    from vram.gateway.seats import Seat
     from vram.gateway.server import Gateway
     from vram.gateway.tally import Histogram
     from vram.gateway.watch import Watched

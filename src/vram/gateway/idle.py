@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from vram.costs.vram_time import Meter
-    from vram.gateway.desk import Seat
+    from vram.gateway.seats import Seat
 
 IDLE_SECONDS: Final = 10.0
 """How often the meters are read: a killed process loses so much idle money at most."""

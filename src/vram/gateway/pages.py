@@ -4,7 +4,7 @@ import json
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from vram.gateway.desk import UNKNOWN_TOKENS
+from vram.gateway.seats import UNKNOWN_TOKENS
 
 if TYPE_CHECKING:
     from vram.gateway.assemble import Assembled

@@ -39,11 +39,11 @@ from vram.readers.pools import PoolsFile
 
 if TYPE_CHECKING:
     from vram.gateway.after import Listener
-    from vram.gateway.desk import Seat
     from vram.gateway.exchange import Exchange
     from vram.gateway.front import Request
     from vram.gateway.keys import Key
     from vram.gateway.refusal import Refusal
+    from vram.gateway.seats import Seat
     from vram.gateway.store import Used
     from vram.planner.plan import Plan
 

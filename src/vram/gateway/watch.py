@@ -13,8 +13,8 @@ from typing import Final
 
 from vram.admission.books import FRESH_SECONDS
 from vram.gateway.call import CallError, call
-from vram.gateway.desk import Seat
 from vram.gateway.scrape import Load, load_from_metrics, load_from_models, load_from_props, load_from_server_info, merged
+from vram.gateway.seats import Seat
 from vram.memory.curve import KvRoom
 
 log = logging.getLogger("vram.gateway")

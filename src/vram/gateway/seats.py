@@ -1,0 +1,62 @@
+"""What the desk holds: a seat for each replica, a counter for each public model, a ticket for each request. No decision is made here."""
+
+from typing import TYPE_CHECKING, Final
+
+from vram.admission.decide import Admit, Pool, Route
+from vram.admission.learn import OutputTokens, PromptTokens
+from vram.admission.line import Line, Shares
+from vram.admission.need import Need
+
+if TYPE_CHECKING:
+    from vram.admission.books import Books, Lease
+    from vram.costs.vram_time import Meter
+    from vram.gateway.replica import Replica
+
+UNKNOWN_TOKENS: Final = 2**40
+"""Stands for a capacity that nobody knows: more than any cache holds, in tokens or bytes."""
+
+
+class Seat:
+    """A replica at the desk: its books' owner, with what the money needs."""
+
+    __slots__ = ("books", "meter", "pool", "replica")
+
+    def __init__(self, replica: "Replica", books: "Books", meter: "Meter | None", pool: Pool) -> None:
+        self.replica = replica
+        self.books = books
+        self.meter = meter
+        self.pool = pool
+
+    @property
+    def capacity(self) -> int | None:
+        """What its KV cache holds, in the books' unit; None where neither a plan nor the pools file nor its engine says it."""
+        return self.books.capacity_bytes if self.books.capacity_bytes < UNKNOWN_TOKENS else None
+
+
+class Counter:
+    """What the desk knows of one public model: its route, its line, and what was learned of its requests."""
+
+    __slots__ = ("event_tokens", "line", "outputs", "prompts", "route")
+
+    def __init__(self, route: Route, shares: Shares) -> None:
+        self.route = route
+        self.line = Line(route, shares)
+        self.prompts = PromptTokens()
+        self.outputs = OutputTokens()
+        self.event_tokens = 1.0
+
+
+class Ticket:
+    """What an exchange holds: its need and counter from the start, a lease once it is let in."""
+
+    __slots__ = ("answer", "counter", "estimated", "held", "lease", "need", "seat")
+
+    def __init__(self, need: Need, counter: Counter, estimated: int) -> None:
+        self.need = need
+        self.counter = counter
+        self.estimated = estimated
+        self.answer: Admit | None = None
+        self.lease: Lease | None = None
+        self.seat: Seat | None = None
+        self.held: tuple[int, int] = (0, 0)
+        """KV byte-nanoseconds and nanodollars of the leases that ended."""
