@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from mock_engine import MockEngine
 
 from vram.gateway.limits import WireLimits
-from vram.gateway.server import Gateway, Options
+from vram.gateway.options import Options
+from vram.gateway.server import Gateway
 
 
 @contextmanager

@@ -12,7 +12,8 @@ pytest.importorskip("httptools", reason="the gateway's extra is not installed")
 
 import vram
 from vram.gateway.limits import WireLimits
-from vram.gateway.server import Gateway, Options
+from vram.gateway.options import Options
+from vram.gateway.server import Gateway
 from vram.gateway.store import Store
 
 MODEL = "Qwen/Qwen2.5-0.5B-Instruct"

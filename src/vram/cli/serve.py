@@ -62,7 +62,9 @@ def command(
     import sys
 
     from vram.gateway.log import JsonLines, TextLines, request_lines
-    from vram.gateway.server import Gateway, Options, run
+    from vram.gateway.options import Options
+    from vram.gateway.run import run
+    from vram.gateway.server import Gateway
     from vram.gateway.token import admin_token
 
     found = settings()

@@ -6,28 +6,21 @@ What is read anew (SIGHUP) is read whole and checked before anything changes; st
 import asyncio
 import gc
 import logging
-import os
-import signal
-import socket
-import sqlite3
-import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from vram.errors import UsageError, VramError
 from vram.gateway.admin import AdminHouse
 from vram.gateway.after import After, Ended, TurnedAway
 from vram.gateway.assemble import Assembled, PoolPlan, addresses_of, assemble
+from vram.gateway.doors import open_doors
 from vram.gateway.exposition import TEXT, metrics
+from vram.gateway.follow import follow_keys
 from vram.gateway.front import Front
 from vram.gateway.house import House
 from vram.gateway.idle import IDLE_SECONDS, Idle
 from vram.gateway.keys import KeyRing
-from vram.gateway.limits import WireLimits
+from vram.gateway.options import Options
 from vram.gateway.pages import Pages
 from vram.gateway.planned import read_and_plan
 from vram.gateway.record import record
@@ -38,53 +31,14 @@ from vram.gateway.watch import Watched
 from vram.readers.pools import PoolsFile
 
 if TYPE_CHECKING:
-    from vram.gateway.after import Listener
     from vram.gateway.exchange import Exchange
     from vram.gateway.front import Request
     from vram.gateway.keys import Key
     from vram.gateway.refusal import Refusal
     from vram.gateway.seats import Seat
     from vram.gateway.store import Used
-    from vram.planner.plan import Plan
-
-DOORS: Final = 64
-"""Connections accepted in one turn of a loop that takes one for each descriptor. A client that comes alone costs 17 us more than at one door."""
 
 log = logging.getLogger("vram.gateway")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """How a gateway is started.
-
-    Attributes:
-        pools: the pools file.
-        host: address to listen on; loopback unless said otherwise.
-        port: port to listen on; 0 for a free one.
-        store: file of keys and usage; None: neither is kept.
-        keys_required: whether clients need a key; None: exactly when keys exist or the address is not loopback.
-        offline: plan without a network.
-        plan: the planner (tests give their own).
-        listeners: who is told of ended requests, in a thread of their own.
-        traces: whether clients' trace contexts are kept for them.
-        admin_host: address of the administrators' door.
-        admin_port: its port; 0 for a free one; None: there is none.
-        admin_token: what they show.
-    """
-
-    pools: Path
-    host: str = "127.0.0.1"
-    port: int = 8080
-    store: Path | None = None
-    keys_required: bool | None = None
-    offline: bool | None = None
-    plan: "Callable[..., Plan] | None" = None
-    listeners: "tuple[Listener, ...]" = ()
-    traces: bool = False
-    admin_host: str = "127.0.0.1"
-    admin_port: int | None = None
-    admin_token: str = ""
-    limits: WireLimits = field(default_factory=WireLimits)
 
 
 class Gateway:
@@ -102,7 +56,6 @@ class Gateway:
         self._watchers: dict[str, tuple[Watched, asyncio.Task[None]]] = {}
         self.after = After(list(options.listeners)) if options.listeners else None
         self._idle = Idle()
-        self._keys_version = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._servers: list[asyncio.Server] = []
         self.began = int(time.time())
@@ -119,8 +72,9 @@ class Gateway:
         file, plans = await asyncio.to_thread(read_and_plan, self.options.pools, offline=self.options.offline, plan=self.options.plan)
         addresses = await asyncio.to_thread(addresses_of, file)
         ring = KeyRing(required=self._keys_required())
+        keys_version = 0
         if self.store is not None:
-            self._keys_version = self.store.version()
+            keys_version = self.store.version()
             ring.replace(self.store.keys())
         limits = self.options.limits
         self.house = House(loop, ring, limits)
@@ -132,30 +86,17 @@ class Gateway:
             self.writer.start()
         if self.after is not None:
             self.after.start()
-        server = await loop.create_server(lambda: Front(self.house), self.options.host, self.options.port, backlog=4096, start_serving=False)
-        self.port = server.sockets[0].getsockname()[1]
-        self._servers = [server, *await self._more_doors(server)]
+        self._servers = await open_doors(self.house, self.options.host, self.options.port)
+        self.port = self._servers[0].sockets[0].getsockname()[1]
         await self._open_admin()
         self._tasks = [loop.create_task(self._tick())]
         if self.store is not None:
-            self._tasks.append(loop.create_task(self._follow_keys(self.store)))
+            self._tasks.append(loop.create_task(follow_keys(self.store, ring, keys_version)))
         for server in self._servers:
             await server.start_serving()
         # What is there now stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
-
-    async def _more_doors(self, server: asyncio.Server) -> list[asyncio.Server]:
-        """The same sockets under more descriptors, on a loop that accepts one connection a turn for each.
-
-        libuv does so (https://github.com/libuv/libuv/pull/3696); hundreds of clients that come at once while streams run flat out
-        would else wait hundreds of busy turns. asyncio's own loop accepts as many as the backlog holds.
-        """
-        loop = self.house.loop
-        if isinstance(loop, asyncio.BaseEventLoop):
-            return []
-        doors = [socket.socket(fileno=os.dup(one.fileno())) for one in server.sockets for _ in range(DOORS - 1)]
-        return [await loop.create_server(lambda: Front(self.house), sock=door, backlog=4096, start_serving=False) for door in doors]
 
     async def _open_admin(self) -> None:
         options, loop = self.options, self.house.loop
@@ -239,23 +180,6 @@ class Gateway:
             except Exception:
                 log.exception("the once-a-second work")
 
-    async def _follow_keys(self, store: Store) -> None:
-        """Take over keys that others add and revoke, and begin a new month's budgets. Of its own: a locked file holds up nothing else."""
-        seen, month, told = self._keys_version, time.gmtime().tm_mon, False
-        while True:
-            try:
-                version = await asyncio.to_thread(store.version)
-                now = time.gmtime()
-                if version != seen or now.tm_mon != month:
-                    self.house.keys.replace(await asyncio.to_thread(store.keys))
-                    seen, month = version, now.tm_mon
-                told = False
-            except sqlite3.Error as e:
-                if not told:
-                    log.error("keys cannot be read, those known stay: %s", e)  # noqa: TRY400  (the reason is enough)
-                told = True
-            await asyncio.sleep(1.0)
-
     def _write_idle(self) -> None:
         if self.writer is not None:
             seats = ((name, seat) for name, seats in self.assembled.seats.items() for seat in seats)
@@ -338,48 +262,3 @@ def _move(before: Assembled, after: Assembled) -> None:
             else:
                 exchange.ticket.counter = there
                 there.line.join(need)
-
-
-async def serve(options: Options, *, told: Callable[[Gateway], None]) -> None:
-    """Run until a signal: SIGTERM and SIGINT stop it, SIGHUP reads the pools file again.
-
-    Raises:
-        UsageError: the pools file is wrong, or the port is taken.
-    """
-    gateway = Gateway(options)
-    try:
-        await gateway.start()
-    except OSError as e:
-        raise UsageError(
-            f"cannot listen on {options.host}:{options.port}: {e.strerror or e}", hint="is another gateway running? choose another port: --port 8081"
-        ) from None
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with suppress(NotImplementedError):  # Windows has no such handlers: KeyboardInterrupt ends the loop there
-            loop.add_signal_handler(number, ended.set)
-    if hasattr(signal, "SIGHUP"):
-        with suppress(NotImplementedError):
-            loop.add_signal_handler(signal.SIGHUP, lambda: gateway.house.spawn(_reload(gateway)))
-    told(gateway)
-    try:
-        await ended.wait()
-    finally:
-        await gateway.stop()
-
-
-async def _reload(gateway: Gateway) -> None:
-    await gateway.reload()
-
-
-def run(options: Options, *, told: Callable[[Gateway], None]) -> None:
-    """`serve` on uvloop where it is there, else on asyncio's own loop."""
-    if sys.platform != "win32":
-        try:
-            import uvloop  # noqa: PLC0415  (an extra; Windows has none)
-        except ImportError:
-            pass
-        else:
-            uvloop.run(serve(options, told=told))
-            return
-    asyncio.run(serve(options, told=told))
