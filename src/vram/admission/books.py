@@ -8,10 +8,10 @@ capacity. An answer that outgrows what was expected of it is expected to be long
 What the engine says of itself corrects the books only while it is fresh, and only upwards: others may use the replica, too.
 """
 
-from math import ceil
 from typing import Any
 
 from vram.admission.need import Need
+from vram.admission.peak import Growth, peak_within
 from vram.memory.curve import KvCurve
 
 FRESH_SECONDS = 5.0
@@ -26,13 +26,14 @@ class Lease:
         need: the request.
         held_bytes: in the cache now (or about to be: a prompt counts whole from the start).
         promised_bytes: at its expected end.
+        shared_bytes: what others hold for it: neither held nor promised by this one.
         produced: output tokens so far, of each sequence.
         expected: output tokens that it is expected to have in the end.
         live: whether it is not released yet.
         since: when it began.
     """
 
-    __slots__ = ("_at", "_byte_seconds", "books", "expected", "held_bytes", "live", "most", "need", "produced", "promised_bytes", "since")
+    __slots__ = ("_at", "_byte_seconds", "books", "expected", "held_bytes", "live", "most", "need", "produced", "promised_bytes", "shared_bytes", "since")
 
     def __init__(self, books: "Books", need: Need, expected: int, most: int, held_bytes: int, promised_bytes: int, now: float) -> None:
         self.books = books
@@ -41,6 +42,7 @@ class Lease:
         self.most = most
         self.held_bytes = held_bytes
         self.promised_bytes = promised_bytes
+        self.shared_bytes = 0
         self.produced = 0
         self.live = True
         self.since = self._at = now
@@ -153,30 +155,30 @@ class Books:
         held = self.size(need, 0)
         if self.held_bytes + held > room:
             return False
-        return self.peak_bytes((output_tokens if need.streams else 0, held if need.streams else promise, promise)) <= room
+        return self._peak_with(need, output_tokens, held, promise, room)
 
-    def peak_bytes(self, also: tuple[int, int, int] | None = None) -> int:
-        """The most that will be held before all leases end as expected; with one more (tokens to go, held, promised) where given.
+    def _peak_with(self, need: Need, output_tokens: int, held: int, promise: int, room: int) -> bool:
+        """Whether the peak with one more stays within `room`.
 
-        All sequences grow at one pace, a token a step. When one with r tokens to go ends, all that have more to go have grown by r:
-        the peak is at one of these ends.
+        What does not stream is counted at its whole size for as long as its answer may take: how far it is cannot be seen.
         """
-        waiting = [also] if also is not None else []
+        sequences = need.sequences
+        tokens = need.prompt_tokens
+        shared = max(sequences * self.curve.nbytes(tokens + output_tokens) - promise, 0)
+        growths = [Growth(output_tokens, held if need.streams else promise, promise, tokens, sequences, shared)]
         for lease in self.leases:
-            to_go = lease.expected - lease.produced
-            waiting.append((to_go if to_go > 0 and lease.need.streams else 0, lease.held_bytes, lease.promised_bytes))
-        waiting.sort(reverse=True)
-        base = slack = 0
-        growth = most = 0.0
-        for to_go, held, promised in waiting:
-            base += held
-            if to_go:
-                growth += (promised - held) / to_go
-                # Whole blocks run ahead of the line from what is held to what is promised.
-                slack += self.curve.step_bytes
-            now = base + growth * to_go + slack
-            most = max(most, now)
-        return ceil(most)
+            n = lease.need
+            growths.append(
+                Growth(
+                    max(lease.expected - lease.produced, 0),
+                    lease.held_bytes,
+                    lease.promised_bytes,
+                    n.prompt_tokens + lease.produced,
+                    n.sequences,
+                    lease.shared_bytes,
+                )
+            )
+        return peak_within(growths, self.curve, room)
 
     # --- deeds
 
@@ -184,10 +186,12 @@ class Books:
         """Let the request in: it holds its prompt, and promises the rest."""
         promised = self.size(need, output_tokens)
         held = self.size(need, 0) if need.streams else promised
+        shared = max(need.sequences * self.curve.nbytes(need.prompt_tokens + output_tokens) - promised, 0)
         if not self.leases:
             # Alone, it may be more than there is (see `fits`): then it holds all.
             promised, held = min(promised, self.capacity_bytes), min(held, self.capacity_bytes)
         lease = Lease(self, need, output_tokens, most, held, max(promised, held), now)
+        lease.shared_bytes = shared
         self.held_bytes += lease.held_bytes
         self.promised_bytes += lease.promised_bytes
         self.sequences += need.sequences
@@ -227,7 +231,7 @@ class Books:
         return given == more
 
     def _grown(self, lease: Lease, output_tokens: int) -> int:
-        return lease.need.sequences * self.curve.nbytes(lease.need.prompt_tokens + output_tokens)
+        return lease.need.sequences * self.curve.nbytes(lease.need.prompt_tokens + output_tokens) - lease.shared_bytes
 
     def release(self, lease: Lease, now: float) -> bool:
         """End a lease. Only the first call does; returns whether it was that one."""
