@@ -4,26 +4,22 @@ It decides nothing itself: `vram.admission` does, purely. The desk gives it the 
 pool asks for it, sends exchanges off, and releases exactly once when they end.
 """
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from vram.admission.decide import Admit, Refuse, decide
 from vram.admission.line import Shares
 from vram.admission.need import Need
-from vram.gateway.ask import AskError, asking_for_usage, with_fields
-from vram.gateway.refusal import Refusal, bad_request
-from vram.gateway.seats import Counter, Seat, Ticket
+from vram.gateway import reasons
+from vram.gateway.ask import AskError
+from vram.gateway.refusal import bad_request
+from vram.gateway.rewrite import rewritten
+from vram.gateway.seats import GROWTH_TOKENS, Counter, Seat, Ticket
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from vram.admission.books import Books
     from vram.gateway.exchange import Exchange
-
-GROWTH_TOKENS: Final = 16
-"""How often the books of a stream are brought up to date, in tokens."""
-_LIMIT_FIELD: Final = {b"/v1/chat/completions": "max_tokens", b"/v1/completions": "max_tokens", b"/v1/responses": "max_output_tokens"}
-MODEL_SPREAD: Final = 0.05
-"""How quickly tokens per event are learned."""
 
 
 class Desk:
@@ -79,10 +75,10 @@ class Desk:
         counter = self.counters.get(ask.model)
         if counter is None or (x.key.terms.models is not None and ask.model not in x.key.terms.models):
             # A key learns nothing of models that it may not ask for.
-            x.refuse(Refusal(status=404, kind="invalid_request_error", code="model_not_found", message=f"no model {ask.model!r} is served; see /v1/models"))
+            x.refuse(reasons.no_model(ask.model))
             return
         if ask.sequences > self.most_sequences:
-            x.refuse(bad_request(f"{ask.sequences:,} sequences in one request; at most {self.most_sequences} are taken", "too_many_sequences"))
+            x.refuse(reasons.too_many_sequences(ask.sequences, self.most_sequences))
             return
         prompt = ask.prompt_tokens if ask.prompt_tokens is not None else counter.prompts.most(ask.prompt_bytes, ask.pictures)
         most = ask.max_output_tokens
@@ -92,15 +88,7 @@ class Desk:
         estimated = prompt + (expected if most is None or expected < most else most) * ask.sequences
         now = x.arrived
         if (over := x.key.take(now, estimated)) is not None:
-            x.refuse(
-                Refusal(
-                    status=429,
-                    kind="insufficient_quota" if over.what == "budget" else "rate_limit_error",
-                    code=f"{over.what}_exceeded",
-                    message=f"this key's limit of {over.what} is reached",
-                    retry_after_seconds=over.retry_after_seconds,
-                )
-            )
+            x.refuse(reasons.over_limit(over))
             return
         need = Need(
             prompt,
@@ -125,7 +113,7 @@ class Desk:
                 self._refuse(need, answer)
                 return
         elif len(counter.line) >= self.queue_requests:
-            x.refuse(_busy(f"{len(counter.line):,} requests wait for {ask.model!r} already"))
+            x.refuse(reasons.busy(f"{len(counter.line):,} requests wait for {ask.model!r} already"))
             return
         need.deadline = now + self.queue_seconds if x.deadline is None else min(x.deadline, now + self.queue_seconds)
         counter.line.join(need)
@@ -166,7 +154,7 @@ class Desk:
         if answer.fallback:
             notes += b"x-vram-fallback: %b\r\n" % ", ".join(answer.fallback).encode()
         try:
-            body = self._body(x, answer)
+            body = rewritten(x, answer, self.output_tokens)
         except AskError as e:
             x.refuse(bad_request(e.message, e.code))
             return
@@ -174,36 +162,9 @@ class Desk:
             notes += b"x-vram-max-tokens: %d\r\n" % answer.most
         x.send(seat.replica, notes, body)
 
-    def _body(self, x: "Exchange", answer: Admit) -> bytes | None:
-        """The body as the engine gets it; None where it is the client's own."""
-        ask = x.ask
-        changed: dict[str, bytes] = {}
-        if answer.pool.model != ask.model:
-            changed["model"] = _quoted(answer.pool.model)
-        cut = answer.most if answer.fallback and "shorter_output" in answer.fallback else self.output_tokens
-        if cut is not None and (ask.max_output_tokens is None or ask.max_output_tokens > cut) and (field := _LIMIT_FIELD.get(x.path)):
-            field = "max_completion_tokens" if b'"max_completion_tokens"' in x.body else field
-            changed[field] = b"%d" % min(cut, answer.most)
-        if ask.stream and not ask.wants_usage and not x.hides_usage:
-            x.hides_usage = True
-            if not changed:
-                return asking_for_usage(x.body)
-            changed["stream_options"] = b'{"include_usage":true}'
-        return with_fields(x.body, changed) if changed else None
-
     def _refuse(self, need: Need, answer: Refuse) -> None:
         x: Exchange = need.owner
-        if answer.down:
-            x.refuse(Refusal(status=503, kind="service_unavailable", code="no_replica", message=f"no replica of {x.ask.model!r} is up", retry_after_seconds=5))
-            return
-        asked = f" and asks for up to {answer.output_tokens:,} more" if answer.output_tokens else ""
-        x.refuse(
-            bad_request(
-                f"the request has about {answer.prompt_tokens:,} prompt tokens{asked}; the longest sequence that {x.ask.model!r} takes here "
-                f"is {answer.longest_tokens:,} tokens, prompt and answer together. Send a shorter prompt or a smaller max_tokens",
-                "context_length_exceeded",
-            )
-        )
+        x.refuse(reasons.no_replica(x.ask.model) if answer.down else reasons.too_long(x.ask.model, answer))
 
     # --- going on
 
@@ -239,7 +200,10 @@ class Desk:
             self._pump((counter,), x.house.now())
             return
         self._release(x, ticket)
-        self._learn(x, ticket)
+        if x.outcome == "ok":
+            counter.learn(x)
+            if x.prompt_tokens >= 0 and ticket.seat is not None:
+                ticket.seat.replica.health.good(x.house.now())
         used = ticket.estimated if x.prompt_tokens < 0 else x.prompt_tokens + max(x.completion_tokens, 0)
         x.key.settle(ticket.estimated, used, ticket.held[1])
 
@@ -258,19 +222,6 @@ class Desk:
                 ticket.held = (ticket.held[0] + int(lease.byte_seconds(now) * 1e9), ticket.held[1])
         if pump:
             self._pump(self._lines.get(lease.books, ()), now)
-
-    def _learn(self, x: "Exchange", ticket: Ticket) -> None:
-        if x.outcome != "ok" or x.prompt_tokens < 0:
-            return
-        counter, ask = ticket.counter, x.ask
-        if ask.prompts == 1 and not ask.pictures and ask.prompt_tokens is None:
-            counter.prompts.saw(ask.prompt_bytes, x.prompt_tokens)
-        if x.completion_tokens > 0:
-            counter.outputs.saw(x.completion_tokens // ask.sequences)
-            if ask.stream and x.chunks >= GROWTH_TOKENS:
-                counter.event_tokens += (x.completion_tokens / ask.sequences / x.chunks - counter.event_tokens) * MODEL_SPREAD
-        if ticket.seat is not None:
-            ticket.seat.replica.health.good(x.house.now())
 
     def failed(self, x: "Exchange") -> None:
         """Its replica failed it."""
@@ -322,7 +273,7 @@ class Desk:
 
     def gone(self, x: "Exchange") -> None:
         """Its model is no longer served."""
-        x.refuse(Refusal(status=404, kind="invalid_request_error", code="model_not_found", message=f"{x.ask.model!r} is no longer served"))
+        x.refuse(reasons.no_longer(x.ask.model))
 
     # --- time
 
@@ -348,16 +299,6 @@ class Desk:
                     self._refuse(need, answer)
                 else:
                     x: Exchange = need.owner
-                    x.refuse(_busy(f"no room for it in {now - need.arrived:.0f} s; {len(line)} more wait for {x.ask.model!r}"))
+                    x.refuse(reasons.busy(f"no room for it in {now - need.arrived:.0f} s; {len(line)} more wait for {x.ask.model!r}"))
             line.age(now)
         self._pump(self.counters.values(), now)
-
-
-def _busy(message: str) -> Refusal:
-    return Refusal(status=503, kind="overloaded_error", code="overloaded", message=message, retry_after_seconds=10)
-
-
-def _quoted(text: str) -> bytes:
-    import msgspec  # noqa: PLC0415  (rare: only where a pool's engine knows the model by another name)
-
-    return msgspec.json.encode(text)

@@ -10,8 +10,13 @@ from vram.admission.need import Need
 if TYPE_CHECKING:
     from vram.admission.books import Books, Lease
     from vram.costs.vram_time import Meter
+    from vram.gateway.exchange import Exchange
     from vram.gateway.replica import Replica
 
+GROWTH_TOKENS: Final = 16
+"""How often the books of a stream are brought up to date, in tokens."""
+EVENT_SPREAD: Final = 0.05
+"""How quickly tokens per event are learned."""
 UNKNOWN_TOKENS: Final = 2**40
 """Stands for a capacity that nobody knows: more than any cache holds, in tokens or bytes."""
 
@@ -44,6 +49,18 @@ class Counter:
         self.prompts = PromptTokens()
         self.outputs = OutputTokens()
         self.event_tokens = 1.0
+
+    def learn(self, x: "Exchange") -> None:
+        """A request ended well: what its engine counted teaches for the next ones."""
+        if x.prompt_tokens < 0:
+            return
+        ask = x.ask
+        if ask.prompts == 1 and not ask.pictures and ask.prompt_tokens is None:
+            self.prompts.saw(ask.prompt_bytes, x.prompt_tokens)
+        if x.completion_tokens > 0:
+            self.outputs.saw(x.completion_tokens // ask.sequences)
+            if ask.stream and x.chunks >= GROWTH_TOKENS:
+                self.event_tokens += (x.completion_tokens / ask.sequences / x.chunks - self.event_tokens) * EVENT_SPREAD
 
 
 class Ticket:
