@@ -129,7 +129,7 @@ class Asker(Protocol):
 class Back(asyncio.Protocol):
     """A connection to one replica. It serves one exchange at a time and goes back to its replica's idle ones after it."""
 
-    __slots__ = ("_first", "_held", "_left", "_served", "_state", "chunks", "closed", "exchange", "idle_since", "replica", "transport")
+    __slots__ = ("_first", "_held", "_left", "_served", "_state", "chunks", "closed", "exchange", "idle_since", "replica", "transport", "whole")
 
     transport: asyncio.Transport
 
@@ -140,6 +140,8 @@ class Back(asyncio.Protocol):
         self.closed = False
         self.idle_since = 0.0
         self.chunks = 0
+        self.whole = False
+        """Whether what was forwarded of a stream in chunks ends with a whole event: another may follow."""
         self._state = IDLE
         self._left = 0
         self._held = b""
@@ -154,12 +156,18 @@ class Back(asyncio.Protocol):
             # Sent from here, not by the task that dialled: on a busy loop that would be one or two turns later.
             self.replica.connected(self, *first)
 
+    @property
+    def made(self) -> bool:
+        """Whether the connection came about, and with it the request that it was dialled for."""
+        return self._first is None
+
     def send(self, exchange: "Asker", head: bytes, body: bytes) -> None:
         """Send a request; its answer goes to `exchange`."""
         self.exchange = exchange
         self._state = HEAD
         self._left = self.chunks = 0
         self._held = b""
+        self.whole = False
         self.transport.writelines((head, body))
 
     def abort(self) -> None:
@@ -168,13 +176,13 @@ class Back(asyncio.Protocol):
         self.closed = True
         self.transport.abort()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  (how it went does not matter)
-        """The engine closed: the end of a body without length, or a loss."""
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The engine closed: the end of a body without length, or a loss (a reset is always one)."""
         self.closed = True
         exchange, self.exchange = self.exchange, None
         if exchange is None:
             self.replica.forget(self)
-        elif self._state == UNTIL_CLOSE:
+        elif self._state == UNTIL_CLOSE and exc is None:
             exchange.ended(self)
         else:
             exchange.lost(stale=self._served and self._state == HEAD and not self._held)
@@ -298,6 +306,8 @@ class Back(asyncio.Protocol):
             position = end + 2
         self._left = left
         self.chunks += chunks
+        if raw:
+            self.whole = not left and not self._held and raw[-4:] == b"\n\n\r\n"
         exchange.forward(raw, chunks)
 
     def _done(self, exchange: "Asker") -> None:

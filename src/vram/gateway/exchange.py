@@ -169,7 +169,6 @@ class Exchange:
             self._elsewhere(ENGINE_UNREACHABLE)
             return
         self.started = True
-        self.body = b""
         if not head.chunked and head.length < 0:
             self.keep_alive = False
         close = b"" if self.keep_alive else b"Connection: close\r\n"
@@ -177,13 +176,14 @@ class Exchange:
         if more:
             self._unsent = lines
         else:
+            self.body = b""
             self.front.transport.write(lines)
 
     def forward(self, data: bytes, chunks: int) -> None:
         """Bytes of the body, as they came."""
         if self._unsent:
             self.front.transport.write(self._unsent + data)
-            self._unsent = b""
+            self._unsent = self.body = b""
         else:
             self.front.transport.write(data)
         now = self.last = self.house.now()
@@ -207,6 +207,9 @@ class Exchange:
     def ended(self, back: "Back") -> None:
         """The answer is whole."""
         self.back = None
+        if self.front.write_paused:
+            # The next one on this connection has a client of its own.
+            back.transport.resume_reading()
         back.replica.give_back(back)
         self._read_usage()
         self._end("ok" if self.status < 400 else "engine_error")
@@ -217,36 +220,45 @@ class Exchange:
         Engines close connections that wait (uvicorn after five seconds), perhaps just as a request comes: that is no failure of the
         engine, and the request goes out again over a new connection.
         """
-        self.back = None
+        back, self.back = self.back, None
         if stale and not self.started and not self.redialled and self.replica is not None:
             self.redialled = True
             self.replica.dial(self, self.replica.head(self.path, self.request_id, len(self.body)), self.body)
-        elif self.started:
-            self._break(ENGINE_LOST)
         else:
-            self._elsewhere(ENGINE_UNREACHABLE)
+            self._failed(ENGINE_LOST, ENGINE_UNREACHABLE, back)
 
     def broken(self) -> None:
         """The engine's bytes break HTTP; the connection was dropped."""
-        self.back = None
-        if self.started:
-            self._break(ENGINE_BROKEN)
-        else:
-            self._elsewhere(ENGINE_BROKEN)
+        back, self.back = self.back, None
+        self._failed(ENGINE_BROKEN, ENGINE_BROKEN, back)
 
     def overdue(self, now: float) -> None:
-        """Called about once a second: an engine that went silent is given up."""
-        if self.replica is not None and not self.over and now - self.last > self.house.limits.stall_seconds and not self.front.write_paused:
+        """Called about once a second: an engine that went silent is given up, and a client that does not read."""
+        if self.replica is None or self.over:
+            return
+        if self.front.write_paused:
+            if now - self.last > self.house.limits.unread_seconds:
+                self.front.transport.abort()
+        elif now - self.last > self.house.limits.stall_seconds:
             back, self.back = self.back, None
             if back is not None:
                 back.abort()
                 back.replica.forget(back)
             if self.started:
-                self._break(ENGINE_STALLED)
+                self._break(ENGINE_STALLED, whole=back is not None and back.whole)
             else:
                 self.refuse(ENGINE_STALLED)
 
     # --- ends
+
+    def _failed(self, after: Refusal, before: Refusal, back: "Back | None") -> None:
+        """What an engine's failure is called after the first byte of its answer, and before it."""
+        if self.started and not self._unsent:
+            self._break(after, whole=back is not None and back.whole)
+        else:
+            # A head that its client has not seen is none.
+            self.started, self._unsent = False, b""
+            self._elsewhere(before)
 
     def _elsewhere(self, refusal: Refusal) -> None:
         """Before the first byte: another replica, within the budget of tries."""
@@ -255,12 +267,10 @@ class Exchange:
             return
         self.refuse(refusal)
 
-    def _break(self, refusal: Refusal) -> None:
-        """After the first byte: a typed event and a clean end where the answer is a stream of events in chunks, else a cut."""
+    def _break(self, refusal: Refusal, *, whole: bool) -> None:
+        """After the first byte: a typed event and a clean end where the last event of a stream in chunks is whole, else a cut."""
         self.house.desk.failed(self)
-        if self._unsent and not self.front.closed:
-            self.front.transport.write(self._unsent)
-        if self.ask.stream and self.chunks and not self.front.closed:
+        if self.ask.stream and whole and not self.front.closed:
             self.front.transport.write(refusal.event())
         else:
             self.keep_alive = False

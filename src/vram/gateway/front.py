@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 # Sent ahead of an answer: read and dropped, so that a client that leaves is still noticed; past this much it is cut off.
 AHEAD_BYTES: Final = 2**20
+# So many pieces of a body become one: chunks of a byte or two would take thirty times the room of what they carry.
+PIECES: Final = 1024
 
 
 class Request:
@@ -53,6 +55,7 @@ class Front(asyncio.Protocol):
         "_body_bytes",
         "_broken",
         "_deadline",
+        "_folded",
         "_head",
         "_low",
         "_parser",
@@ -83,7 +86,7 @@ class Front(asyncio.Protocol):
         self._turn = False
         self._path = b""
         self._body: list[bytes] = []
-        self._body_bytes = 0
+        self._body_bytes = self._folded = 0
         self._deadline = 0.0
 
     # --- the connection
@@ -121,12 +124,16 @@ class Front(asyncio.Protocol):
             self.handler.resume()
 
     def overdue(self, now: float) -> None:
-        """Called about once a second: end what takes too long to arrive."""
-        if self.handler is None and now > self._deadline and not self._broken:
-            if self._head or self._reading:
-                self._refuse(TOO_SLOW)
-            else:
-                self.transport.close()
+        """Called about once a second: end what takes too long to arrive, or is not taken."""
+        if self.handler is not None or now <= self._deadline:
+            return
+        if self._broken:
+            # Closed long ago, but its last answer is still here: the client does not read.
+            self.transport.abort()
+        elif self._head or self._reading:
+            self._refuse(TOO_SLOW)
+        else:
+            self._close()
 
     # --- bytes in
 
@@ -134,10 +141,13 @@ class Front(asyncio.Protocol):
         """Parse; a whole request comes out at `on_message_complete`."""
         if self._broken:
             return
-        if self.handler is not None:
+        if self.handler is not None or self.write_paused:
+            # An answer that is not taken yet is not out: who asks on and reads nothing would fill the house with answers.
             self._ahead += len(data)
             if self._ahead > AHEAD_BYTES:
                 self.transport.abort()
+            elif self._answered():
+                self._close()
             return
         if not self._reading:
             if self._head:
@@ -200,7 +210,11 @@ class Front(asyncio.Protocol):
         if self._body_bytes > self.house.limits.body_bytes:
             self._refuse(too_large("the body", self.house.limits.body_bytes))
             return
-        self._body.append(body)
+        parts = self._body
+        parts.append(body)
+        if len(parts) - self._folded > PIECES:
+            parts[self._folded :] = [b"".join(parts[self._folded :])]
+            self._folded += 1
 
     def on_message_complete(self) -> None:
         """A request is whole: it has its turn."""
@@ -211,13 +225,11 @@ class Front(asyncio.Protocol):
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         head, low, path = self._head, self._low, self._path
         self._body = []
-        self._body_bytes = 0
+        self._body_bytes = self._folded = 0
         self._reading = False
         self._head = self._path = b""
         if self.house.stopping:
-            self.transport.write(STOPPING.response(keep_alive=False))
-            self.transport.close()
-            self._broken = True
+            self._refuse(STOPPING)
             return
         # llhttp knows the versions and tokens of Connection; only a head that has something to ask is worth the question.
         asks = low.find(b"\r\nconnection:") >= 0 or head.find(b" HTTP/1.0\r\n") >= 0
@@ -232,14 +244,18 @@ class Front(asyncio.Protocol):
         if self.closed:
             return
         if not keep_alive or self._broken or self._ahead or self.house.stopping:
-            self._broken = True
-            self.transport.close()
+            self._close()
             return
         self._deadline = self.house.now() + self.house.limits.idle_seconds
 
     def _refuse(self, refusal: Refusal) -> None:
         """What cannot be read ends the connection."""
-        self._broken = True
         self.house.refused(refusal)
         self.transport.write(refusal.response(keep_alive=False))
+        self._close()
+
+    def _close(self) -> None:
+        """End the connection once the client took what was written, within bounds."""
+        self._broken = True
+        self._deadline = self.house.now() + self.house.limits.linger_seconds
         self.transport.close()

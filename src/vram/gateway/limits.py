@@ -20,6 +20,8 @@ class WireLimits:
         head_seconds: from the first byte of a request to the end of its headers (408).
         body_seconds: from there to the end of its body (408).
         idle_seconds: between requests on one connection (closed in silence).
+        unread_seconds: a client that takes nothing of its answer for so long is cut off: the engine's memory is held for it.
+        linger_seconds: that a client gets to take its last answer before the connection is dropped.
         pipelined_bytes: requests sent ahead of an answer; past it the connection is not read until the answer is out.
         engine_head_bytes: response line and headers of an engine (502).
         stall_seconds: an engine that answers and then says nothing for so long is given up (typed error).
@@ -33,6 +35,8 @@ class WireLimits:
     head_seconds: float = 10
     body_seconds: float = 120
     idle_seconds: float = 75
+    unread_seconds: float = 60
+    linger_seconds: float = 30
     pipelined_bytes: int = 256 * 1024
     engine_head_bytes: int = 64 * 1024
     stall_seconds: float = 600

@@ -27,6 +27,7 @@ class Replica:
         health: whether it may be asked.
         failed: requests that it failed since the gateway began.
         idle: connections that wait for a request.
+        retired: whether the pools file names it no more: what runs there ends, and no connection is kept.
     """
 
     def __init__(self, house: "House", *, url: str, host: str, port: int, prefix: str = "", tls: Any = None, key: str = "") -> None:
@@ -36,6 +37,7 @@ class Replica:
         self.port = port
         self.health = Health()
         self.failed = 0
+        self.retired = False
         self._tls = tls
         self._prefix = prefix.rstrip("/").encode()
         name = url.partition("//")[2].partition("/")[0]
@@ -65,13 +67,13 @@ class Replica:
         self.house.spawn(self._dial(exchange, head, body))
 
     async def _dial(self, exchange: "Exchange | Call", head: bytes, body: bytes) -> None:
+        back = Back(self, (exchange, head, body))
         try:
             async with asyncio.timeout(self.house.limits.connect_seconds):
-                await self.house.loop.create_connection(
-                    lambda: Back(self, (exchange, head, body)), self.host, self.port, ssl=self._tls, server_hostname=self._server_name
-                )
+                await self.house.loop.create_connection(lambda: back, self.host, self.port, ssl=self._tls, server_hostname=self._server_name)
         except (OSError, TimeoutError):
-            if not exchange.over:
+            # Late by a turn of a busy loop, the connection may be there all the same: then its own loss is what is told.
+            if not back.made and not exchange.over:
                 exchange.unreachable()
 
     def connected(self, back: Back, exchange: "Asker", head: bytes, body: bytes) -> None:
@@ -91,7 +93,7 @@ class Replica:
         """An answer is whole: the connection waits for the next request, where the engine keeps it."""
         if back.closed:
             return
-        if back in self.open and len(self.idle) < IDLE_CONNECTIONS:
+        if back in self.open and not self.retired and len(self.idle) < IDLE_CONNECTIONS:
             self.idle.append(back)
         else:
             self.open.discard(back)
@@ -100,6 +102,14 @@ class Replica:
     def forget(self, back: Back) -> None:
         """A connection is gone."""
         self.open.discard(back)
+
+    def retire(self) -> None:
+        """The pools file names it no more."""
+        self.retired = True
+        while self.idle:
+            back = self.idle.pop()
+            self.open.discard(back)
+            back.abort()
 
     def close(self) -> None:
         """Drop every connection."""

@@ -58,6 +58,7 @@ class Gateway:
         self._idle = Idle()
         self._tasks: list[asyncio.Task[None]] = []
         self._servers: list[asyncio.Server] = []
+        self._reading = asyncio.Lock()
         self.began = int(time.time())
         self.tally = Tally()
 
@@ -128,6 +129,10 @@ class Gateway:
                 log.warning("%s", note)
         if before is not None:
             _move(before, assembled)
+            there = {seat.replica for seats in assembled.seats.values() for seat in seats}
+            for seat in (seat for seats in before.seats.values() for seat in seats):
+                if seat.replica not in there:
+                    seat.replica.retire()
         self.house.desk = assembled.desk
         if file.limits.body_bytes is not None:
             from dataclasses import replace  # noqa: PLC0415  (once a file)
@@ -159,9 +164,11 @@ class Gateway:
         Raises:
             VramError: it has an error; nothing changed.
         """
-        file, plans = await asyncio.to_thread(read_and_plan, self.options.pools, offline=self.options.offline, plan=self.options.plan)
-        addresses = await asyncio.to_thread(addresses_of, file)
-        self._take(file, plans, addresses)
+        # One after the other: of two readings that overlap, the older file might be taken last.
+        async with self._reading:
+            file, plans = await asyncio.to_thread(read_and_plan, self.options.pools, offline=self.options.offline, plan=self.options.plan)
+            addresses = await asyncio.to_thread(addresses_of, file)
+            self._take(file, plans, addresses)
         log.info("the pools file was read again: %d pools", len(file.pools))
 
     async def _tick(self) -> None:
