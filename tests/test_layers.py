@@ -36,8 +36,10 @@ MAY_IMPORT = {
     "picking": BASE | {"api", "pricing", "model", "hardware", "engines", "speed", "costs", "planner", "catalog"},
     "api": BASE | {"model", "readers", "sources", "hardware", "memory", "engines", "speed", "costs", "admission", "planner", "catalog"},
     "gateway": BASE | {"api", "pricing", "model", "readers", "sources", "hardware", "memory", "engines", "speed", "costs", "admission", "planner"},
+    "runtime": BASE | {"gateway", "api", "pricing", "model", "readers", "sources", "hardware", "memory", "engines", "speed", "costs", "admission", "planner"},
     "cli": BASE
     | {
+        "runtime",
         "gateway",
         "api",
         "picking",

@@ -89,11 +89,18 @@ VARIABLES: Final = (
     Variable("HF_HUB_OFFLINE", "offline", _flag, "0", "1: touch no network"),
     Variable("XDG_CACHE_HOME", "xdg_cache", _folder, "~/.cache", "folder of all caches"),
     Variable("XDG_DATA_HOME", "xdg_data", _folder, "~/.local/share", "folder of the user's data: vram/calibration.jsonl holds measured starts"),
+    Variable(
+        "XDG_STATE_HOME", "xdg_state", _folder, "~/.local/state", "folder of what programs keep of their runs: vram/ holds logs of engines that vram up started"
+    ),
     Variable("XDG_CONFIG_HOME", "xdg_config", _folder, "~/.config", "folder of the user's settings: vram/prices.toml holds one's own prices and cards"),
     Variable("VRAM_PRICES_URL", "prices_url", _endpoint, PRICES_URL, "where vram prices refresh reads PROVIDER/vms.csv (SkyPilot's catalogues or a mirror)"),
     Variable("VRAM_GATEWAY_DB", "gateway_file", _folder, "$XDG_DATA_HOME/vram/gateway.db", "file of the gateway's keys and usage"),
     Variable("VRAM_ADMIN_TOKEN", "admin_token", _token, "the file below", "token of the gateway's administrators"),
     Variable("VRAM_ADMIN_TOKEN_FILE", "admin_file", _folder, "$XDG_DATA_HOME/vram/admin.token", "file that holds that token; made when a gateway starts"),
+    Variable("VRAM_LLAMA_SERVER", "llama_server", _folder, "llama-server on PATH", "llama.cpp's server, for vram up"),
+    Variable("VRAM_LLAMA_CPP_PYTHON", "llama_cpp_python", _folder, "the Python that runs vram", "a Python that has llama-cpp-python[server], for vram up"),
+    Variable("VRAM_VLLM_PYTHON", "vllm_python", _folder, "that of vllm on PATH", "a Python that has vLLM, for vram up"),
+    Variable("VRAM_SGLANG_PYTHON", "sglang_python", _folder, "the Python that runs vram", "a Python that has SGLang, for vram up"),
     Variable("VRAM_CACHE_DIR", "cache_dir", _folder, "$XDG_CACHE_HOME/vram", "headers that were read before"),
     Variable("VRAM_CACHE_BYTES", "cache_bytes", parse_bytes, "1GiB", "most that this cache holds; 0 for no cache"),
     Variable("VRAM_HUB_SECONDS", "hub_seconds", _seconds, "120", "time limit for all that one model needs of a hub"),
@@ -117,11 +124,16 @@ class Settings:
     offline: bool = False
     xdg_cache: Path | None = None
     xdg_data: Path | None = None
+    xdg_state: Path | None = None
     xdg_config: Path | None = None
     prices_url: str = PRICES_URL
     gateway_file: Path | None = None
     admin_token: str | None = None
     admin_file: Path | None = None
+    llama_server: Path | None = None
+    llama_cpp_python: Path | None = None
+    vllm_python: Path | None = None
+    sglang_python: Path | None = None
     cache_dir: Path | None = None
     cache_bytes: int = GIB
     hub_seconds: float = 120.0
@@ -165,6 +177,11 @@ class Settings:
     def data(self) -> Path:
         """The folder of what the program keeps for the user."""
         return (self.xdg_data or Path("~/.local/share").expanduser()) / "vram"
+
+    @property
+    def state(self) -> Path:
+        """The folder of what the program keeps of its runs."""
+        return (self.xdg_state or Path("~/.local/state").expanduser()) / "vram"
 
     @property
     def calibration(self) -> Path:

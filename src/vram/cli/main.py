@@ -21,6 +21,7 @@ COMMANDS = {
     "pick": "Which models serve a need best on some GPUs, or which GPUs a model.",
     "cost": "What models cost on a fleet, by the hour and by the token.",
     "prices": "What an hour of which GPU costs, and who says so as of when.",
+    "up": "Models planned for this machine, their engines started, served at one address.",
     "serve": "An OpenAI-compatible gateway that lets in what fits.",
     "size": "Pools of least cost for a workload and a service level.",
     "simulate": "Requests replayed against pools, policies of admission side by side.",

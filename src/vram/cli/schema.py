@@ -15,6 +15,7 @@ NAMES = (
     "simulate",
     "cost",
     "prices",
+    "up",
     "serve",
     "keys",
     "usage",

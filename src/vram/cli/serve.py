@@ -57,7 +57,7 @@ def command(
     if check:
         _check(Path(pools), offline=offline or None, as_json=as_json)
         return
-    _need_extra()
+    need_extra()
     import logging
     import sys
 
@@ -117,7 +117,12 @@ def command(
     ctx.exit(ExitCode.OK)
 
 
-def _need_extra() -> None:
+def need_extra() -> None:
+    """Refuse where the gateway's own packages are missing.
+
+    Raises:
+        UsageError: they are.
+    """
     from importlib.util import find_spec
 
     from vram.errors import UsageError

@@ -17,6 +17,7 @@ from vram.engines.llama_cpp_buffers import Offload, Spread, cache_spread, offloa
 from vram.engines.llama_cpp_build import Build, build_of
 from vram.engines.llama_cpp_compute import compute_spread, head_bytes, streamed_bytes, widths
 from vram.engines.llama_cpp_draft import DRAFT_TOKENS, Drafter, drafter, rolls_back
+from vram.engines.llama_cpp_host import HOST_VENDOR, on_host
 from vram.engines.llama_cpp_lora import DEVICE_ALIGNMENT, HOST_ALIGNMENT, Adapters, lora_spread
 from vram.errors import UsageError
 from vram.memory.curve import KvCurve, KvRoom, Term, blocks
@@ -126,6 +127,9 @@ class LlamaCpp(Engine):
 
     def working_bytes(self, demand: Demand, stage: int, context_tokens: int, sequences: int) -> int:
         """The compute buffer of this GPU, without what fragments add."""
+        if demand.gpu.vendor == HOST_VENDOR:
+            spread = self._compute(replace(demand, settings=replace(demand.settings, gpu_layers=0)), context_tokens, sequences)
+            return UNKNOWN_WORKING[0] if spread is None else spread.host
         spread = self._compute(demand, context_tokens, sequences)
         size = UNKNOWN_WORKING[0] if spread is None else spread.devices[stage] + self._streamed(demand)
         if self.draft_of(demand.settings) is not None:
@@ -136,6 +140,8 @@ class LlamaCpp(Engine):
 
     def parts(self, demand: Demand, stage: int) -> Parts:
         """All that one GPU holds at the worst instant of the demand."""
+        if demand.gpu.vendor == HOST_VENDOR:
+            return on_host(dict(self.host_parts(demand)), self._kv_part(demand, stage))
         model, unified_memory = demand.model, demand.gpu.unified_memory
         where = self.where(demand)
         draft = self.draft_of(demand.settings)
@@ -210,7 +216,13 @@ class LlamaCpp(Engine):
         )
 
     def host(self, demand: Demand) -> tuple[tuple[str, Part], ...]:
-        """What lies in the host's memory."""
+        """What lies in the host's memory, where that is not the place of all of it anyway (then `parts` has it)."""
+        return () if demand.gpu.vendor == HOST_VENDOR else self.host_parts(demand)
+
+    def host_parts(self, demand: Demand) -> tuple[tuple[str, Part], ...]:
+        """What lies in the host's memory, buffer by buffer; all of it where the host is all there is."""
+        if demand.gpu.vendor == HOST_VENDOR:
+            demand = replace(demand, settings=replace(demand.settings, gpu_layers=0))
         model, w = demand.model, demand.workload
         where = self.where(demand)
         draft = self.draft_of(demand.settings)

@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vram.gateway.after import Listener
+    from vram.gateway.assemble import PoolPlan
     from vram.planner.plan import Plan
+    from vram.readers.pools import PoolsFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +21,7 @@ class Options:
 
     Attributes:
         pools: the pools file.
+        read: gives pools and their plans in its place, whenever they are read; None: the file is read and planned.
         host: address to listen on; loopback unless said otherwise.
         port: port to listen on; 0 for a free one.
         store: file of keys and usage; None: neither is kept.
@@ -33,6 +36,7 @@ class Options:
     """
 
     pools: Path
+    read: "Callable[[], tuple[PoolsFile, dict[str, PoolPlan]]] | None" = None
     host: str = "127.0.0.1"
     port: int = 8080
     store: Path | None = None

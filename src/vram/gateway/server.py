@@ -70,7 +70,7 @@ class Gateway:
             OSError: the port is taken.
         """
         loop = asyncio.get_running_loop()
-        file, plans = await asyncio.to_thread(read_and_plan, self.options.pools, offline=self.options.offline, plan=self.options.plan)
+        file, plans = await asyncio.to_thread(self._read)
         addresses = await asyncio.to_thread(addresses_of, file)
         ring = KeyRing(required=self._keys_required())
         keys_version = 0
@@ -98,6 +98,11 @@ class Gateway:
         # What is there now stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
+
+    def _read(self) -> tuple[PoolsFile, dict[str, PoolPlan]]:
+        if self.options.read is not None:
+            return self.options.read()
+        return read_and_plan(self.options.pools, offline=self.options.offline, plan=self.options.plan)
 
     async def _open_admin(self) -> None:
         options, loop = self.options, self.house.loop
@@ -166,7 +171,7 @@ class Gateway:
         """
         # One after the other: of two readings that overlap, the older file might be taken last.
         async with self._reading:
-            file, plans = await asyncio.to_thread(read_and_plan, self.options.pools, offline=self.options.offline, plan=self.options.plan)
+            file, plans = await asyncio.to_thread(self._read)
             addresses = await asyncio.to_thread(addresses_of, file)
             self._take(file, plans, addresses)
         log.info("the pools file was read again: %d pools", len(file.pools))

@@ -1,0 +1,120 @@
+"""What `vram up` shows: the GPUs with every model on them, each model's figures, and the commands."""
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from click import style
+
+from vram.cli.render.bar import MARKS, Segment, cells
+from vram.cli.render.plan import VERDICTS
+from vram.cli.render.table import table
+from vram.errors import printable
+from vram.planner.document import plan_document
+from vram.planner.plan import Verdict
+from vram.units import gib
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from vram.runtime.placing import Placed
+    from vram.runtime.unit import Unit
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+BAR_WIDTH = 60
+
+
+def board(placed: "Sequence[Placed]", width: int) -> str:
+    """Every GPU as a bar of its models (by letter), then a row a model."""
+    fleet = placed[0].fleet
+    lines = []
+    for i, member in enumerate(fleet.gpus):
+        segments = [Segment(member.used_bytes, *MARKS["used"])]
+        total = member.used_bytes
+        for k, one in enumerate(placed):
+            if i < len(one.plan.gpus):
+                taken = one.plan.gpus[i].total_bytes
+                segments.append(Segment(taken, LETTERS[k % 26], "blue"))
+                total += taken
+        sizes = f"{gib(total)} of {gib(member.gpu.capacity_bytes)}"
+        room = min(BAR_WIDTH, max(width - len(sizes) - 6, 20))
+        drawn = cells(segments, max(member.gpu.capacity_bytes, total), room)
+        bar = "".join(style(mark * n, fg=color) for n, mark, color in drawn)
+        bar += style(MARKS["free"][0] * max(room - sum(s.bytes for s in drawn), 0), fg=MARKS["free"][1])
+        lines += [style(f"{member.gpu.name}" + (f" {i}" if len(fleet.gpus) > 1 else ""), bold=True), f"  ▕{bar}▏ {sizes}"]
+    titles = ("", "model", "engine", "context", "at once", "weights", "KV cache", "all", "verdict")
+    rows = []
+    for k, one in enumerate(placed):
+        plan, parts = one.plan, [g.parts for g in one.plan.gpus]
+        version = f" {plan.settings.version}" if plan.settings.version else ""
+        rows.append(
+            (
+                LETTERS[k % 26],
+                one.wanted.name,
+                f"{one.engine.name}{version}{'' if one.here is not None else ' (not here)'}",
+                f"{plan.workload.context_tokens:,}",
+                f"{plan.workload.concurrency}",
+                gib(sum(p.weights.bytes for p in parts)),
+                gib(sum(p.kv_cache.bytes for p in parts)),
+                gib(plan.total_bytes),
+                VERDICTS[plan.verdict][0],
+            )
+        )
+    lines += ["", table(titles, rows, right=("context", "at once", "weights", "KV cache", "all"))]
+    for one in placed:
+        if one.plan.verdict is not Verdict.FITS:
+            mends = [m.flag for m in one.plan.mends[:3]]
+            lines.append(
+                f"{printable(one.wanted.name)}: what would mend it: {', or '.join(mends)}" if mends else f"{printable(one.wanted.name)}: vram plan says more"
+            )
+    return "\n".join(lines)
+
+
+def commands(placed: "Sequence[Placed]") -> str:
+    """What would be typed to start each engine."""
+    return "\n\n".join(f"# {printable(one.wanted.name)}\n{command_text(one)}" for one in placed)
+
+
+def command_text(one: "Placed") -> str:
+    """The command of one engine, a flag a line."""
+    made = _line(one, port=0)
+    variables = [f"{name}={shlex.quote(value)}" for name, value in made.variables.items()]
+    rows: list[list[str]] = [[*variables]]
+    for word in made.words:
+        if word.startswith("--") or (word.startswith("-") and len(word) > 1 and not word[1].isdigit()):
+            rows.append([])
+        rows[-1].append(shlex.quote(word) if word != "0" or rows[-1][-1:] != ["--port"] else "PORT")
+    notes = "".join(f"# note: {n}\n" for n in made.notes)
+    return notes + " \\\n  ".join(" ".join(row) for row in rows if row)
+
+
+def _line(one: "Placed", port: int) -> Any:
+    from vram.runtime.engines.base import Address, Installed, Line
+
+    here = one.here or Installed(program=(one.engine.name,), version="", where="")
+    made = one.engine.line(one.launch, here, Address(port=port, name=one.wanted.name))
+    return Line(words=made.words, variables={**one.variables, **made.variables}, notes=made.notes)
+
+
+def up_document(placed: "Sequence[Placed]", *, url: str = "", units: "Mapping[str, Unit] | None" = None) -> dict[str, Any]:
+    """Plans and commands as JSON, with the addresses once engines run."""
+    models = []
+    for one in placed:
+        unit = units.get(one.wanted.name) if units else None
+        made = unit.line() if unit is not None else _line(one, port=0)
+        models.append(
+            {
+                "name": one.wanted.name,
+                "engine": one.engine.name,
+                "version": one.here.version or None if one.here is not None else None,
+                "program": str(Path(one.here.program[0])) if one.here is not None else None,
+                "words": list(made.words),
+                "variables": dict(made.variables),
+                "notes": list(made.notes),
+                "url": unit.url if unit is not None else None,
+                "ready_after_seconds": unit.ready_after_seconds if unit is not None else None,
+                "measured": None,
+                "plan": plan_document(one.plan),
+            }
+        )
+    return {"schema": "vram.up/1", "url": url or None, "models": models}

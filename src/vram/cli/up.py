@@ -1,0 +1,181 @@
+"""`vram up MODEL…`: plan models for this machine, start engines for them, and put the gateway in front."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vram.cli.types import SECONDS, TOKENS
+from vram.errors import ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from vram.gateway.options import Options
+    from vram.runtime.placing import Placed
+    from vram.runtime.supervisor import Supervisor
+
+
+@click.command(name="up", short_help="Plan models, start their engines, serve them.")
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.option(
+    "--gpu",
+    metavar="NAME",
+    help='GPUs of this machine to use: numbers ("0,1"), names ("RTX 4090"), or cpu for its main memory. Default: all, or main memory where there is none.',
+)
+@click.option("--engine", metavar="NAME", default="", help="The engine to start. Default: the first that is installed and can load the model.")
+@click.option("--context", "context_tokens", type=TOKENS, help="Tokens of one sequence, prompt and output together (32768, 32k).")
+@click.option("--concurrency", type=click.IntRange(min=1), default=1, show_default=True, help="Sequences of full length held at the same time.")
+@click.option("--kv-dtype", metavar="NAME", help="Type of the KV cache: f16, fp8, q8_0 ... Default: the engine's own.")
+@click.option("--quant", metavar="NAME", help="Weights stored so: fp8, awq, Q4_K_M ...")
+@click.option("--tp", type=click.IntRange(min=1), help="Tensor-parallel ranks. Default: all GPUs.")
+@click.option("--ubatch", type=click.IntRange(min=1), help="llama.cpp's physical batch.")
+@click.option("--parallel", type=click.IntRange(min=1), help="llama.cpp's slots, each with a cache of its own.")
+@click.option("--gpu-memory-utilization", type=click.FloatRange(0, 1, min_open=True), help="Share of each GPU's memory that vLLM or SGLang may take.")
+@click.option("--max-num-seqs", type=click.IntRange(min=1), help="Most sequences in one batch of vLLM or SGLang.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address that clients reach. Other than loopback, they need keys (vram keys add).")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port that clients reach; 0 for a free one.")
+@click.option("--admin-port", type=click.IntRange(0, 65535), default=8090, show_default=True, help="Port of the administrators' API; 0: none.")
+@click.option("--keys/--no-keys", "keys", default=None, help="Whether clients need a key. Default: when keys exist, or on any address but loopback.")
+@click.option("--ready-seconds", type=SECONDS, default=600.0, show_default=True, metavar="TIME", help="How long an engine may take until it answers.")
+@click.option("--dollars-per-hour", type=click.FloatRange(min=0), help="What an hour of this machine costs: usage is then told in money, too.")
+@click.option("--dry-run", is_flag=True, help="Print plans and commands, and start nothing.")
+@click.option("--force", is_flag=True, help="Start also what does not fit by its plan.")
+@click.option("--offline", is_flag=True, help="Touch no network: local files, the hub's cache and the built-in catalogue.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, schema vram.up/1: plans and commands, and once all is ready the addresses.")
+@click.pass_context
+def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> None:
+    """Serve MODEL… on this machine: planned, started with the flags of the plan, and behind one OpenAI-compatible address.
+
+    MODEL is what vram plan takes; NAME=MODEL gives it another name for clients. demo is a tiny model with random weights, made on the spot: what it
+    says is noise, all else is real. Engines end with this program, however it ends.
+
+    \b
+    vram up ./qwen3-8b-q4_k_m.gguf --context 32k
+    vram up chat=Qwen/Qwen3-8B --gpu 0 --dry-run
+    """  # noqa: D301  (click's own mark, a real backspace, keeps the lines below it as they are)
+    from vram.cli.output import print_json, print_styled, progress, terminal_width
+    from vram.cli.render.up import board, commands, up_document
+    from vram.runtime.placing import Finder, Wanted, fleet_of, place, wanted_of
+    from vram.settings import settings
+
+    found = settings()
+    dry = bool(given["dry_run"])
+    same = {
+        k: given[k]
+        for k in ("engine", "context_tokens", "concurrency", "kv_dtype", "quant", "tp", "ubatch", "parallel", "gpu_memory_utilization", "max_num_seqs")
+    }
+    wanted = []
+    for text in models:
+        name, model = wanted_of(text)
+        wanted.append(Wanted(name=name, model=_demo(model), **same))
+    fleet = fleet_of(given["gpu"], dry=dry)
+    with progress("reading models") as report:
+        placed = place(wanted, fleet, Finder(found), dry=dry, offline=given["offline"] or None, progress=report)
+    unfit = [p for p in placed if p.plan.verdict == "does_not_fit"]
+    if dry:
+        if given["as_json"]:
+            print_json(up_document(placed))
+        else:
+            print_styled(board(placed, terminal_width()) + "\n\n" + commands(placed))
+        ctx.exit(ExitCode.DOES_NOT_FIT if unfit else ExitCode.OK)
+    print_styled_err(board(placed, terminal_width()))
+    if unfit and not given["force"]:
+        from vram.errors import UnmetError
+
+        mends = "; ".join(m.flag for m in unfit[0].plan.mends[:3])
+        raise UnmetError(f"{unfit[0].wanted.name} does not fit", hint=f"what would mend it: {mends}" if mends else "vram plan says what would mend it")
+    _serve(placed, given)
+    ctx.exit(ExitCode.OK)
+
+
+def print_styled_err(text: str) -> None:
+    """Styled text for people, on stderr: data alone goes to stdout."""
+    import os
+
+    plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+    click.echo(text, err=True, color=False if plain else None)
+
+
+def _demo(model: str) -> str:
+    """The model that is made on the spot, where it is asked for."""
+    if model != "demo":
+        return model
+
+    from vram.runtime.placing import is_path
+    from vram.runtime.tiny import write_tiny
+    from vram.settings import settings
+
+    if is_path("demo"):
+        return model
+    path: Path = settings().headers / "demo.gguf"
+    return str(path if path.is_file() else write_tiny(path))
+
+
+def _options(given: dict[str, Any]) -> "Options":
+    from pathlib import Path
+
+    from vram.gateway.limits import WireLimits
+    from vram.gateway.options import Options
+    from vram.gateway.token import admin_token
+    from vram.settings import settings
+
+    found = settings()
+    port = given["admin_port"]
+    return Options(
+        pools=Path("vram up"),
+        host=given["host"],
+        port=given["port"],
+        keys_required=given["keys"],
+        offline=True,
+        store=found.gateway_db,
+        admin_port=port or None,
+        admin_token=admin_token(found.admin_token, found.admin_token_file, make=True) if port else "",
+        limits=WireLimits(drain_seconds=10),
+    )
+
+
+def _serve(placed: "tuple[Placed, ...]", given: dict[str, Any]) -> None:
+    import logging
+
+    from vram.cli.serve import need_extra
+    from vram.gateway.log import TextLines
+    from vram.runtime.local import LocalDriver
+    from vram.runtime.supervisor import StartError, Supervisor, Up, run
+    from vram.settings import settings
+
+    need_extra()
+    handler = logging.StreamHandler()
+    handler.setFormatter(TextLines())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+
+    def say(text: str) -> None:
+        click.echo(text, err=True)
+
+    def make() -> Supervisor:
+        options = Up(folder=settings().state, gateway=_options(given), ready_seconds=given["ready_seconds"], dollars_per_hour=given["dollars_per_hour"])
+        return Supervisor(placed, LocalDriver(), options, say=say)
+
+    try:
+        run(make, told=_told(given, say))
+    except StartError as e:
+        for line in e.lines:
+            say(f"  {line}")
+        raise
+
+
+def _told(given: dict[str, Any], say: "Callable[[str], None]") -> "Callable[[Supervisor], None]":
+    def told(supervisor: "Supervisor") -> None:
+        from vram.cli.output import print_json
+        from vram.cli.render.up import up_document
+
+        gateway = supervisor.gateway
+        address = f"http://{given['host']}:{gateway.port}/v1"
+        if given["as_json"]:
+            print_json(up_document([u.placed for u in supervisor.units.values()], url=address, units=supervisor.units))
+        for unit in supervisor.units.values():
+            say(f"{unit.name} is ready: {unit.placed.engine.name} answered {unit.ready_after_seconds or 0:.1f} s after its start")
+        say(f"serving {', '.join(gateway.assembled.public)} on {address}")
+        say("live: vram top   end: Ctrl-C")
+
+    return told

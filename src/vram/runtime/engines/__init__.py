@@ -1,0 +1,1 @@
+"""Engines as programs on this machine: where each is, how it is started, and what it says. One file an engine."""

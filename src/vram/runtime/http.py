@@ -1,0 +1,62 @@
+"""One question to an engine on this machine, over a connection of its own. It knows no engine."""
+
+import asyncio
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+MOST_BYTES: Final = 16 * 2**20
+
+
+class NoAnswerError(Exception):
+    """Nobody listens, the connection broke, or the time ran out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Status and body."""
+
+    status: int
+    body: bytes
+
+    def json(self) -> Any:
+        """The body as JSON; None where it is none."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+
+
+async def ask(port: int, method: str, path: str, document: Any = None, *, seconds: float = 10.0, host: str = "127.0.0.1", headers: str = "") -> Answer:
+    """Ask and read the whole answer.
+
+    HTTP/1.0: what comes back has no chunks, and its end is the connection's.
+
+    Raises:
+        NoAnswerError: there is none.
+    """
+    writer = None
+    try:
+        async with asyncio.timeout(seconds):
+            reader, writer = await asyncio.open_connection(host, port, limit=MOST_BYTES)
+            body = b"" if document is None else json.dumps(document).encode()
+            head = f"{method} {path} HTTP/1.0\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
+            writer.write(head.encode() + body)
+            await writer.drain()
+            data = await reader.read(MOST_BYTES)
+            while len(data) < MOST_BYTES and (more := await reader.read(MOST_BYTES - len(data))):
+                data += more
+    except TimeoutError:
+        raise NoAnswerError(f"no answer within {seconds:g} s") from None
+    except (OSError, ValueError) as e:
+        raise NoAnswerError(str(e)) from None
+    finally:
+        if writer is not None:
+            with suppress(Exception):
+                writer.close()
+    top, gap, body = data.partition(b"\r\n\r\n")
+    words = top.split(b" ", 2)
+    if not gap or len(words) < 2 or not words[1].isdigit():
+        raise NoAnswerError("the connection ended before an answer")
+    return Answer(int(words[1]), body)

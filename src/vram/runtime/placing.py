@@ -1,0 +1,261 @@
+"""What was asked for, planned: which engine runs which model on which GPUs, with which settings. Nothing is started here."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from vram.engines.args.base import Launch
+from vram.errors import HardwareNotFoundError, UsageError
+from vram.hardware.fleet import Fleet, FleetGpu, Origin
+from vram.planner.launch import launch_of
+from vram.planner.plan import Plan
+from vram.runtime.engines.base import Installed, Program, visible
+from vram.runtime.engines.registry import PROGRAMS, program
+
+if TYPE_CHECKING:
+    from vram.model.model import Model
+    from vram.settings import Settings
+
+NAME_LENGTH: Final = 200
+Report = Callable[[int, int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """One model that somebody wants to be served.
+
+    Attributes:
+        name: what clients ask for, and what it is called in lists.
+        model: as `vram plan` reads it.
+        engine: the program's name; empty for the first that is here and can load it.
+        context_tokens, concurrency, kv_dtype, ubatch, parallel, gpu_memory_utilization, max_num_seqs, tp: as `vram plan` has them.
+    """
+
+    name: str
+    model: str
+    engine: str = ""
+    context_tokens: int | None = None
+    concurrency: int = 1
+    quant: str | None = None
+    kv_dtype: str | None = None
+    ubatch: int | None = None
+    parallel: int | None = None
+    gpu_memory_utilization: float | None = None
+    max_num_seqs: int | None = None
+    tp: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """One model with its plan: all that has to be known to start it.
+
+    Attributes:
+        wanted: what was asked for.
+        model: what it is.
+        engine: the program that runs it.
+        here: where that is on this machine; None where it is not, and only a plan is shown.
+        fleet: the GPUs it was planned on, with what others hold of them.
+        plan: the plan.
+    """
+
+    wanted: Wanted
+    model: "Model"
+    engine: Program
+    here: Installed | None
+    fleet: Fleet
+    plan: Plan
+
+    @property
+    def launch(self) -> Launch:
+        """What its command has to say."""
+        path = is_path(self.wanted.model)
+        name = str(Path(self.wanted.model).expanduser().absolute()) if path else self.wanted.model
+        return launch_of(self.plan, model=name, quant=self.wanted.quant or "", kv_dtype=self.wanted.kv_dtype or "", is_path=path)
+
+    @property
+    def gpus(self) -> tuple[FleetGpu, ...]:
+        """The GPUs that it takes."""
+        return self.fleet.gpus[: len(self.plan.gpus)]
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What shows the engine its GPUs and no others."""
+        if self.fleet.origin is not Origin.DETECTED:
+            return {}
+        return visible(self.gpus[0].gpu.vendor, (g.identifier or str(g.index) for g in self.gpus))
+
+
+@dataclass(slots=True)
+class Finder:
+    """Looks for engines on this machine, once each."""
+
+    settings: "Settings"
+    _found: dict[str, Installed | None] = field(default_factory=dict)
+
+    def find(self, one: Program) -> Installed | None:
+        """Where it is."""
+        if one.name not in self._found:
+            self._found[one.name] = one.find(self.settings)
+        return self._found[one.name]
+
+
+def is_path(model: str) -> bool:
+    """Whether a model is a file or folder here."""
+    try:
+        return Path(model).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):
+        return False
+
+
+def wanted_of(text: str) -> tuple[str, str]:
+    """`NAME=MODEL` or `MODEL` as (name, model); a path without a name is called as its file.
+
+    Raises:
+        UsageError: no name can be made of it.
+    """
+    name, sign, model = text.partition("=")
+    if not sign or is_path(text) or "/" in name:
+        model, name = text, Path(text).stem if is_path(text) and not Path(text).is_dir() else Path(text).absolute().name if is_path(text) else text
+    if not model or not name or len(name) > NAME_LENGTH or not name.isprintable():
+        raise UsageError(f"{text[:80]!r} is no model", hint="give a path, a hub id or a name of the catalogue; NAME=MODEL gives it a name of its own")
+    return name, model
+
+
+def fleet_of(text: str | None, *, dry: bool) -> Fleet:
+    """The GPUs that may be used: this machine's, those of the numbers or names given, its main memory where it has none (or for `cpu`).
+
+    Args:
+        text: `0`, `0,1`, `RTX 4090`, `2x H100`, `cpu`; None for all.
+        dry: only planned: the GPUs need not be here.
+
+    Raises:
+        UsageError: this machine has no such GPU.
+        HardwareNotFoundError: it has none, and its main memory is not known.
+    """
+    from vram.hardware.probe import detect  # noqa: PLC0415  (drivers are asked only when needed)
+    from vram.hardware.probe.cpu import cpu_fleet  # noqa: PLC0415  (the same)
+
+    def host() -> Fleet:
+        found = cpu_fleet()
+        if found is None:
+            raise HardwareNotFoundError("no GPU found, and the size of main memory is not known", hint='plan for others: vram up --dry-run --gpu "RTX 4090"')
+        return found
+
+    if text is not None and text.strip().lower() in {"cpu", "host", "none"}:
+        return host()
+    try:
+        here = detect()
+    except HardwareNotFoundError:
+        if text is None:
+            return host()
+        here = None
+    if text is None and here is not None:
+        return here
+    words = [w.strip() for w in (text or "").split(",")]
+    if all(w.isdecimal() for w in words):
+        numbers = [int(w) for w in words]
+        if here is None or any(n >= len(here) for n in numbers):
+            raise UsageError(f"this machine has {len(here) if here is not None else 'no'} GPUs: no {text}", hint="vram gpus shows them")
+        return here.only(numbers)
+    from vram.api import parse_gpus  # noqa: PLC0415  (reads the catalogue)
+
+    asked = parse_gpus(text or "")
+    if here is not None:
+        left, taken = list(range(len(here))), []
+        for member in asked.gpus:
+            match = next((i for i in left if here.gpus[i].gpu.name == member.gpu.name), None)
+            if match is None:
+                break
+            left.remove(match)
+            taken.append(match)
+        else:
+            return here.only(taken)
+    if dry:
+        return asked
+    raise UsageError(
+        f"this machine has no {asked.name}: it has {here.name if here is not None else 'no GPU'}",
+        hint="vram gpus shows what it has; --dry-run plans for GPUs that are elsewhere",
+    )
+
+
+def choose_engine(wanted: Wanted, model: "Model", fleet: Fleet, finder: Finder, *, dry: bool) -> tuple[Program, Installed | None]:
+    """The program that is to run a model: the one asked for, else the first that is here and can load it.
+
+    Raises:
+        UsageError: it is not here, or none that can load the model is.
+    """
+    host = fleet.gpus[0].gpu.vendor == "host"
+    gguf = wanted.model.lower().endswith(".gguf") or any(t.format.name.startswith(("Q", "IQ", "TQ")) for t in model.tensors)
+    launch = Launch(model=wanted.model, context_tokens=1, concurrency=1, is_path=is_path(wanted.model), is_gguf=gguf)
+    if wanted.engine:
+        asked = program(wanted.engine)
+        here = finder.find(asked)
+        if here is None and not dry:
+            raise UsageError(f"{asked.name} is not installed here", hint=asked.install)
+        if why := asked.takes(launch):
+            raise UsageError(f"{wanted.name}: {why}", hint=f"others: {', '.join(PROGRAMS)}")
+        return asked, here
+    able = [p for p in map(program, PROGRAMS) if not p.takes(launch) and (p.on_host or not host)]
+    for one in able:
+        if (here := finder.find(one)) is not None:
+            return one, here
+    if dry and able:
+        return able[0], None
+    hint = "; ".join(f"{p.name}: {p.install}" for p in able[:2])
+    raise UsageError(f"no engine that can run {wanted.name} is installed here", hint=hint or f"engines that can be started: {', '.join(PROGRAMS)}")
+
+
+def plan_one(wanted: Wanted, model: "Model", fleet: Fleet, engine: Program, here: Installed | None) -> Plan:
+    """The plan of one model on those GPUs by its engine's rules.
+
+    Raises:
+        UsageError: a number that makes no sense.
+    """
+    from vram.api import plan  # noqa: PLC0415  (start-up)
+
+    version = here.version if here is not None else ""
+    return plan(
+        model,
+        gpu=fleet,
+        engine=f"{engine.rules}@{version}" if version else engine.rules,
+        context_tokens=wanted.context_tokens,
+        concurrency=wanted.concurrency,
+        quant=wanted.quant,
+        kv_dtype=wanted.kv_dtype,
+        tp=wanted.tp,
+        ubatch=wanted.ubatch,
+        parallel=wanted.parallel,
+        gpu_memory_utilization=wanted.gpu_memory_utilization,
+        max_num_seqs=wanted.max_num_seqs,
+    )
+
+
+def place(
+    wanted: Sequence[Wanted], fleet: Fleet, finder: Finder, *, dry: bool = False, offline: bool | None = None, progress: Report | None = None
+) -> tuple[Placed, ...]:
+    """Plan all models together on one machine: each beside those that come before it.
+
+    Raises:
+        UsageError: a name stands twice, an engine is missing.
+        ModelError: a model cannot be read.
+    """
+    from vram.api import load_model  # noqa: PLC0415  (start-up)
+
+    names = [w.name for w in wanted]
+    if len(set(names)) < len(names):
+        raise UsageError("two models of one name", hint="give them names: vram up a=MODEL b=MODEL")
+    placed: list[Placed] = []
+    for one in wanted:
+        model = load_model(one.model, offline=offline, progress=progress)
+        engine, here = choose_engine(one, model, fleet, finder, dry=dry)
+        made = plan_one(one, model, fleet, engine, here)
+        placed.append(Placed(wanted=one, model=model, engine=engine, here=here, fleet=fleet, plan=made))
+        fleet = beside(fleet, made)
+    return tuple(placed)
+
+
+def beside(fleet: Fleet, plan: Plan) -> Fleet:
+    """The GPUs with what `plan` takes of them."""
+    taken = {g.index: g.total_bytes for g in plan.gpus}
+    return replace(fleet, gpus=tuple(replace(g, used_bytes=g.used_bytes + taken.get(i, 0)) for i, g in enumerate(fleet.gpus)))

@@ -1,0 +1,198 @@
+"""One engine with one model: started, ready, ended, started again. It knows nothing of clients; who puts it in front of them is told.
+
+planned ──load──▶ starting ──▶ proving ──▶ ready ──it died──▶ waiting ──▶ starting …
+                     │             │                              │
+                     └──failed─────┴──────▶ out ◀──died too often─┘
+"""
+
+import asyncio
+import logging
+import socket
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from vram.errors import VramError, printable
+from vram.runtime.driver import Driver, Exit, Handle, Start
+from vram.runtime.engines.base import Address, Line, Short
+from vram.runtime.http import NoAnswerError, ask
+from vram.runtime.placing import Placed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = logging.getLogger("vram.runtime")
+
+READY_LOOK_SECONDS: Final = 0.05
+SHOWN_LINES: Final = 12
+
+
+class State(StrEnum):
+    """Where a unit is in its life."""
+
+    PLANNED = "planned"
+    STARTING = "starting"
+    PROVING = "proving"
+    READY = "ready"
+    WAITING = "waiting"
+    STOPPED = "stopped"
+    OUT = "out"
+
+
+class StartError(VramError):
+    """An engine did not start: what it said, and of which part it had too little."""
+
+    def __init__(self, message: str, *, hint: str = "", lines: list[str] | None = None, short: Short | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.lines = lines or []
+        self.short = short
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as one:
+        one.bind((host, 0))
+        return int(one.getsockname()[1])
+
+
+class Unit:
+    """One engine with one model.
+
+    Attributes:
+        placed: what it runs, where, and why so.
+        port: where it listens.
+        state: where it is in its life.
+        why: what brought it there, for people.
+        starts: how often it was started.
+        since: when its state began (wall clock).
+        handle: its process; None where there is none.
+        on_change: who is told of every change of state.
+    """
+
+    def __init__(
+        self, placed: Placed, driver: Driver, folder: Path, *, ready_seconds: float = 600.0, on_change: "Callable[[Unit], None] | None" = None
+    ) -> None:
+        self.placed = placed
+        self.driver = driver
+        self.log_file = folder / f"{_file_name(placed.wanted.name)}.log"
+        self.port = free_port()
+        self.ready_seconds = ready_seconds
+        self.state = State.PLANNED
+        self.why = ""
+        self.starts = 0
+        self.since = time.time()
+        self.handle: Handle | None = None
+        self.ready_after_seconds: float | None = None
+        self.on_change = on_change or (lambda _: None)
+        self.ended = asyncio.Event()
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.placed.wanted.name
+
+    @property
+    def url(self) -> str:
+        """Its engine's base URL."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def line(self) -> Line:
+        """What starts it.
+
+        Raises:
+            UsageError: the engine is not here, or cannot do what was planned.
+        """
+        placed = self.placed
+        from vram.runtime.engines.base import Installed  # noqa: PLC0415  (only a dry run has none)
+
+        here = placed.here or Installed(program=(placed.engine.name,), version="", where="")
+        made = placed.engine.line(placed.launch, here, Address(port=self.port, name=self.name))
+        return Line(words=made.words, variables={**placed.variables, **made.variables}, notes=made.notes)
+
+    def enter(self, state: State, why: str = "") -> None:
+        """Begin a state, and tell."""
+        self.state, self.why, self.since = state, why, time.time()
+        self.on_change(self)
+
+    async def start(self) -> None:
+        """Start the engine and wait until it is ready to answer.
+
+        Raises:
+            StartError: it ended, or was not ready in time; nothing of it is left.
+            VramError: it could not be started at all.
+        """
+        made = self.line()
+        self.enter(State.STARTING)
+        self.starts += 1
+        loop = asyncio.get_running_loop()
+        self.ended = ended = asyncio.Event()
+
+        def over(_: Exit) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(ended.set)
+
+        began = time.monotonic()
+        wanted = Start(name=self.name, words=made.words, variables=made.variables, log=self.log_file)
+        self.handle = await asyncio.to_thread(self.driver.start, wanted, over)
+        try:
+            async with asyncio.timeout(self.ready_seconds):
+                while not await self._answers():
+                    if ended.is_set():
+                        raise self._failed(f"{self.name}: {self.placed.engine.name} {_end(self.handle)}")
+                    await asyncio.sleep(READY_LOOK_SECONDS if time.monotonic() - began < 10 else 0.5)
+        except TimeoutError:
+            error = self._failed(f"{self.name}: {self.placed.engine.name} was not ready after {self.ready_seconds:g} s", hint="give it longer: --ready-seconds")
+            await self.end(0.0)
+            raise error from None
+        except asyncio.CancelledError:
+            await self.end(1.0)
+            raise
+        self.ready_after_seconds = time.monotonic() - began
+
+    async def _answers(self) -> bool:
+        try:
+            return (await ask(self.port, "GET", self.placed.engine.ready_path, seconds=5.0)).status == 200
+        except NoAnswerError:
+            return False
+
+    def _failed(self, message: str, hint: str = "") -> StartError:
+        lines = self.handle.tail(200) if self.handle is not None else []
+        short = self.placed.engine.short_of(lines)
+        if short is not None:
+            what = {"weights": "weights", "kv_cache": "the KV cache", "activations": "working memory", "cuda_graphs": "CUDA graphs"}.get(short.part, "")
+            message += f": out of memory{f' for {what}' if what else ''}"
+            hint = mend_of(short.part)
+        return StartError(message, hint=hint or f"its log: {self.log_file}", lines=[printable(x, 300) for x in lines[-SHOWN_LINES:]], short=short)
+
+    async def end(self, grace_seconds: float | None = None) -> None:
+        """End the engine, if there is one; nothing of it is left afterwards."""
+        handle = self.handle
+        if handle is None:
+            return
+        grace = self.placed.engine.grace_seconds if grace_seconds is None else grace_seconds
+        handle.stop(grace)
+        await asyncio.to_thread(handle.wait, grace + 10.0)
+
+    def last_lines(self, number: int = SHOWN_LINES) -> list[str]:
+        """What it printed last."""
+        return [printable(x, 300) for x in self.handle.tail(number)] if self.handle is not None else []
+
+
+def mend_of(part: str) -> str:
+    """What makes a part smaller."""
+    return {
+        "weights": "a smaller quantization of the model, more GPUs, or other programs' memory freed: vram plan says what fits",
+        "kv_cache": "a shorter --context, a lower --concurrency, or --kv-dtype q8_0 (llama.cpp) or fp8 (vLLM, SGLang)",
+        "activations": "a smaller --ubatch, or a lower --concurrency",
+        "cuda_graphs": "a lower --max-num-seqs",
+    }.get(part, "a shorter --context or a lower --concurrency; vram plan says what fits")
+
+
+def _end(handle: Handle | None) -> str:
+    ended = handle.exit if handle is not None else None
+    return ended.words if ended is not None else "ended"
+
+
+def _file_name(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)[:100].lstrip(".") or "model"

@@ -1,0 +1,137 @@
+"""`vram up` as a user meets it: whole processes, a scripted stand-in as the engine, real HTTP through the gateway."""
+
+import json
+import signal
+import socket
+import sys
+from importlib.resources import files
+
+import jsonschema
+import pytest
+from upping import environment, processes_with, stand_in, up, vram
+
+from vram.errors import ExitCode
+from vram.memory.placement import Placement
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="engines are started on POSIX systems")
+
+
+@pytest.fixture
+def env(tmp_path):
+    stand_in(tmp_path)
+    return environment(tmp_path)
+
+
+def schema(name):
+    return json.loads((files("vram") / "schemas" / f"{name}.json").read_text())
+
+
+def test_a_dry_run_is_a_plan_and_a_command_and_starts_nothing(env, tmp_path):
+    """What is printed is what would be started: the plan's context and slots stand in the engine's own flags."""
+    done = vram("up", "demo", "--gpu", "cpu", "--context", "4k", "--concurrency", "6", "--dry-run", "--json", env=env)
+    assert done.returncode == ExitCode.OK, done.stderr
+    document = json.loads(done.stdout)
+    jsonschema.validate(document, schema("up"))
+    (model,) = document["models"]
+    words = model["words"]
+    # Six sequences of 4,096 tokens that share one cache, as the program's own flags count them.
+    assert words[words.index("--ctx-size") + 1] == str(6 * 4096)
+    assert words[words.index("--parallel") + 1] == "6"
+    assert model["plan"]["workload"] | {"context_tokens": 4096, "concurrency": 6} == model["plan"]["workload"]
+    assert not processes_with(str(tmp_path / "llama-server"))
+    shown = vram("up", "demo", "--gpu", "cpu", "--dry-run", env=env)
+    assert "--ctx-size" in shown.stdout
+    assert "fits" in shown.stdout
+
+
+def test_a_model_is_served_and_nothing_is_left_when_it_ends(env, tmp_path):
+    """One command from a model's name to an answer; SIGINT ends the engine, too."""
+    with up(tmp_path, "talk=demo", "--gpu", "cpu", env=env) as running:
+        status, body = running.post("/v1/chat/completions", {"model": "talk", "messages": [{"role": "user", "content": "hi"}]})
+        assert status == 200, body
+        assert json.loads(body)["usage"]["completion_tokens"] == 5
+        assert processes_with("--alias talk")
+        assert running.end(signal.SIGINT) == ExitCode.OK
+    assert not processes_with("--alias talk")
+
+
+def test_a_taken_port_is_said_before_anything_starts(env, tmp_path):
+    """A clear error, and no engine was started for nothing."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        counter = tmp_path / "starts"
+        done = vram("up", "demo", "--gpu", "cpu", "--port", str(other.getsockname()[1]), "--admin-port", "0", env={**env, "STAND_IN_COUNTER": str(counter)})
+    assert done.returncode == ExitCode.USAGE
+    assert "cannot listen" in done.stderr
+    assert "--port" in done.stderr
+    assert not counter.exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [({"STAND_IN_FAILS": "9", "STAND_IN_LAST": "the disk is made of cheese"}, "made of cheese"), ({"STAND_IN_NEVER_READY": "1"}, "not ready after 1 s")],
+)
+def test_an_engine_that_does_not_start_is_a_clear_error(env, more, said):
+    """It ends with what the engine said last, and leaves nothing."""
+    done = vram("up", "odd=demo", "--gpu", "cpu", "--port", "0", "--admin-port", "0", "--ready-seconds", "1s", env={**env, **more})
+    assert done.returncode == ExitCode.ERROR
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not processes_with("--alias odd")
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("nothing.gguf",), "no such file"),
+        (("demo", "--engine", "nosuch"), "no engine 'nosuch'"),
+        (("demo", "--gpu", "RTX 4090"), "no RTX 4090"),
+        (("a=demo", "a=demo"), "two models of one name"),
+        (("demo", "--gpu", "7"), "no 7"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_a_hint(env, args, said):
+    """Bad input is normal: an error, a hint, no traceback."""
+    done = vram("up", *args, *(() if "--gpu" in args else ("--gpu", "cpu")), env=env)
+    assert done.returncode in {ExitCode.USAGE, ExitCode.MODEL_UNREADABLE}
+    assert said.lower() in done.stderr.lower()
+    assert "hint:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_damaged_model_file_is_named_before_an_engine_starts(env, tmp_path):
+    """Headers are read first: a broken file never reaches an engine."""
+    path = tmp_path / "broken.gguf"
+    path.write_bytes(b"GGUF" + b"\xff" * 100)
+    done = vram("up", str(path), "--gpu", "cpu", env=env)
+    assert done.returncode == ExitCode.MODEL_UNREADABLE
+    assert "broken.gguf" in done.stderr
+
+
+def test_on_a_machine_without_a_gpu_all_lies_in_main_memory():
+    """The parts of a plan for the host are the host's buffers as llama.cpp's own dry runs on the CPU have them."""
+    from dataclasses import replace
+
+    from llama_cpp_runs import devices_of, measured, plans
+
+    from vram.engines.registry import engine
+    from vram.hardware.fleet import Fleet
+    from vram.hardware.gpu import Gpu
+
+    host = Gpu(name="CPU", vendor="host", architecture="host", capacity_bytes=2**42, capacity_source="stated", marketing_bytes=2**42, unified_memory=True)
+    rules, seen = engine("llama.cpp"), 0
+    for row, plan in plans()[::7]:
+        if devices_of(row) or row["mode"] != "no_alloc":
+            continue
+        settings = replace(plan.settings, gpu_layers=None)
+        demand = replace(plan.demand, gpu=host, settings=settings, placement=Placement())
+        parts = rules.parts(demand, 0)
+        assert measured(row, "context")[0] == parts.kv_cache.bytes
+        assert measured(row, "model")[0] == parts.weights.low
+        compute = measured(row, "compute")[0] + row["output_MiB"] * 2**20
+        assert parts.activations.low - 2**14 <= compute <= parts.activations.high
+        assert rules.host(demand) == ()
+        seen += 1
+    assert seen > 20
+    assert Fleet.of([host]).name == "CPU"
