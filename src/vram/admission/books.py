@@ -10,6 +10,7 @@ What the engine says of itself corrects the books only while it is fresh, and on
 
 from typing import Any
 
+from vram.admission.affinity import seed_of
 from vram.admission.need import Need
 from vram.admission.peak import Growth, peak_within
 from vram.memory.curve import KvCurve
@@ -64,6 +65,7 @@ class Books:
 
     Attributes:
         name: its name, for people.
+        seed: its name for hashes: of `home`, where it lies, so that it stays when the name changes.
         curve: what a sequence holds on one of its GPUs.
         capacity_bytes: KV bytes that sequences can hold on one of its GPUs.
         context_tokens: longest sequence.
@@ -91,13 +93,17 @@ class Books:
         "owner",
         "promised_bytes",
         "reserved",
+        "seed",
         "sequences",
         "sessions",
         "usable",
     )
 
-    def __init__(self, name: str, curve: KvCurve, capacity_bytes: int, *, context_tokens: int, max_sequences: int = 256, owner: Any = None) -> None:
+    def __init__(
+        self, name: str, curve: KvCurve, capacity_bytes: int, *, context_tokens: int, max_sequences: int = 256, home: str = "", owner: Any = None
+    ) -> None:
         self.name = name
+        self.seed = seed_of(home or name)
         self.curve = curve
         self.capacity_bytes = capacity_bytes
         self.context_tokens = context_tokens

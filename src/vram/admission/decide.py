@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from vram.admission.affinity import bearable, overload, rank
 from vram.admission.books import Books
 from vram.admission.need import Need
 
@@ -49,15 +50,17 @@ class Route:
 class Admit:
     """Let it in: `books` of the replica, `pool`, output tokens to reserve for and at most, and what the client is to be told."""
 
-    __slots__ = ("books", "expected", "fallback", "most", "pool")
+    __slots__ = ("books", "by_key", "expected", "fallback", "most", "pool")
 
-    def __init__(self, books: Books, pool: Pool, expected: int, most: int, fallback: tuple[str, ...]) -> None:
+    def __init__(self, books: Books, pool: Pool, expected: int, most: int, fallback: tuple[str, ...], *, by_key: bool = False) -> None:
         self.books = books
         self.pool = pool
         self.expected = expected
         self.most = most
         """Output tokens that the engine may make; less than the client's own limit only when `fallback` says so."""
         self.fallback = fallback
+        self.by_key = by_key
+        """Whether it goes where others that begin alike go."""
 
 
 class Wait:
@@ -123,31 +126,58 @@ def _in_route(need: Need, route: Route, now: float, told: tuple[str, ...]) -> De
         if place and not route.larger_pool:
             break
         best: Books | None = None
-        free = -1
-        expected = most = 0
-        for books in pool.books:
-            if not books.usable:
-                continue
-            usable = True
-            room = books.context_tokens - need.prompt_tokens
-            limit = need.most_tokens
-            # Whoever sets no limit gets what the context leaves, as engines have it.
-            most_here = room if limit is None else limit
-            expected_here = min(most_here, need.expected_tokens)
-            if most_here > room or (limit is None and room < 1) or not books.ever(need, most_here if limit is not None else min(expected_here, room)):
-                continue
-            possible = True
-            left = books.capacity_bytes - books.promised_bytes
-            if need.session and need.session in books.sessions:
-                # Whose prefix is there already comes first where there is room.
-                left += books.capacity_bytes
-            if left > free and books.fits(need, expected_here, now):
-                best, free, expected, most = books, left, expected_here, most_here
+        if need.affinity and len(pool.books) > 1:
+            best = _at_home(need, pool.books, now)
+        by_key = best is not None
+        if best is None:
+            free = -1
+            for books in pool.books:
+                if not books.usable:
+                    continue
+                usable = True
+                most = _most_here(need, books)
+                if most < 0:
+                    continue
+                possible = True
+                left = books.capacity_bytes - books.promised_bytes
+                if left > free and books.fits(need, min(most, need.expected_tokens), now):
+                    best, free = books, left
         if best is not None:
-            return Admit(best, pool, expected, most, (*told, LARGER) if place else told)
+            most = _most_here(need, best)
+            return Admit(best, pool, min(most, need.expected_tokens), most, (*told, LARGER) if place else told, by_key=by_key)
     if possible:
         return WAIT
     return _refusal(need, route, usable=usable)
+
+
+def _most_here(need: Need, books: Books) -> int:
+    """Output tokens that it may have there at most; -1 where it does not even fit alone."""
+    room = books.context_tokens - need.prompt_tokens
+    limit = need.most_tokens
+    if limit is not None:
+        return limit if limit <= room and books.ever(need, limit) else -1
+    # Whoever sets no limit gets what the context leaves, as engines have it.
+    return room if room >= 1 and books.ever(need, min(room, need.expected_tokens)) else -1
+
+
+def _at_home(need: Need, replicas: Sequence[Books], now: float) -> Books | None:
+    """The replica that its key likes best, of those that are not loaded far above the others and have room now."""
+    best: Books | None = None
+    likes = -1
+    bound = -1.0
+    for books in replicas:
+        liked = rank(need.affinity, books.seed) if books.usable else -1
+        if liked <= likes:
+            continue
+        most = _most_here(need, books)
+        if most < 0:
+            continue
+        expected = min(most, need.expected_tokens)
+        if bound < 0:
+            bound = overload(replicas, books.size(need, expected), now)
+        if bearable(books, need.sequences, bound, now) and books.fits(need, expected, now):
+            best, likes = books, liked
+    return best
 
 
 def _shorter(need: Need, route: Route, least: int, now: float, told: tuple[str, ...]) -> Decision:

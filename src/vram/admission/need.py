@@ -16,12 +16,14 @@ class Need:
         key: whose it is: keys share a queue fairly.
         arrived: when it came, in seconds of the caller's clock.
         deadline: until when it may wait; None: as long as the line allows.
+        affinity: what requests that begin alike have in common, as a number above 0; 0: nothing.
         session: what it may share a prefix with, as bytes that are equal for it; empty for nothing.
         shared_tokens: prompt tokens that it shares with others of the same session at least.
         passed: how many later ones were let past it.
     """
 
     __slots__ = (
+        "affinity",
         "arrived",
         "deadline",
         "expected_tokens",
@@ -49,6 +51,7 @@ class Need:
         key: str = "",
         arrived: float = 0.0,
         deadline: float | None = None,
+        affinity: int = 0,
         session: bytes = b"",
         shared_tokens: int = 0,
         owner: Any = None,
@@ -62,6 +65,7 @@ class Need:
         self.key = key
         self.arrived = arrived
         self.deadline = deadline
+        self.affinity = affinity
         self.session = session
         self.shared_tokens = shared_tokens
         self.passed = 0

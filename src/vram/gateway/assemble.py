@@ -18,6 +18,7 @@ from vram.admission.line import Shares
 from vram.costs.vram_time import Meter
 from vram.errors import UsageError, VramError
 from vram.gateway.addresses import Address, Resolve, address_of, resolve
+from vram.gateway.bench import Bench
 from vram.gateway.desk import Desk
 from vram.gateway.replica import Replica
 from vram.gateway.seats import UNKNOWN_TOKENS, Counter, Seat
@@ -164,6 +165,8 @@ def assemble(house: "House", file: PoolsFile, plans: dict[str, PoolPlan], addres
     for pool in file.pools:
         plan = plans[pool.name]
         made = AdmissionPool(pool.name, pool.served_as or pool.model, [])
+        old_bench = before.seats.get(pool.name) if before is not None else None
+        bench = old_bench[0].bench if old_bench else Bench(pool.name)
         for i, url in enumerate(pool.replicas):
             old = old_seats.get(url)
             books = Books(
@@ -172,6 +175,7 @@ def assemble(house: "House", file: PoolsFile, plans: dict[str, PoolPlan], addres
                 plan.room.capacity_bytes,
                 context_tokens=plan.room.context_tokens,
                 max_sequences=plan.room.max_sequences,
+                home=url,
             )
             if old is not None and old.books.curve == books.curve:
                 # Leases that run stay where they are: the same books under the new file's limits.
@@ -180,7 +184,7 @@ def assemble(house: "House", file: PoolsFile, plans: dict[str, PoolPlan], addres
             address = addresses[url]
             replica = old.replica if old is not None else Replica(house, url=url, host=address.host, port=address.port, prefix=address.prefix, tls=address.tls)
             meter = old.meter if old is not None and old.books is books else _meter(plan, house.now())
-            seat = Seat(replica, books, meter, made)
+            seat = Seat(replica, books, meter, made, bench)
             books.owner = seat
             made.books.append(books)
             seats.setdefault(pool.name, []).append(seat)
@@ -200,6 +204,7 @@ def assemble(house: "House", file: PoolsFile, plans: dict[str, PoolPlan], addres
         queue_seconds=60.0 if limits.queue_seconds is None else limits.queue_seconds,
         queue_requests=limits.queue_requests or 10_000,
         output_tokens=limits.output_tokens,
+        affinity=limits.affinity,
     )
     return Assembled(desk=desk, seats=seats, plans=plans, public=public)
 

@@ -18,6 +18,7 @@ class ChatBody(msgspec.Struct):
     stream: bool | None = None
     stream_options: Raw = Raw(b"")
     tools: Raw = Raw(b"")
+    prompt_cache_key: Raw = Raw(b"")
 
 
 class CompletionBody(msgspec.Struct):
@@ -42,6 +43,7 @@ class ResponsesBody(msgspec.Struct):
     max_output_tokens: int | None = None
     stream: bool | None = None
     tools: Raw = Raw(b"")
+    prompt_cache_key: Raw = Raw(b"")
 
 
 class EmbeddingsBody(msgspec.Struct):

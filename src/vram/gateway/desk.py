@@ -11,6 +11,7 @@ from vram.admission.line import Shares
 from vram.admission.need import Need
 from vram.gateway import reasons
 from vram.gateway.ask import AskError
+from vram.gateway.prefix import PREFIX, affinity_of
 from vram.gateway.refusal import bad_request
 from vram.gateway.rewrite import rewritten
 from vram.gateway.seats import GROWTH_TOKENS, Counter, Seat, Ticket
@@ -31,6 +32,7 @@ class Desk:
         queue_requests: how many may wait for one model.
         output_tokens: most tokens of one answer; None: the model's own limit.
         most_sequences: most sequences of one request.
+        affinity: by what requests are brought together (`prefix.affinity_of`).
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Desk:
         queue_requests: int = 10_000,
         output_tokens: int | None = None,
         most_sequences: int = 64,
+        affinity: str = PREFIX,
     ) -> None:
         self.counters = counters
         self.shares = shares
@@ -49,6 +52,7 @@ class Desk:
         self.queue_requests = queue_requests
         self.output_tokens = output_tokens
         self.most_sequences = most_sequences
+        self.affinity = affinity
         # Lines that are to be asked again, and whether that is going on: an end inside a pump only notes its line, so that a thousand
         # refusals in a row are a loop and no tower of calls.
         self._due: dict[int, Counter] = {}
@@ -99,10 +103,10 @@ class Desk:
             priority=x.priority,
             key=x.key.terms.name,
             arrived=now,
-            session=x.session,
-            shared_tokens=0,
+            affinity=affinity_of(ask, x.session, self.affinity) if counter.spreads else 0,
             owner=x,
         )
+        ask.text = b""
         x.ticket = Ticket(need, counter, estimated)
         if not len(counter.line):
             answer = decide(need, counter.route, now)
@@ -144,6 +148,8 @@ class Desk:
         seat: Seat = answer.books.owner
         lease = answer.books.reserve(need, answer.expected, answer.most, now)
         ticket.answer, ticket.lease, ticket.seat = answer, lease, seat
+        if need.affinity:
+            seat.bench.placed(by_key=answer.by_key)
         if seat.meter is not None:
             seat.meter.start(x, int(now * 1e9), lease.held_bytes)
         x.grows_at = GROWTH_TOKENS

@@ -96,6 +96,9 @@ def _requests(out: Writer, gateway: "Gateway") -> None:
     )
     out.family("vram_gpu_seconds_total", "counter", "GPU time of requests.", [(labels, s.gpu_microseconds / 1e6) for labels, s in by])
     out.family("vram_paid_dollars_total", "counter", "What requests paid for the bytes that they held.", [(labels, s.nano_dollars / 1e9) for labels, s in by])
+    benches = [seats[0].bench for seats in gateway.assembled.seats.values()]
+    placed = [(labelled(pool=b.pool, placed=how), count) for b in benches for how, count in (("together", b.met), ("apart", b.apart))]
+    out.family("vram_affinity_requests_total", "counter", "Requests that begin as others do, by whether they came to the same replica.", placed)
     times = [(labelled(model=model), t) for model, t in tally.times.items()]
     out.histogram("vram_request_queue_seconds", "Time in the gateway's queue.", [(labels, t.queue) for labels, t in times])
     out.histogram("vram_time_to_first_token_seconds", "Arrival to first bytes of a stream.", [(labels, t.ttft) for labels, t in times])

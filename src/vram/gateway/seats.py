@@ -10,6 +10,7 @@ from vram.admission.need import Need
 if TYPE_CHECKING:
     from vram.admission.books import Books, Lease
     from vram.costs.vram_time import Meter
+    from vram.gateway.bench import Bench
     from vram.gateway.exchange import Exchange
     from vram.gateway.replica import Replica
 
@@ -24,13 +25,14 @@ UNKNOWN_TOKENS: Final = 2**40
 class Seat:
     """A replica at the desk: its books' owner, with what the money needs."""
 
-    __slots__ = ("books", "meter", "pool", "replica")
+    __slots__ = ("bench", "books", "meter", "pool", "replica")
 
-    def __init__(self, replica: "Replica", books: "Books", meter: "Meter | None", pool: Pool) -> None:
+    def __init__(self, replica: "Replica", books: "Books", meter: "Meter | None", pool: Pool, bench: "Bench") -> None:
         self.replica = replica
         self.books = books
         self.meter = meter
         self.pool = pool
+        self.bench = bench
 
     @property
     def capacity(self) -> int | None:
@@ -41,7 +43,7 @@ class Seat:
 class Counter:
     """What the desk knows of one public model: its route, its line, and what was learned of its requests."""
 
-    __slots__ = ("event_tokens", "line", "outputs", "prompts", "route")
+    __slots__ = ("event_tokens", "line", "outputs", "prompts", "route", "spreads")
 
     def __init__(self, route: Route, shares: Shares) -> None:
         self.route = route
@@ -49,6 +51,8 @@ class Counter:
         self.prompts = PromptTokens()
         self.outputs = OutputTokens()
         self.event_tokens = 1.0
+        # Where there is one replica only, no key is made: there is nothing to choose.
+        self.spreads = any(len(pool.books) > 1 for one in (route, *route.others) for pool in one.pools)
 
     def learn(self, x: "Exchange") -> None:
         """A request ended well: what its engine counted teaches for the next ones."""

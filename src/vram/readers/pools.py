@@ -7,7 +7,7 @@ whoever plans with it, and where the file lies is `vram.sources.pools`' to know.
 import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
@@ -111,6 +111,12 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     queue_requests: Annotated[Count | None, Meta(description="most requests that wait for one pool")] = None
     output_tokens: Annotated[Count | None, Meta(description="most tokens of one answer")] = None
     body_bytes: Annotated[Count | None, Meta(description="most bytes of one request's body")] = None
+    affinity: Annotated[
+        Literal["prefix", "session", "off"],
+        Meta(
+            description="what brings requests to one replica of a pool: prefix (a session, a prompt_cache_key, else the prompt's beginning), session (only the first two), off"
+        ),
+    ] = "prefix"
 
 
 class Keys(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
