@@ -142,8 +142,10 @@ def test_peaks_let_in_more_than_sums():
 
 
 def test_peaks_are_counted_in_whole_blocks():
-    """Four requests of 200 + 500 tokens, each begun 128 steps after the one before, fit 18 blocks of 128: when the first ends it holds six,
-    the others five, four and three. A block of slack for each would keep the last one out."""
+    """Four requests, each begun 128 steps after the one before, fit 18 blocks of 128 tokens; with a block of slack for each they would not.
+
+    When the first ends, at 200 + 500 tokens, it holds six, the others five, four and three.
+    """
     replica = books(capacity=18, tokens=128)
     leases: list = []
     for step in range(384 + 500):
@@ -257,8 +259,11 @@ def test_books_balance_whatever_happens(story):
     size=st.integers(1, 40),
 )
 def test_answers_as_long_as_expected_never_outgrow_the_cache(asks, capacity, size):
-    """If every answer is as long as was expected, the engine's blocks never run out: also where prompts take their time before the first
-    token, and where nothing is seen of an answer before its end. Blocks are counted here, sequence by sequence, not by the books."""
+    """If every answer is as long as was expected, the engine's blocks never run out.
+
+    Also where prompts take their time before the first token, and where nothing is seen of an answer before its end. Blocks are counted
+    here, sequence by sequence, not by the books.
+    """
     replica = books(capacity=capacity, tokens=size)
     line = Line(route(replica), Shares())
     for i, (prompt, output, _, streams) in enumerate(asks):
