@@ -13,21 +13,6 @@ if TYPE_CHECKING:
     from vram.planner.plan import Plan
 
 MAX_BYTES: Final = 512 * 2**20
-# Figure of the log -> the plan's part that it is, or a part of.
-PARTS: Final = {
-    "weights": "weights",
-    "lora": "weights",
-    "kv_cache": "kv_cache",
-    "mamba_state": "kv_cache",
-    "activation_peak": "activations",
-    "output": "activations",
-    "exec_context": "activations",
-    "runtime_buffers": "activations",
-    "decoder_buffers": "activations",
-    "cuda_graph": "cuda_graphs",
-    "init_cuda_used": "runtime",
-    "non_torch": "communication",
-}
 
 
 @click.command(name="read-log", short_help="What an engine printed about memory, beside its plan.")
@@ -162,6 +147,7 @@ def _row(log: "EngineLog", file: str, plan: "Plan | None", model: str, gpu: str)
     """The corpus' row and, where there is a plan, what later plans find it by."""
     from datetime import datetime
 
+    from vram.engines.logs.parts import parts_of
     from vram.engines.logs.row import row_of
 
     now = datetime.now().astimezone().isoformat(timespec="seconds")
@@ -173,33 +159,12 @@ def _row(log: "EngineLog", file: str, plan: "Plan | None", model: str, gpu: str)
         row["gpu"] = gpu or row["gpu"] or plan.gpus[0].name
         row["signature"] = signature(plan)
         row["context_tokens"], row["concurrency"] = plan.workload.context_tokens, plan.workload.concurrency
-        row["parts"] = [{name: round(size) for name, size in sizes.items()} for sizes in _parts(log, len(plan.gpus))]
+        row["parts"] = [{name: round(size) for name, size in sizes.items()} for sizes in parts_of(log, len(plan.gpus))]
     return row
 
 
-def _parts(log: "EngineLog", gpus: int) -> list[dict[str, float]]:
-    """Bytes per part: of each GPU where the log tells them one by one, else of the one that decides."""
-    from vram.engines.logs.row import deciding
-
-    ranks = [r for r in log.ranks if any(x.name == "weights" for x in log.readings if x.rank == r)]
-    if len(ranks) == gpus and log.engine in {"llama.cpp", "ollama"}:
-        found = []
-        for rank in ranks:
-            sizes: dict[str, float] = {}
-            for r in log.readings:
-                if r.rank == rank and r.name in PARTS and r.is_bytes and r.value >= 0:
-                    sizes[PARTS[r.name]] = sizes.get(PARTS[r.name], 0) + r.value
-            found.append(sizes)
-        return found
-    sizes = {}
-    for name, part in PARTS.items():
-        reading = deciding(log, name)
-        if reading is not None and reading.is_bytes and reading.value >= 0:
-            sizes[part] = sizes.get(part, 0) + reading.value
-    return [sizes]
-
-
 def _document(log: "EngineLog", row: dict[str, Any], plan: "Plan | None", reason: str) -> dict[str, Any]:
+    from vram.engines.logs.parts import parts_of
     from vram.planner.document import parts_document
 
     return {
@@ -210,7 +175,7 @@ def _document(log: "EngineLog", row: dict[str, Any], plan: "Plan | None", reason
         "missing": [{"name": m.name, "what": m.what, "how": m.how} for m in log.missing],
         "failures": list(log.failures),
         "notes": list(log.notes),
-        "measured": [{name: round(size) for name, size in sizes.items()} for sizes in _parts(log, len(plan.gpus) if plan else 1)],
+        "measured": [{name: round(size) for name, size in sizes.items()} for sizes in parts_of(log, len(plan.gpus) if plan else 1)],
         "planned": [parts_document(gpu.parts) for gpu in plan.gpus] if plan else None,
         "unplanned": reason or None,
         "row": row,
@@ -262,9 +227,10 @@ def _words(log: "EngineLog", plan: "Plan | None", reason: str) -> Iterator[str]:
 def _beside(log: "EngineLog", plan: "Plan") -> Iterator[str]:
     """Planned beside measured, part by part."""
     from vram.cli.render.plan import TITLES
+    from vram.engines.logs.parts import parts_of
     from vram.units import GIB, gib
 
-    measured = _parts(log, len(plan.gpus))
+    measured = parts_of(log, len(plan.gpus))
     yield click.style(f"{'per GPU':<28}{'planned':>12}{'low':>12}{'high':>12}{'measured':>12}{'off by':>12}", bold=True)
     for place, sizes in enumerate(measured):
         # Of several pipeline stages the first one prints.

@@ -38,6 +38,16 @@ if TYPE_CHECKING:
 @click.option("--admin-port", type=click.IntRange(0, 65535), default=8090, show_default=True, help="Port of the administrators' API; 0: none.")
 @click.option("--keys/--no-keys", "keys", default=None, help="Whether clients need a key. Default: when keys exist, or on any address but loopback.")
 @click.option("--ready-seconds", type=SECONDS, default=600.0, show_default=True, metavar="TIME", help="How long an engine may take until it answers.")
+@click.option(
+    "--probe-seconds",
+    type=SECONDS,
+    default=300.0,
+    show_default=True,
+    metavar="TIME",
+    help="How long the worst request that the plan admits may take before clients come.",
+)
+@click.option("--no-probe", is_flag=True, help="Let clients in without that request.")
+@click.option("--exact", is_flag=True, help="Fail where memory runs out, instead of trying again with gentler settings.")
 @click.option("--dollars-per-hour", type=click.FloatRange(min=0), help="What an hour of this machine costs: usage is then told in money, too.")
 @click.option("--dry-run", is_flag=True, help="Print plans and commands, and start nothing.")
 @click.option("--force", is_flag=True, help="Start also what does not fit by its plan.")
@@ -54,8 +64,11 @@ def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> Non
     vram up ./qwen3-8b-q4_k_m.gguf --context 32k
     vram up chat=Qwen/Qwen3-8B --gpu 0 --dry-run
     """  # noqa: D301  (click's own mark, a real backspace, keeps the lines below it as they are)
+    from functools import partial
+
     from vram.cli.output import print_json, print_styled, progress, terminal_width
     from vram.cli.render.up import board, commands, up_document
+    from vram.runtime.learned import learned
     from vram.runtime.placing import Finder, Wanted, fleet_of, place, wanted_of
     from vram.settings import settings
 
@@ -71,7 +84,15 @@ def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> Non
         wanted.append(Wanted(name=name, model=_demo(model), **same))
     fleet = fleet_of(given["gpu"], dry=dry)
     with progress("reading models") as report:
-        placed = place(wanted, fleet, Finder(found), dry=dry, offline=given["offline"] or None, progress=report)
+        placed = place(
+            wanted,
+            fleet,
+            Finder(found),
+            dry=dry,
+            offline=given["offline"] or None,
+            progress=report,
+            lessons=None if given["exact"] else partial(learned, found.state),
+        )
     unfit = [p for p in placed if p.plan.verdict == "does_not_fit"]
     if dry:
         if given["as_json"]:
@@ -145,6 +166,7 @@ def _serve(placed: "tuple[Placed, ...]", given: dict[str, Any]) -> None:
     from vram.settings import settings
 
     need_extra()
+    found = settings()
     handler = logging.StreamHandler()
     handler.setFormatter(TextLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
@@ -153,7 +175,15 @@ def _serve(placed: "tuple[Placed, ...]", given: dict[str, Any]) -> None:
         click.echo(text, err=True)
 
     def make() -> Supervisor:
-        options = Up(folder=settings().state, gateway=_options(given), ready_seconds=given["ready_seconds"], dollars_per_hour=given["dollars_per_hour"])
+        options = Up(
+            folder=found.state,
+            gateway=_options(given),
+            ready_seconds=given["ready_seconds"],
+            dollars_per_hour=given["dollars_per_hour"],
+            probe_seconds=0.0 if given["no_probe"] else given["probe_seconds"],
+            step_down=not given["exact"],
+            calibration=found.calibration,
+        )
         return Supervisor(placed, LocalDriver(), options, say=say)
 
     try:
@@ -167,14 +197,14 @@ def _serve(placed: "tuple[Placed, ...]", given: dict[str, Any]) -> None:
 def _told(given: dict[str, Any], say: "Callable[[str], None]") -> "Callable[[Supervisor], None]":
     def told(supervisor: "Supervisor") -> None:
         from vram.cli.output import print_json
-        from vram.cli.render.up import up_document
+        from vram.cli.render.up import ready_text, up_document
 
         gateway = supervisor.gateway
         address = f"http://{given['host']}:{gateway.port}/v1"
         if given["as_json"]:
             print_json(up_document([u.placed for u in supervisor.units.values()], url=address, units=supervisor.units))
         for unit in supervisor.units.values():
-            say(f"{unit.name} is ready: {unit.placed.engine.name} answered {unit.ready_after_seconds or 0:.1f} s after its start")
+            print_styled_err(ready_text(unit))
         say(f"serving {', '.join(gateway.assembled.public)} on {address}")
         say("live: vram top   end: Ctrl-C")
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vram.gateway.after import Listener
-    from vram.gateway.assemble import PoolPlan
+    from vram.gateway.assemble import Assembled, PoolPlan
     from vram.planner.plan import Plan
     from vram.readers.pools import PoolsFile
 
@@ -22,6 +22,7 @@ class Options:
     Attributes:
         pools: the pools file.
         read: gives pools and their plans in its place, whenever they are read; None: the file is read and planned.
+        taken: told of pools as they are taken over, before any of their replicas is watched or asked.
         host: address to listen on; loopback unless said otherwise.
         port: port to listen on; 0 for a free one.
         store: file of keys and usage; None: neither is kept.
@@ -37,6 +38,7 @@ class Options:
 
     pools: Path
     read: "Callable[[], tuple[PoolsFile, dict[str, PoolPlan]]] | None" = None
+    taken: "Callable[[Assembled], None] | None" = None
     host: str = "127.0.0.1"
     port: int = 8080
     store: Path | None = None

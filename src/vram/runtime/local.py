@@ -1,20 +1,22 @@
 """Processes of this machine, each behind a guard of its own (guard.py): none outlives us, whatever ends us."""
 
 import os
+import secrets
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from vram.errors import UsageError, VramError
 from vram.runtime.driver import Exit, Start
-from vram.runtime.guard import descendants
 from vram.runtime.logs import Lines, LogFile
 
 GUARD: Final = Path(__file__).with_name("guard.py")
+MARK: Final = "VRAM_ENGINE_MARK"
+"""A variable that every process of one engine inherits: so what it leaves behind is found even where no parent knows it any more."""
 
 
 class LocalHandle:
@@ -22,6 +24,7 @@ class LocalHandle:
 
     def __init__(self, wanted: Start, on_exit: Callable[[Exit], None] | None) -> None:
         self.name = wanted.name
+        self.mark = secrets.token_hex(8)
         self.lines = Lines(LogFile(wanted.log) if wanted.log is not None else None)
         self._on_exit = on_exit
         self._ended = threading.Event()
@@ -35,7 +38,7 @@ class LocalHandle:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **wanted.variables},
+                env={**os.environ, **wanted.variables, MARK: self.mark},
                 pass_fds=(told,),
                 start_new_session=True,  # the terminal's Ctrl-C is ours: we end the engines in order
             )
@@ -106,7 +109,7 @@ class LocalHandle:
         self._there.set()
         self._guard.wait()
         if end == Exit():
-            # The guard itself was killed: the kernel killed the engine with it (Linux), what it had started is ours to find.
+            # The guard itself was killed: the kernel killed the engine with it (Linux), and what that had started is ours to find.
             end = Exit(signal=9)
             self._sweep()
         # All lines first: whoever is told of the end wants to show the last ones.
@@ -121,23 +124,30 @@ class LocalHandle:
             self._on_exit(end)
 
     def _sweep(self) -> None:
-        if self._pid is None:
-            return
-        for pid in (*session_members(self._pid), *descendants(self._pid)):
+        kill_marked({self.mark})
+        if self._pid is not None:
+            with suppress(OSError):
+                os.killpg(self._pid, 9)
+
+
+def kill_marked(marks: Collection[str]) -> int:
+    """Kill whatever carries one of these marks in its environment, as /proc shows it to its owner. Returns how many there were."""
+    wanted = {f"{MARK}={mark}".encode() for mark in marks}
+    killed: set[int] = set()
+    # Once more for what was born meanwhile.
+    for _ in range(3):
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if wanted & set((entry / "environ").read_bytes().split(b"\0")) and int(entry.name) != os.getpid():
+                    found.append(int(entry.name))
+        if not found:
+            break
+        for pid in found:
             with suppress(OSError):
                 os.kill(pid, 9)
-        with suppress(OSError):
-            os.killpg(self._pid, 9)
-
-
-def session_members(session: int) -> list[int]:
-    """Every process of a session, from /proc; empty where there is none."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError, ValueError, IndexError):
-            if int((entry / "stat").read_bytes().rpartition(b")")[2].split()[3]) == session:
-                found.append(int(entry.name))
-    return found
+        killed.update(found)
+    return len(killed)
 
 
 class LocalDriver:

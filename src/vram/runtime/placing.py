@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 NAME_LENGTH: Final = 200
 Report = Callable[[int, int, int], None]
+Lessons = Callable[[Plan, "Wanted"], "tuple[Wanted, str] | None"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,7 @@ class Placed:
         here: where that is on this machine; None where it is not, and only a plan is shown.
         fleet: the GPUs it was planned on, with what others hold of them.
         plan: the plan.
+        note: why it is planned otherwise than it was asked for; empty where it is not.
     """
 
     wanted: Wanted
@@ -65,6 +67,7 @@ class Placed:
     here: Installed | None
     fleet: Fleet
     plan: Plan
+    note: str = ""
 
     @property
     def launch(self) -> Launch:
@@ -232,9 +235,25 @@ def plan_one(wanted: Wanted, model: "Model", fleet: Fleet, engine: Program, here
 
 
 def place(
-    wanted: Sequence[Wanted], fleet: Fleet, finder: Finder, *, dry: bool = False, offline: bool | None = None, progress: Report | None = None
+    wanted: Sequence[Wanted],
+    fleet: Fleet,
+    finder: Finder,
+    *,
+    dry: bool = False,
+    offline: bool | None = None,
+    progress: Report | None = None,
+    lessons: Lessons | None = None,
 ) -> tuple[Placed, ...]:
     """Plan all models together on one machine: each beside those that come before it.
+
+    Args:
+        wanted: the models.
+        fleet: the GPUs, with what others hold of them.
+        finder: looks for engines.
+        dry: only planned: engines need not be here.
+        offline: touch no network.
+        progress: told of reads.
+        lessons: what was learned of plans that failed here: the settings that worked, and why.
 
     Raises:
         UsageError: a name stands twice, an engine is missing.
@@ -250,9 +269,21 @@ def place(
         model = load_model(one.model, offline=offline, progress=progress)
         engine, here = choose_engine(one, model, fleet, finder, dry=dry)
         made = plan_one(one, model, fleet, engine, here)
-        placed.append(Placed(wanted=one, model=model, engine=engine, here=here, fleet=fleet, plan=made))
-        fleet = beside(fleet, made)
+        found = Placed(wanted=one, model=model, engine=engine, here=here, fleet=fleet, plan=made)
+        if lessons is not None and (lesson := lessons(made, one)) is not None:
+            found = replace(replan(found, lesson[0]), note=lesson[1])
+        placed.append(found)
+        fleet = beside(fleet, found.plan)
     return tuple(placed)
+
+
+def replan(placed: Placed, wanted: Wanted) -> Placed:
+    """The same model and engine on the same GPUs with other settings.
+
+    Raises:
+        UsageError: a number that makes no sense.
+    """
+    return replace(placed, wanted=wanted, plan=plan_one(wanted, placed.model, placed.fleet, placed.engine, placed.here))
 
 
 def beside(fleet: Fleet, plan: Plan) -> Fleet:

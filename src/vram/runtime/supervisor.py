@@ -7,20 +7,27 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from vram.engines.logs.base import EngineLog
 from vram.errors import UsageError, VramError
-from vram.gateway.assemble import PoolPlan
+from vram.gateway.assemble import Assembled, PoolPlan
 from vram.gateway.options import Options
 from vram.gateway.server import Gateway
+from vram.planner.plan import Plan
 from vram.readers.pools import PoolsFile
 from vram.runtime.driver import Driver
-from vram.runtime.placing import Placed
+from vram.runtime.gentler import MOST_STEPS, Step, steps
+from vram.runtime.learned import learn
+from vram.runtime.measured import beside, measured_row, read_start
+from vram.runtime.placing import Placed, replan
 from vram.runtime.pools import pools_of
+from vram.runtime.probe import UnprovedError, prove
 from vram.runtime.restarts import Restarts
 from vram.runtime.unit import StartError, State, Unit
+from vram.sources.calibration import append_row
 
 log = logging.getLogger("vram.runtime")
 
@@ -37,12 +44,18 @@ class Up:
         gateway: the gateway's options; its `read` is the supervisor's own.
         ready_seconds: how long an engine may take until it answers.
         dollars_per_hour: what an hour of each model's GPUs costs; None: not known.
+        probe_seconds: how long an engine may take for what its plan admits at most; 0: it is not asked.
+        step_down: whether a start that runs out of memory is tried again with gentler settings.
+        calibration: file that keeps measured starts for later plans; None: they are not kept.
     """
 
     folder: Path
     gateway: Options
     ready_seconds: float = 600.0
     dollars_per_hour: float | None = None
+    probe_seconds: float = 300.0
+    step_down: bool = True
+    calibration: Path | None = None
 
 
 @dataclass(slots=True)
@@ -71,7 +84,8 @@ class Supervisor:
         for one in placed:
             unit = Unit(one, driver, options.folder / "logs", ready_seconds=options.ready_seconds, on_change=self._changed)
             self.kept[unit.name] = Kept(unit)
-        self.gateway = Gateway(_with_read(options.gateway, self._pools))
+        self.gateway = Gateway(replace(options.gateway, read=self._pools, taken=self._taken))
+        self._assembled: Assembled | None = None
         self.stopping = False
         self.done = asyncio.Event()
         self.began = time.time()
@@ -101,30 +115,101 @@ class Supervisor:
             raise UsageError(
                 f"cannot listen on {options.host}:{options.port}: {e.strerror or e}", hint="is another vram running? choose another port: --port 8081"
             ) from None
-        for unit in self.units.values():
-            self._serves(unit, ready=False)
         for kept in self.kept.values():
             await self._bring_up(kept.unit)
             kept.task = asyncio.create_task(self._keep(kept))
         self._watch = asyncio.create_task(self._look())
 
-    async def _bring_up(self, unit: Unit) -> None:
-        """Start, prove, and let clients in."""
+    async def _bring_up(self, unit: Unit, *, first: bool = True) -> None:
+        """Start, prove, let clients in. Where memory runs out though the plan fits, one setting goes down and it is tried again.
+
+        Raises:
+            StartError: it did not start, or failed what its plan admits, and no setting helps.
+        """
+        asked, told = unit.placed.plan, ""
+        for _ in range(MOST_STEPS):
+            try:
+                await self._prove(unit, first=first or bool(told))
+            except StartError as e:
+                await unit.end(0.0)
+                step = self._gentler(unit, e)
+                if step is None:
+                    raise
+                told = e.message
+                self.say(f"{e.message}; tried again with {step.flag}")
+                unit.placed = replan(unit.placed, step.wanted)
+                await self.gateway.read_again()
+                continue
+            if told:
+                learn(self.options.folder, asked, unit.placed.wanted, f"with {_told(asked)}: {told}")
+            unit.enter(State.READY)
+            return
+        raise unit.failed(f"{unit.name}: it has too little memory with {MOST_STEPS} gentler settings, too")
+
+    async def _prove(self, unit: Unit, *, first: bool) -> None:
         await unit.start()
-        unit.enter(State.READY)
+        log = read_start(unit.handle.head() if unit.handle is not None else [], unit.placed.engine.rules)
+        unit.measured = beside(unit.placed.plan, log)
+        if not first or not self.options.probe_seconds:
+            return
+        unit.enter(State.PROVING)
+        w = unit.placed.plan.workload
+        self.say(f"{unit.name}: started; now the most that its plan admits, {w.concurrency} x {w.context_tokens:,} tokens")
+        try:
+            unit.proof = await prove(unit, seconds=self.options.probe_seconds)
+        except UnprovedError as e:
+            plan = unit.placed.plan
+            with suppress(TimeoutError):
+                # An engine that dies of what it was asked dies a moment after it dropped the connection.
+                await asyncio.wait_for(unit.ended.wait(), 2.0)
+            what = f"{plan.workload.concurrency} x {plan.workload.context_tokens:,} tokens, as its plan admits"
+            raise unit.failed(f"{unit.name}: {unit.placed.engine.name} failed {what}: {e}") from None
+        self._keep_measured(unit, log)
+
+    def _keep_measured(self, unit: Unit, log: EngineLog) -> None:
+        """Later plans of the same model, engine, GPU and settings on this machine use what was measured."""
+        plan = unit.placed.plan
+        if self.options.calibration is None or not unit.measured or any(p.source == "measured" for _, p in plan.gpus[0].parts.items()):
+            return
+        when = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        row = measured_row(plan, log, unit.measured, model=unit.placed.wanted.model, source=f"vram up {when}")
+        # A full disk: it is measured again at the next start.
+        with suppress(OSError):
+            append_row(row, self.options.calibration)
+
+    def _gentler(self, unit: Unit, error: StartError) -> Step | None:
+        """The first gentler setting that really takes less by its plan; None where memory was not what failed."""
+        if error.short is None or not self.options.step_down:
+            return None
+        placed = unit.placed
+        for step in steps(placed.wanted, placed.plan, error.short):
+            with suppress(VramError):
+                changed = replan(placed, step.wanted).plan
+                less = [
+                    (new.parts.high_bytes, new.kv_needed_bytes) < (old.parts.high_bytes, old.kv_needed_bytes)
+                    for new, old in zip(changed.gpus, placed.plan.gpus, strict=False)
+                ]
+                if any(less):
+                    return step
+        return None
 
     def _changed(self, unit: Unit) -> None:
         self._serves(unit, ready=unit.state is State.READY)
 
     def _serves(self, unit: Unit, *, ready: bool) -> None:
         """Let the gateway send requests to a unit, or keep them away from it."""
-        if not hasattr(self.gateway, "assembled"):
+        if self._assembled is None:
             return
-        for seat in self.gateway.assembled.seats.get(unit.name, []):
+        for seat in self._assembled.seats.get(unit.name, []):
             seat.replica.health.drain(draining=not ready)
             if ready:
                 seat.replica.health.good(self.gateway.house.now())
-        self.gateway.assembled.desk.refresh()
+        self._assembled.desk.refresh()
+
+    def _taken(self, assembled: Assembled) -> None:
+        self._assembled = assembled
+        for unit in self.units.values():
+            self._serves(unit, ready=unit.state is State.READY)
 
     # --- going on
 
@@ -150,7 +235,7 @@ class Supervisor:
                 self.say(f"{unit.name}: its engine {why}; it is started again in {wait:g} s")
                 await asyncio.sleep(wait)
                 try:
-                    await self._bring_up(unit)
+                    await self._bring_up(unit, first=False)
                 except VramError as e:
                     why = e.message
                 else:
@@ -213,10 +298,10 @@ class Supervisor:
                 unit.state = State.STOPPED
 
 
-def _with_read(options: Options, read: Callable[[], Any]) -> Options:
-    from dataclasses import replace  # noqa: PLC0415  (once a process)
-
-    return replace(options, read=read)
+def _told(plan: Plan) -> str:
+    """A plan's settings in a few words."""
+    w = plan.workload
+    return f"{w.concurrency} x {w.context_tokens:,} tokens, {w.kv_dtype} cache"
 
 
 async def serve(supervisor: Supervisor, *, told: Callable[[Supervisor], None]) -> None:

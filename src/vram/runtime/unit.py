@@ -7,6 +7,7 @@ planned ──load──▶ starting ──▶ proving ──▶ ready ──it 
 
 import asyncio
 import logging
+import signal
 import socket
 import time
 from enum import StrEnum
@@ -21,6 +22,9 @@ from vram.runtime.placing import Placed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from vram.runtime.measured import Beside
+    from vram.runtime.probe import Proof
 
 log = logging.getLogger("vram.runtime")
 
@@ -67,6 +71,9 @@ class Unit:
         starts: how often it was started.
         since: when its state began (wall clock).
         handle: its process; None where there is none.
+        ready_after_seconds: how long the last start took.
+        measured: what it printed of its memory, beside its plan.
+        proof: what it was put to before clients came.
         on_change: who is told of every change of state.
     """
 
@@ -84,6 +91,8 @@ class Unit:
         self.since = time.time()
         self.handle: Handle | None = None
         self.ready_after_seconds: float | None = None
+        self.measured: tuple[Beside, ...] = ()
+        self.proof: Proof | None = None
         self.on_change = on_change or (lambda _: None)
         self.ended = asyncio.Event()
 
@@ -139,10 +148,10 @@ class Unit:
             async with asyncio.timeout(self.ready_seconds):
                 while not await self._answers():
                     if ended.is_set():
-                        raise self._failed(f"{self.name}: {self.placed.engine.name} {_end(self.handle)}")
+                        raise self.failed(f"{self.name}: {self.placed.engine.name} {_end(self.handle)}")
                     await asyncio.sleep(READY_LOOK_SECONDS if time.monotonic() - began < 10 else 0.5)
         except TimeoutError:
-            error = self._failed(f"{self.name}: {self.placed.engine.name} was not ready after {self.ready_seconds:g} s", hint="give it longer: --ready-seconds")
+            error = self.failed(f"{self.name}: {self.placed.engine.name} was not ready after {self.ready_seconds:g} s", hint="give it longer: --ready-seconds")
             await self.end(0.0)
             raise error from None
         except asyncio.CancelledError:
@@ -156,9 +165,14 @@ class Unit:
         except NoAnswerError:
             return False
 
-    def _failed(self, message: str, hint: str = "") -> StartError:
+    def failed(self, message: str, hint: str = "") -> StartError:
+        """An error with the engine's last words, and of what it had too little by them."""
         lines = self.handle.tail(200) if self.handle is not None else []
         short = self.placed.engine.short_of(lines)
+        ended = self.handle.exit if self.handle is not None else None
+        if short is None and ended is not None and ended.signal == signal.SIGKILL:
+            # The kernel ends who takes the last of main memory without a word of its own.
+            short = Short(part="", said=ended.words)
         if short is not None:
             what = {"weights": "weights", "kv_cache": "the KV cache", "activations": "working memory", "cuda_graphs": "CUDA graphs"}.get(short.part, "")
             message += f": out of memory{f' for {what}' if what else ''}"

@@ -17,6 +17,7 @@ from vram.units import gib
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from vram.runtime.measured import Beside
     from vram.runtime.placing import Placed
     from vram.runtime.unit import Unit
 
@@ -62,6 +63,8 @@ def board(placed: "Sequence[Placed]", width: int) -> str:
         )
     lines += ["", table(titles, rows, right=("context", "at once", "weights", "KV cache", "all"))]
     for one in placed:
+        if one.note:
+            lines.append(f"{printable(one.wanted.name)}: as it worked here before; {printable(one.note, 400)}")
         if one.plan.verdict is not Verdict.FITS:
             mends = [m.flag for m in one.plan.mends[:3]]
             lines.append(
@@ -96,6 +99,40 @@ def _line(one: "Placed", port: int) -> Any:
     return Line(words=made.words, variables={**one.variables, **made.variables}, notes=made.notes)
 
 
+def ready_text(unit: "Unit") -> str:
+    """A unit that is ready: its start, its proof, and its memory as planned and as printed."""
+    placed, name = unit.placed, printable(unit.name)
+    lines = [style(f"{name} is ready", bold=True) + f": {placed.engine.name} answered {unit.ready_after_seconds or 0:.1f} s after its start"]
+    if (proof := unit.proof) is not None:
+        what = f"{proof.sequences} x {proof.tokens:,} tokens at once"
+        lines.append(f"  not proved: {proof.cut}" if proof.cut else f"  proved: {what}, the most that its plan admits, in {proof.seconds:.1f} s")
+    if unit.measured:
+        rows = []
+        for one in unit.measured:
+            part = one.planned
+            band = "exact" if part.low == part.high else f"{gib(part.low)} – {gib(part.high)}"
+            mark = {True: "✔ in the band", False: "✘ outside", None: "not printed"}[one.inside]
+            rows.append(
+                (one.name.replace("_", " "), one.place, gib(part.bytes), band, gib(one.measured_bytes) if one.measured_bytes is not None else "–", mark)
+            )
+        found = table(("", "on", "planned", "band", "measured", "verdict"), rows, right=("planned", "measured"))
+        lines += [f"  {line}" for line in found.splitlines()]
+    return "\n".join(lines)
+
+
+def _beside(one: "Beside") -> dict[str, Any]:
+    part = one.planned
+    return {
+        "name": one.name,
+        "place": one.place,
+        "planned_bytes": part.bytes,
+        "low_bytes": part.low,
+        "high_bytes": part.high,
+        "measured_bytes": one.measured_bytes,
+        "inside": one.inside,
+    }
+
+
 def up_document(placed: "Sequence[Placed]", *, url: str = "", units: "Mapping[str, Unit] | None" = None) -> dict[str, Any]:
     """Plans and commands as JSON, with the addresses once engines run."""
     models = []
@@ -113,7 +150,7 @@ def up_document(placed: "Sequence[Placed]", *, url: str = "", units: "Mapping[st
                 "notes": list(made.notes),
                 "url": unit.url if unit is not None else None,
                 "ready_after_seconds": unit.ready_after_seconds if unit is not None else None,
-                "measured": None,
+                "measured": [_beside(b) for b in unit.measured] if unit is not None and unit.measured else None,
                 "plan": plan_document(one.plan),
             }
         )
