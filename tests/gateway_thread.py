@@ -4,6 +4,7 @@ import asyncio
 import threading
 from contextlib import contextmanager
 
+from gateway_loops import run_on_loop
 from mock_engine import MockEngine
 
 from vram.gateway.limits import WireLimits
@@ -29,7 +30,7 @@ def serving(tmp_path, text, *, chunks=5, delay_seconds=0.0, **options):
             await end.wait()
             await gateway.stop()
 
-    thread = threading.Thread(target=lambda: asyncio.run(live()))
+    thread = threading.Thread(target=lambda: run_on_loop(live(), 600))
     thread.start()
     try:
         assert ready.wait(30)

@@ -10,6 +10,8 @@ from mock_engine import MockEngine
 
 pytest.importorskip("httptools", reason="the gateway's extra is not installed")
 
+from gateway_loops import run_on_loop
+
 import vram
 from vram.gateway.limits import WireLimits
 from vram.gateway.options import Options
@@ -75,7 +77,7 @@ def chat(model="m", *, words=10, **more):
 
 
 def run(test):
-    asyncio.run(asyncio.wait_for(test, 60))
+    run_on_loop(test, 60)
 
 
 def test_a_request_through_the_whole(tmp_path):

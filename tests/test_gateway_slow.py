@@ -235,7 +235,7 @@ def test_a_connection_that_comes_with_its_time_out_is_lost_once():
 
     async def test():
         house = House(asyncio.get_running_loop(), KeyRing(required=False))
-        house.loop = Late(house.loop)
+        house.loop, house.sockets = Late(house.loop), None
         asker = Asker()
         Replica(house, url="http://127.0.0.1:1", host="127.0.0.1", port=1).dial(asker, b"", b"")
         await asyncio.sleep(0.05)

@@ -9,6 +9,8 @@ from mock_engine import MockEngine
 
 pytest.importorskip("httptools", reason="the gateway's extra is not installed")
 
+from gateway_loops import LOOPS, listen, run_on_loop
+
 from vram.gateway.front import Front
 from vram.gateway.house import House
 from vram.gateway.keys import KeyRing, KeyTerms, digest
@@ -65,12 +67,11 @@ class Running:
         self.house = House(loop, self.ring, self.limits)
         self.replicas = [Replica(self.house, url=e.url, host="127.0.0.1", port=e.port) for e in self.engines]
         self.house.desk = self.desk = PassDesk(self.replicas)
-        self.server = await loop.create_server(lambda: Front(self.house), "127.0.0.1", 0)
-        self.port = self.server.sockets[0].getsockname()[1]
+        self.port, self.close = await listen(lambda: Front(self.house))
         return self
 
     async def __aexit__(self, *_):
-        self.server.close()
+        self.close()
         self.house.limits = WireLimits(drain_seconds=0)
         await self.house.stop()
         for replica in self.replicas:
@@ -105,8 +106,13 @@ def _whole(got):
     return bool(length) and len(body) == length[0]
 
 
+@pytest.fixture(autouse=True, params=LOOPS)
+def _loop(request, monkeypatch):
+    monkeypatch.setenv("VRAM_GATEWAY_LOOP", request.param)
+
+
 def run(test):
-    asyncio.run(asyncio.wait_for(test, 30))
+    run_on_loop(test, 30)
 
 
 def error_of(got):

@@ -14,6 +14,7 @@ from vram.errors import UsageError
 from vram.units import GIB, parse_bytes
 
 PRICES_URL: Final = "https://raw.githubusercontent.com/skypilot-org/skypilot-catalog/master/catalogs/v8"
+LOOPS: Final = ("sockets", "uvloop", "asyncio")
 _YES: Final = frozenset({"1", "true", "yes", "on"})
 _NO: Final = frozenset({"", "0", "false", "no", "off"})
 
@@ -52,6 +53,12 @@ def _folder(text: str) -> Path:
     if "\0" in text:
         raise ValueError("a folder is needed")
     return Path(text).expanduser()
+
+
+def _loop(text: str) -> str:
+    if text not in LOOPS:
+        raise ValueError(f"one of {', '.join(LOOPS)} is needed")
+    return text
 
 
 def _token(text: str) -> str:
@@ -95,6 +102,9 @@ VARIABLES: Final = (
     Variable("XDG_CONFIG_HOME", "xdg_config", _folder, "~/.config", "folder of the user's settings: vram/prices.toml holds one's own prices and cards"),
     Variable("VRAM_PRICES_URL", "prices_url", _endpoint, PRICES_URL, "where vram prices refresh reads PROVIDER/vms.csv (SkyPilot's catalogues or a mirror)"),
     Variable("VRAM_GATEWAY_DB", "gateway_file", _folder, "$XDG_DATA_HOME/vram/gateway.db", "file of the gateway's keys and usage"),
+    Variable(
+        "VRAM_GATEWAY_LOOP", "gateway_loop", _loop, "sockets on Linux, else uvloop", "what the gateway's connections run on: sockets (its own), uvloop, asyncio"
+    ),
     Variable("VRAM_ADMIN_TOKEN", "admin_token", _token, "the file below", "token of the gateway's administrators"),
     Variable("VRAM_ADMIN_TOKEN_FILE", "admin_file", _folder, "$XDG_DATA_HOME/vram/admin.token", "file that holds that token; made when a gateway starts"),
     Variable("VRAM_LLAMA_SERVER", "llama_server", _folder, "llama-server on PATH", "llama.cpp's server, for vram up"),
@@ -128,6 +138,7 @@ class Settings:
     xdg_config: Path | None = None
     prices_url: str = PRICES_URL
     gateway_file: Path | None = None
+    gateway_loop: str = ""
     admin_token: str | None = None
     admin_file: Path | None = None
     llama_server: Path | None = None

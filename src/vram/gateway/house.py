@@ -17,6 +17,7 @@ from vram.gateway.refusal import NO_KEY, NOT_FOUND, WRONG_METHOD, Refusal, bad_r
 if TYPE_CHECKING:
     from vram.gateway.front import Front, Request
     from vram.gateway.keys import Key, KeyRing
+    from vram.gateway.sockets import Sockets
 
 READERS: Final[dict[bytes, Callable[[bytes], Ask]]] = {
     b"/v1/chat/completions": read_chat,
@@ -89,6 +90,8 @@ class House:
     def __init__(self, loop: asyncio.AbstractEventLoop, keys: "KeyRing", limits: WireLimits | None = None) -> None:
         self.loop = loop
         self.now: Callable[[], float] = loop.time
+        # Of a loop that serves them itself (loop.py); on any other its own transports do.
+        self.sockets: Sockets | None = getattr(loop, "sockets", None)
         self.limits = limits or WireLimits()
         self.keys = keys
         self.fronts: set[Front] = set()

@@ -64,7 +64,16 @@ class Replica:
 
     def dial(self, exchange: "Exchange | Call", head: bytes, body: bytes) -> None:
         """Send a request over a new connection."""
-        self.house.spawn(self._dial(exchange, head, body))
+        sockets = self.house.sockets
+        if sockets is None or self._tls is not None:
+            self.house.spawn(self._dial(exchange, head, body))
+            return
+
+        def failed() -> None:
+            if not exchange.over:
+                exchange.unreachable()
+
+        sockets.dial(self.host, self.port, Back(self, (exchange, head, body)), failed, self.house.limits.connect_seconds)
 
     async def _dial(self, exchange: "Exchange | Call", head: bytes, body: bytes) -> None:
         back = Back(self, (exchange, head, body))

@@ -1,6 +1,7 @@
 """A gateway in this process, from its start to the signal that ends it."""
 
 import asyncio
+import select
 import signal
 import sys
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from contextlib import suppress
 from vram.errors import UsageError
 from vram.gateway.options import Options
 from vram.gateway.server import Gateway
+from vram.settings import settings
 
 
 async def serve(options: Options, *, told: Callable[[Gateway], None]) -> None:
@@ -44,13 +46,21 @@ async def _reload(gateway: Gateway) -> None:
 
 
 def run(options: Options, *, told: Callable[[Gateway], None]) -> None:
-    """`serve` on uvloop where it is there, else on asyncio's own loop."""
-    if sys.platform != "win32":
+    """`serve` over the gateway's own sockets where the system has what they need, else on uvloop, else on asyncio's own loop."""
+    with asyncio.Runner(loop_factory=loop_factory(settings().gateway_loop)) as runner:
+        runner.run(serve(options, told=told))
+
+
+def loop_factory(asked: str = "") -> "Callable[[], asyncio.AbstractEventLoop] | None":
+    """What makes the loop: the best that is here of `sockets`, `uvloop` and `asyncio`, from the one on that is asked for."""
+    if asked in {"", "sockets"} and hasattr(select, "epoll"):
+        from vram.gateway.loop import Loop  # noqa: PLC0415  (of Linux alone)
+
+        return Loop
+    if asked != "asyncio" and sys.platform != "win32":
         try:
             import uvloop  # noqa: PLC0415  (an extra; Windows has none)
         except ImportError:
-            pass
-        else:
-            uvloop.run(serve(options, told=told))
-            return
-    asyncio.run(serve(options, told=told))
+            return None
+        return uvloop.new_event_loop
+    return None

@@ -31,6 +31,7 @@ from vram.gateway.watch import Watched
 from vram.readers.pools import PoolsFile
 
 if TYPE_CHECKING:
+    from vram.gateway.doors import OwnDoors
     from vram.gateway.exchange import Exchange
     from vram.gateway.front import Request
     from vram.gateway.keys import Key
@@ -57,7 +58,7 @@ class Gateway:
         self.after = After(list(options.listeners)) if options.listeners else None
         self._idle = Idle()
         self._tasks: list[asyncio.Task[None]] = []
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | OwnDoors] = []
         self._reading = asyncio.Lock()
         self.began = int(time.time())
         self.tally = Tally()
