@@ -126,9 +126,10 @@ def test_a_step_never_passes_capacity_and_touches_nobody_it_must_not(loaded, lin
             going = [by_name[n] for n in names]
             assert any(r.running for r in going)
             assert not any(r.pinned or r.ready_at is None for r in going)
-            # When they have ended it is loaded: closing is never in vain.
+            # When they have ended it is loaded: closing is never in vain. Where more is held than there is, the idle go first.
             ended = [replace(r, running=0, closed=r.name in names) for r in loaded]
-            assert isinstance(next_step(ended, line, capacity, now), Load)
+            after = next_step(ended, line, capacity, now)
+            assert isinstance(after, Load) or (isinstance(after, Unload) and any(h > c for h, c in zip(held, capacity, strict=True)))
         case Unload(names):
             assert names
             assert all(by_name[n].idle and not by_name[n].pinned for n in names)
