@@ -16,6 +16,7 @@ NAMES = (
     "cost",
     "prices",
     "up",
+    "ps",
     "serve",
     "keys",
     "usage",

@@ -50,6 +50,10 @@ class Handle(Protocol):
         """The process, once it is there."""
 
     @property
+    def mark(self) -> str:
+        """What all its processes carry, so that they are found again."""
+
+    @property
     def exit(self) -> Exit | None:
         """How it ended; None while it runs."""
 

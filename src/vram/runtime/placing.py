@@ -118,7 +118,7 @@ def wanted_of(text: str) -> tuple[str, str]:
         UsageError: no name can be made of it.
     """
     name, sign, model = text.partition("=")
-    if not sign or is_path(text) or "/" in name:
+    if not sign or is_path(text):
         model, name = text, Path(text).stem if is_path(text) and not Path(text).is_dir() else Path(text).absolute().name if is_path(text) else text
     if not model or not name or len(name) > NAME_LENGTH or not name.isprintable():
         raise UsageError(f"{text[:80]!r} is no model", hint="give a path, a hub id or a name of the catalogue; NAME=MODEL gives it a name of its own")

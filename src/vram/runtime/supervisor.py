@@ -15,9 +15,11 @@ from vram.engines.logs.base import EngineLog
 from vram.errors import UsageError, VramError
 from vram.gateway.assemble import Assembled, PoolPlan
 from vram.gateway.options import Options
+from vram.gateway.seats import Seat
 from vram.gateway.server import Gateway
 from vram.planner.plan import Plan
 from vram.readers.pools import PoolsFile
+from vram.runtime.control import Control
 from vram.runtime.driver import Driver
 from vram.runtime.gentler import MOST_STEPS, Step, steps
 from vram.runtime.learned import learn
@@ -26,11 +28,14 @@ from vram.runtime.placing import Placed, replan
 from vram.runtime.pools import pools_of
 from vram.runtime.probe import UnprovedError, prove
 from vram.runtime.restarts import Restarts
+from vram.runtime.runs import Entry, runs
 from vram.runtime.unit import StartError, State, Unit
 from vram.sources.calibration import append_row
 
 log = logging.getLogger("vram.runtime")
 
+RUNS: Final = "run"
+"""Folder, in the state's, of what runs."""
 HUNG_SECONDS: Final = 60.0
 """An engine that lives and fails its probes for so long is ended and started again."""
 
@@ -74,6 +79,8 @@ class Supervisor:
     Attributes:
         units: by name.
         gateway: in front of them.
+        ready: whether all have been ready once.
+        control: takes commands of others on this machine.
         say: told what people should read.
     """
 
@@ -86,7 +93,9 @@ class Supervisor:
             self.kept[unit.name] = Kept(unit)
         self.gateway = Gateway(replace(options.gateway, read=self._pools, taken=self._taken))
         self._assembled: Assembled | None = None
-        self.stopping = False
+        self.stopping = self.ready = False
+        runs(options.folder / RUNS)
+        self.control = Control(self, Entry(options.folder / RUNS))
         self.done = asyncio.Event()
         self.began = time.time()
         self._watch: asyncio.Task[None] | None = None
@@ -95,6 +104,10 @@ class Supervisor:
     def units(self) -> dict[str, Unit]:
         """By name."""
         return {name: kept.unit for name, kept in self.kept.items()}
+
+    def seats(self, name: str) -> list[Seat]:
+        """A unit's replicas at the gateway's desk."""
+        return self._assembled.seats.get(name, []) if self._assembled is not None else []
 
     def _pools(self) -> tuple[PoolsFile, dict[str, PoolPlan]]:
         return pools_of(self.units.values(), dollars_per_hour=self.options.dollars_per_hour)
@@ -115,10 +128,12 @@ class Supervisor:
             raise UsageError(
                 f"cannot listen on {options.host}:{options.port}: {e.strerror or e}", hint="is another vram running? choose another port: --port 8081"
             ) from None
+        await self.control.start()
         for kept in self.kept.values():
             await self._bring_up(kept.unit)
             kept.task = asyncio.create_task(self._keep(kept))
         self._watch = asyncio.create_task(self._look())
+        self.ready = True
 
     async def _bring_up(self, unit: Unit, *, first: bool = True) -> None:
         """Start, prove, let clients in. Where memory runs out though the plan fits, one setting goes down and it is tried again.
@@ -194,13 +209,15 @@ class Supervisor:
         return None
 
     def _changed(self, unit: Unit) -> None:
+        if unit.handle is not None:
+            self.control.entry.write(u.handle.mark for u in self.units.values() if u.handle is not None)
         self._serves(unit, ready=unit.state is State.READY)
 
     def _serves(self, unit: Unit, *, ready: bool) -> None:
         """Let the gateway send requests to a unit, or keep them away from it."""
         if self._assembled is None:
             return
-        for seat in self._assembled.seats.get(unit.name, []):
+        for seat in self.seats(unit.name):
             seat.replica.health.drain(draining=not ready)
             if ready:
                 seat.replica.health.good(self.gateway.house.now())
@@ -249,7 +266,7 @@ class Supervisor:
             now = time.monotonic()
             for kept in self.kept.values():
                 unit = kept.unit
-                seats = self.gateway.assembled.seats.get(unit.name, [])
+                seats = self.seats(unit.name)
                 failing = (
                     unit.state is State.READY and bool(seats) and not any(s.replica.health.usable() for s in seats) and seats[0].replica.health.failures > 0
                 )
@@ -281,7 +298,7 @@ class Supervisor:
 
     async def _emptied(self, name: str) -> None:
         ends = time.monotonic() + self.options.gateway.limits.drain_seconds
-        while time.monotonic() < ends and any(s.books.leases for s in self.gateway.assembled.seats.get(name, [])):  # noqa: ASYNC110  (a few looks a second in the last seconds of a unit)
+        while time.monotonic() < ends and any(s.books.leases for s in self.seats(name)):  # noqa: ASYNC110  (a few looks a second in the last seconds of a unit)
             await asyncio.sleep(0.1)
 
     async def stop(self) -> None:
@@ -296,6 +313,7 @@ class Supervisor:
         for unit in self.units.values():
             if unit.state is not State.OUT:
                 unit.state = State.STOPPED
+        await self.control.stop()
 
 
 def _told(plan: Plan) -> str:

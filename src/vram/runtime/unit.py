@@ -10,6 +10,7 @@ import logging
 import signal
 import socket
 import time
+import zlib
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -82,7 +83,7 @@ class Unit:
     ) -> None:
         self.placed = placed
         self.driver = driver
-        self.log_file = folder / f"{_file_name(placed.wanted.name)}.log"
+        self.log_file = folder / f"{file_name(placed.wanted.name)}.log"
         self.port = free_port()
         self.ready_seconds = ready_seconds
         self.state = State.PLANNED
@@ -144,6 +145,7 @@ class Unit:
         began = time.monotonic()
         wanted = Start(name=self.name, words=made.words, variables=made.variables, log=self.log_file)
         self.handle = await asyncio.to_thread(self.driver.start, wanted, over)
+        self.on_change(self)
         try:
             async with asyncio.timeout(self.ready_seconds):
                 while not await self._answers():
@@ -208,5 +210,8 @@ def _end(handle: Handle | None) -> str:
     return ended.words if ended is not None else "ended"
 
 
-def _file_name(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)[:100].lstrip(".") or "model"
+def file_name(name: str) -> str:
+    """A model's name as that of a file."""
+    clean = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in name)[:100].lstrip(".") or "model"
+    # Two names never share a file.
+    return clean if clean == name else f"{clean}-{zlib.crc32(name.encode()):08x}"

@@ -1,0 +1,157 @@
+"""`vram ps`, `logs`, `stop`, `down`, and what happens to engines that die: whole processes, a scripted stand-in."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.resources import files
+from pathlib import Path
+
+import jsonschema
+import pytest
+from upping import alive, environment, gone, processes_with, stand_in, up, vram
+
+from vram.errors import ExitCode
+from vram.runtime.runs import Entry, runs
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="engines are started on POSIX systems")
+
+
+@pytest.fixture
+def env(tmp_path):
+    stand_in(tmp_path)
+    return environment(tmp_path)
+
+
+def ps(env):
+    done = vram("ps", "--json", env=env)
+    assert done.returncode == ExitCode.OK, done.stderr
+    document = json.loads(done.stdout)
+    jsonschema.validate(document, json.loads((files("vram") / "schemas/ps.json").read_text()))
+    return document["runs"]
+
+
+def state_of(env, name):
+    return next(m for run in ps(env) for m in run["models"] if m["name"] == name)
+
+
+def until(found, seconds=30):
+    ends = time.monotonic() + seconds
+    while not (value := found()):
+        assert time.monotonic() < ends
+        time.sleep(0.1)
+    return value
+
+
+def test_two_models_are_listed_one_is_stopped_then_all(env, tmp_path):
+    """ps shows both ready; stop ends one engine and leaves the other answering; down ends all and waits for it."""
+    assert ps(env) == []
+    assert "nothing runs" in vram("ps", env=env).stderr
+    with up(tmp_path, "one=demo", "two=demo", "--gpu", "cpu", env=env) as running:
+        running.until("serving one, two")
+        (run,) = ps(env)
+        assert run["ready"] is True
+        assert run["pid"] == running.process.pid
+        assert run["url"] == running.url + "/v1"
+        assert [(m["name"], m["state"], m["starts"]) for m in run["models"]] == [("one", "ready", 1), ("two", "ready", 1)]
+        assert all(alive(m["pid"]) for m in run["models"])
+        assert "two" in vram("ps", env=env).stdout
+
+        done = vram("stop", "one", env=env)
+        assert done.returncode == ExitCode.OK, done.stderr
+        assert not processes_with("--alias one")
+        assert state_of(env, "one")["state"] == "stopped"
+        assert running.post("/v1/completions", {"model": "two", "prompt": "x", "max_tokens": 2})[0] == 200
+        assert running.post("/v1/completions", {"model": "one", "prompt": "x", "max_tokens": 2})[0] == 503
+        assert vram("stop", "nosuch", env=env).returncode == ExitCode.USAGE
+
+        done = vram("down", env=env)
+        assert done.returncode == ExitCode.OK, done.stderr
+        assert running.process.wait(20) == ExitCode.OK
+    assert not processes_with("--alias two")
+    assert ps(env) == []
+    assert "nothing ran" in vram("down", env=env).stderr
+
+
+def test_logs_are_there_while_it_runs_and_after(env, tmp_path):
+    """The last lines of an engine's log, followed as they come; control characters of its lines reach no terminal."""
+    says = tmp_path / "says"
+    says.write_text("first line\nsecond \x1b[31mline\n")
+    assert vram("logs", env=env).returncode == ExitCode.USAGE
+    with up(tmp_path, "a/b=demo", "--gpu", "cpu", env={**env, "STAND_IN_SAYS": str(says)}) as running:
+        running.until("serving")
+        shown = vram("logs", "a/b", "-n", "2", env=env)
+        assert shown.stdout.splitlines() == ["first line", "second \\x1b[31mline"]
+        with (tmp_path / "followed").open("wb") as out:
+            follower = subprocess.Popen([sys.executable, "-m", "vram", "logs", "-f", "-n", "1"], stdout=out, env=env)
+            until(lambda: "second" in (tmp_path / "followed").read_text())
+            (engine,) = [p for p in processes_with("--alias a/b") if "guard.py" not in Path(f"/proc/{p}/cmdline").read_text()]
+            os.kill(engine, signal.SIGKILL)
+            until(lambda: "first line" in (tmp_path / "followed").read_text())
+            follower.send_signal(signal.SIGINT)
+            assert follower.wait(10) == ExitCode.OK
+    assert "second" in vram("logs", "a/b", env=env).stdout
+    assert "a/b" in vram("logs", "none", env=env).stderr or "b-" in vram("logs", "none", env=env).stderr
+
+
+def test_an_engine_that_dies_comes_back_at_the_same_address(env, tmp_path):
+    """SIGKILL of the engine: its helpers go with it, it is started again, and the next request is answered."""
+    helper = tmp_path / "helper"
+    with up(tmp_path, "phoenix=demo", "--gpu", "cpu", env={**env, "STAND_IN_HELPER": str(helper)}) as running:
+        running.until("serving")
+        before = state_of(env, "phoenix")
+        old_helper = int(helper.read_text())
+        os.kill(before["pid"], signal.SIGKILL)
+        running.until("phoenix is back")
+        assert not alive(old_helper)
+        after = state_of(env, "phoenix")
+        assert (after["state"], after["starts"], after["port"]) == ("ready", 2, before["port"])
+        assert running.post("/v1/completions", {"model": "phoenix", "prompt": "x", "max_tokens": 2})[0] == 200
+
+
+def test_a_crash_loop_is_taken_out_with_its_last_lines(env, tmp_path):
+    """Five more deaths in a row, and it is left out; the other model goes on."""
+    more = {"STAND_IN_DIES_AFTER": "0.2", "STAND_IN_LAST": "the flux capacitor is empty"}
+    with up(tmp_path, "loop=demo", "--gpu", "cpu", "--no-probe", env={**env, **more}) as running:
+        said = running.until("loop is out", 60)
+        assert said.count("it is started again in") == 5
+        until(lambda: "the flux capacitor is empty" in running.said.split("loop is out")[1])
+        assert state_of(env, "loop")["state"] == "out"
+        assert not processes_with("--alias loop")
+        assert running.post("/v1/completions", {"model": "loop", "prompt": "x"})[0] == 503
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads environments in /proc")
+def test_what_a_killed_run_left_is_ended_by_the_next_look(env, tmp_path):
+    """Supervisor and guard killed at the same moment: a helper that both could not end is found by its mark, and the file is gone."""
+    helper = tmp_path / "helper"
+    with up(tmp_path, "left=demo", "--gpu", "cpu", env={**env, "STAND_IN_HELPER": str(helper)}) as running:
+        running.until("serving")
+        (guard,) = [p for p in processes_with("--alias left") if "guard.py" in Path(f"/proc/{p}/cmdline").read_text()]
+        pids = processes_with("--alias left")
+        os.kill(running.process.pid, signal.SIGSTOP)  # it must not see the guard's end
+        os.kill(guard, signal.SIGKILL)
+        running.end(signal.SIGKILL)
+    assert gone(pids, 5)
+    assert alive(int(helper.read_text()))
+    assert ps(env) == []
+    assert gone([int(helper.read_text())], 5)
+    assert list((tmp_path / "state/vram/run").iterdir()) == []
+
+
+def test_a_run_is_known_as_long_as_its_process_lives(tmp_path):
+    """An entry is found while it is held, its socket's path fits where sockets go, and it is gone when it is closed."""
+    deep = tmp_path / ("x" * 120)
+    entry = Entry(deep)
+    entry.write(["m1", "m2"])
+    entry.write(["m1"])
+    assert json.loads(entry.file.read_text())["marks"] == ["m1"]
+    assert len(str(entry.socket)) < 100
+    # Another process sees that it is held.
+    code = f"from pathlib import Path; from vram.runtime.runs import runs; print([r.pid for r in runs(Path({str(deep)!r}))])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == f"[{os.getpid()}]"
+    entry.close()
+    assert runs(deep) == []
+    assert list(deep.iterdir()) == []
