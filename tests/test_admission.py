@@ -218,7 +218,9 @@ def test_books_balance_whatever_happens(story):
         now += 0.7
         if kind == "a":
             came += 1
-            line.join(Need(size, output, output, key=f"k{which}", priority=which % 2, sequences=1 + which % 2, affinity=which, arrived=now, deadline=now + size))
+            line.join(
+                Need(size, output, output, key=f"k{which}", priority=which % 2, sequences=1 + which % 2, affinity=which, arrived=now, deadline=now + size)
+            )
         elif kind == "s":
             for lease in leases:
                 # Some answers get longer than anybody thought.

@@ -13,6 +13,7 @@ from test_gateway import ENGINE_METRICS, MODEL, ask, chat, pools, run, running  
 
 from vram.cli.render.top import frame  # noqa: E402
 from vram.gateway.admin_pages import pools as pools_page  # noqa: E402
+from vram.gateway.admin_pages import workers as workers_page  # noqa: E402
 from vram.gateway.store import Store  # noqa: E402
 from vram.memory.curve import KvCurve, Term  # noqa: E402
 
@@ -179,7 +180,7 @@ def test_what_nobody_knows_is_not_made_up(tmp_path):
                 document = pools_page(gateway)
                 assert document["pools"][0]["replicas"][0]["kv"]["capacity"] is None
                 leases = {"total": 0, "leases": []}
-                text = frame({"pools": document, "queue": {"waiting": 0, "lines": []}, "leases": leases}, "x", "now")
+                text = frame({"pools": document, "queue": {"waiting": 0, "lines": []}, "leases": leases, "workers": workers_page(gateway)}, "x", "now")
                 assert "capacity not known" in text
                 stream.cancel()
                 await asyncio.wait({stream})

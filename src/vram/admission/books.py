@@ -53,6 +53,12 @@ class Lease:
         """Bytes held times seconds, up to `now` (up to its release, once it is released)."""
         return self._byte_seconds + (self.held_bytes * (now - self._at) if self.live and now > self._at else 0.0)
 
+    def growth(self) -> Growth:
+        """How it goes on: what the peak is made of."""
+        need = self.need
+        to_go = max(self.expected - self.produced, 0)
+        return Growth(to_go, self.held_bytes, self.promised_bytes, need.prompt_tokens + self.produced, need.sequences, self.shared_bytes)
+
     def account(self, now: float) -> None:
         """Count what was held up to `now`; the books call it before they change that."""
         if now > self._at:
@@ -70,10 +76,10 @@ class Books:
         capacity_bytes: KV bytes that sequences can hold on one of its GPUs.
         context_tokens: longest sequence.
         max_sequences: most sequences at once.
-        held_bytes: sum of what the leases hold.
+        held_bytes: sum of what the leases hold, those that others keep (see `elsewhere`) among them.
         promised_bytes: sum of what they promise.
         sequences: sequences of all leases.
-        leases: the live ones.
+        leases: the live ones of this process.
         usable: whether anybody may come (health, draining).
         reserved: a request that waited too long and comes next here, before all others; None: nobody.
         over_bytes: what running answers need beyond capacity, because they outgrew all expectation; 0 when all is well.
@@ -121,6 +127,10 @@ class Books:
 
     # --- questions
 
+    def elsewhere(self) -> list[Growth]:
+        """How leases that other processes keep on this replica go on: none, where one process keeps all."""
+        return []
+
     def foreign_bytes(self, now: float) -> int:
         """Bytes that somebody else holds here, by the engine's own word while that is fresh."""
         if not self._reported_bytes or now - self._reported_at > FRESH_SECONDS:
@@ -149,7 +159,7 @@ class Books:
         if self.reserved is not None and self.reserved is not need:
             return False
         capacity = self.capacity_bytes
-        if not self.leases:
+        if not self.leases and not self.sequences:
             # Alone it is let in even where its sequences together are more than there is: the engine lets them take turns.
             return self.foreign_bytes(now) == 0 or self.size(need, output_tokens) + self.foreign_bytes(now) <= capacity
         if self.sequences + need.sequences > self.max_sequences:
@@ -171,19 +181,10 @@ class Books:
         sequences = need.sequences
         tokens = need.prompt_tokens
         shared = max(sequences * self.curve.nbytes(tokens + output_tokens) - promise, 0)
-        growths = [Growth(output_tokens, held if need.streams else promise, promise, tokens, sequences, shared)]
+        growths = self.elsewhere()
+        growths.append(Growth(output_tokens, held if need.streams else promise, promise, tokens, sequences, shared))
         for lease in self.leases:
-            n = lease.need
-            growths.append(
-                Growth(
-                    max(lease.expected - lease.produced, 0),
-                    lease.held_bytes,
-                    lease.promised_bytes,
-                    n.prompt_tokens + lease.produced,
-                    n.sequences,
-                    lease.shared_bytes,
-                )
-            )
+            growths.append(lease.growth())
         return peak_within(growths, self.curve, room)
 
     # --- deeds
@@ -193,7 +194,7 @@ class Books:
         promised = self.size(need, output_tokens)
         held = self.size(need, 0) if need.streams else promised
         shared = max(need.sequences * self.curve.nbytes(need.prompt_tokens + output_tokens) - promised, 0)
-        if not self.leases:
+        if not self.leases and not self.sequences:
             # Alone, it may be more than there is (see `fits`): then it holds all.
             promised, held = min(promised, self.capacity_bytes), min(held, self.capacity_bytes)
         lease = Lease(self, need, output_tokens, most, held, max(promised, held), now)

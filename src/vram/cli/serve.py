@@ -7,7 +7,6 @@ import click
 from vram.errors import ExitCode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 @click.option("--keys/--no-keys", "keys", default=None, help="Whether clients need a key. Default: when keys exist, or on any address but loopback.")
 @click.option("--admin-port", type=click.IntRange(0, 65535), default=8090, show_default=True, help="Port of the administrators' API; 0: none.")
 @click.option("--admin-host", default="127.0.0.1", show_default=True, help="Address of the administrators' API.")
+@click.option("--workers", type=click.IntRange(1, 32), default=1, show_default=True, help="Processes that serve together, one ledger for all of them.")
 @click.option("--check", is_flag=True, help="Read and plan the pools file, say what would be served, and end.")
 @click.option("--offline", is_flag=True, help="Plan without a network: local files, the hub's cache and the built-in catalogue.")
 @click.option("--json", "as_json", is_flag=True, help="With --check: print one JSON object, schema vram.serve/1.")
@@ -34,6 +34,7 @@ def command(
     keys: bool | None,
     admin_port: int,
     admin_host: str,
+    workers: int,
     check: bool,
     offline: bool,
     as_json: bool,
@@ -49,6 +50,7 @@ def command(
     \b
     vram serve pools.toml --check
     vram serve pools.toml --port 8080
+    vram serve pools.toml --workers 4
     """  # noqa: D301  (click's own mark, a real backspace, keeps the lines below it as they are)
     from pathlib import Path
 
@@ -59,26 +61,15 @@ def command(
         return
     need_extra()
     import logging
-    import sys
 
-    from vram.gateway.log import JsonLines, TextLines, request_lines
     from vram.gateway.options import Options
-    from vram.gateway.run import run
-    from vram.gateway.server import Gateway
+    from vram.gateway.run import Started, run
+    from vram.gateway.telling import set_up
     from vram.gateway.token import admin_token
 
     found = settings()
-
-    handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines() if log_json else TextLines())
-    logging.basicConfig(level=logging.WARNING if quiet else logging.INFO, handlers=[handler])
-    listeners = [request_lines(sys.stderr)] if log_json else []
-    end: Callable[[], object] | None = None
-    if otel:
-        from vram.gateway.spans import otlp_spans
-
-        listener, end = otlp_spans()
-        listeners.append(listener)
+    # Requests are told of where they are served.
+    listeners, end = set_up(log_json=log_json, quiet=quiet, otel=otel and workers == 1)
 
     def say(text: str) -> None:
         # A reader of JSON lines gets nothing else.
@@ -87,13 +78,13 @@ def command(
         else:
             click.echo(text, err=True)
 
-    def told(gateway: Gateway) -> None:
-        models = ", ".join(gateway.assembled.public)
-        say(f"serving {models} on http://{host}:{gateway.port}/v1")
-        if gateway.admin is not None:
+    def told(started: Started) -> None:
+        by = f" by {len(started.workers)} workers" if started.workers else ""
+        say(f"serving {', '.join(started.models)} on http://{host}:{started.port}/v1{by}")
+        if started.admin_port is not None:
             token = "VRAM_ADMIN_TOKEN" if found.admin_token else str(found.admin_token_file)
-            say(f"administrators: http://{admin_host}:{gateway.admin_port}/v1 (token: {token}); live: vram top")
-        if not gateway.house.keys.required:
+            say(f"administrators: http://{admin_host}:{started.admin_port}/v1 (token: {token}); live: vram top")
+        if not started.keys_required:
             say("no key is asked for; to ask for keys: vram keys add NAME")
 
     options = Options(
@@ -103,14 +94,19 @@ def command(
         keys_required=keys,
         offline=offline or None,
         store=found.gateway_db,
-        listeners=tuple(listeners),
+        listeners=listeners if workers == 1 else (),
         traces=otel,
         admin_host=admin_host,
         admin_port=admin_port or None,
         admin_token=admin_token(found.admin_token, found.admin_token_file, make=True) if admin_port else "",
     )
     try:
-        run(options, told=told)
+        if workers == 1:
+            run(options, told=told)
+        else:
+            from vram.gateway.supervisor import supervise
+
+            supervise(options, workers, told=told, log_json=log_json, quiet=quiet, otel=otel)
     finally:
         if end is not None:
             end()

@@ -73,6 +73,7 @@ def _frame(url: str, token: str, lines: int) -> str:
 def _look(url: str, token: str) -> dict[str, Any]:
     return {
         "schema": "vram.top/1",
+        "workers": _get(url, "/v1/workers", token),
         "pools": _get(url, "/v1/pools", token),
         "queue": _get(url, "/v1/queue?limit=20", token),
         "leases": _get(url, "/v1/leases?limit=1000", token),

@@ -15,14 +15,15 @@ from urllib.parse import parse_qsl, unquote
 from vram.errors import UsageError, VramError
 from vram.gateway import admin_pages
 from vram.gateway.exposition import TEXT, metrics
-from vram.gateway.house import House
+from vram.gateway.house import Answer, House, said
 from vram.gateway.keys import KeyRing
 from vram.gateway.limits import WireLimits
-from vram.gateway.refusal import NOT_FOUND, Refusal, bad_request
+from vram.gateway.refusal import NOT_FOUND, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from vram.gateway.crew import Crew
     from vram.gateway.front import Front, Request
     from vram.gateway.seats import Seat
     from vram.gateway.server import Gateway
@@ -35,7 +36,6 @@ NO_TOKEN: Final = Refusal(
 LIMITS: Final = WireLimits(body_bytes=64 * 1024, body_seconds=10)
 
 Query = dict[str, str]
-Answer = tuple[int, bytes, bytes]
 
 
 class AdminHouse(House):
@@ -52,6 +52,7 @@ class AdminHouse(House):
             "/v1/pools": (frozenset(), lambda _: _json(admin_pages.pools(gateway))),
             "/v1/replicas": (frozenset(), lambda _: _json(admin_pages.replicas(gateway))),
             "/v1/leases": (frozenset({"limit"}), lambda q: _json(admin_pages.leases(gateway, _limit(q)))),
+            "/v1/workers": (frozenset(), lambda _: _json(admin_pages.workers(gateway))),
             "/v1/queue": (frozenset({"limit"}), lambda q: _json(admin_pages.queue(gateway, _limit(q)))),
             "/metrics": (frozenset(), lambda _: (200, TEXT, metrics(gateway))),
         }
@@ -76,12 +77,16 @@ class AdminHouse(House):
                     self._no(front, request, "GET, HEAD")
                     return
                 known, read = self._reads[path]
-                self.answer(front, request, *read(_query(query, known)))
+                asked = _query(query, known)
+                if self._gateway.crew is None:
+                    self.answer(front, request, *read(asked))
+                else:
+                    self.later(front, request, self._of_all(self._gateway.crew, path, {"limit": _limit(asked)} if known else {}))
             elif path == "/v1/usage":
                 if not get:
                     self._no(front, request, "GET, HEAD")
                     return
-                self._later(front, request, self._usage(_query(query, frozenset({"by", "since", "until", "key"}))))
+                self.later(front, request, self._usage(_query(query, frozenset({"by", "since", "until", "key"}))))
             elif path == "/v1/reload" or path.startswith("/v1/replicas/"):
                 deed = self._deed(path)
                 if deed is None:
@@ -90,11 +95,11 @@ class AdminHouse(House):
                     self._no(front, request, "POST")
                 else:
                     _query(query, frozenset())
-                    self._later(front, request, deed())
+                    self.later(front, request, deed())
             else:
                 self._refuse(front, request, NOT_FOUND)
         except UsageError as e:
-            self._refuse(front, request, _said(e))
+            self._refuse(front, request, said(e))
 
     def tick(self) -> None:
         """About once a second: end what takes too long to arrive."""
@@ -105,20 +110,6 @@ class AdminHouse(House):
     def _no(self, front: "Front", request: "Request", allowed: str) -> None:
         refusal = Refusal(status=405, kind="invalid_request_error", code="method_not_allowed", message=f"this path takes {allowed}")
         self._refuse(front, request, refusal, f"Allow: {allowed}\r\n".encode())
-
-    def _later(self, front: "Front", request: "Request", work: "Coroutine[Any, Any, Answer]") -> None:
-        front.handler = _Waiting()
-        self.spawn(self._answer_later(front, request, work))
-
-    async def _answer_later(self, front: "Front", request: "Request", work: "Coroutine[Any, Any, Answer]") -> None:
-        try:
-            answer = await work
-        except VramError as e:
-            if not front.closed:
-                self._refuse(front, request, _said(e))
-            return
-        if not front.closed:
-            self.answer(front, request, *answer)
 
     def _deed(self, path: str) -> "Callable[[], Coroutine[Any, Any, Answer]] | None":
         if path == "/v1/reload":
@@ -133,10 +124,20 @@ class AdminHouse(House):
         seat, draining = seats[number], words[2] == "drain"
         return lambda: self._drain(seat, draining=draining)
 
+    async def _of_all(self, crew: "Crew", path: str, asked: dict[str, int]) -> Answer:
+        """What all workers say together."""
+        told = await crew.ask(path.rpartition("/")[2], asked)
+        return (200, TEXT, told.encode(errors="replace")) if path == "/metrics" else _json(told)
+
     async def _drain(self, seat: "Seat", *, draining: bool) -> Answer:
         seat.replica.health.drain(draining=draining)
+        self._gateway.options.ledger.drain(seat.books, draining=draining)
         self._gateway.assembled.desk.refresh()
-        return _json(admin_pages.replica(self._gateway, seat))
+        crew = self._gateway.crew
+        if crew is None:
+            return _json(admin_pages.replica(self._gateway, seat))
+        await crew.ask("refresh")
+        return _json(next(r for r in (await crew.ask("replicas"))["replicas"] if r["url"] == seat.replica.url))
 
     async def _reload(self) -> Answer:
         try:
@@ -150,28 +151,8 @@ class AdminHouse(House):
         return _json(await asyncio.to_thread(admin_pages.usage, self._gateway.options.store, query))
 
 
-class _Waiting:
-    """Stands where an answer is made elsewhere."""
-
-    def client_left(self) -> None:
-        """What was begun goes on: reading harms nothing, and deeds are not half done."""
-
-    def pause(self) -> None:
-        """One answer is all there is."""
-
-    def resume(self) -> None:
-        """The same."""
-
-
 def _json(document: Any) -> Answer:
     return 200, JSON, json.dumps(document, separators=(",", ":")).encode()
-
-
-def _said(e: VramError) -> Refusal:
-    message = f"{e.message}; {e.hint}" if e.hint else e.message
-    if isinstance(e, UsageError):
-        return bad_request(message)
-    return Refusal(status=503, kind="service_unavailable", code="unavailable", message=message, retry_after_seconds=5)
 
 
 def _query(text: str, known: frozenset[str]) -> Query:

@@ -3,6 +3,7 @@
 The form is src/vram/schemas/gateway-admin.json. Prompts and keys are nowhere in it; a key's name stands for it.
 """
 
+import os
 import sqlite3
 import time
 from itertools import islice
@@ -155,6 +156,23 @@ def queue(gateway: "Gateway", limit: int) -> dict[str, Any]:
             }
         )
     return {"waiting": sum(line["waiting"] for line in lines), "lines": lines}
+
+
+def worker(gateway: "Gateway", number: int = 0, generation: int = 1) -> dict[str, Any]:
+    """One process of the gateway: this one."""
+    return {
+        "number": number,
+        "pid": os.getpid(),
+        "generation": generation,
+        "up_seconds": max(time.time() - gateway.began, 0.0),
+        "requests": len(gateway.house.exchanges),
+        "connections": len(gateway.house.fronts),
+    }
+
+
+def workers(gateway: "Gateway") -> dict[str, Any]:
+    """The processes of this gateway, where this is the only one."""
+    return {"restarts": 0, "workers": [worker(gateway)]}
 
 
 def usage(path: "Path | None", query: dict[str, str]) -> dict[str, Any]:

@@ -11,21 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vram.admission.books import Books
 from vram.admission.decide import Pool as AdmissionPool
 from vram.admission.decide import Route
 from vram.admission.line import Shares
-from vram.costs.vram_time import Meter
 from vram.errors import UsageError, VramError
 from vram.gateway.addresses import Address, Resolve, address_of, resolve
 from vram.gateway.bench import Bench
-from vram.gateway.desk import Desk
+from vram.gateway.ledger import Ledger
 from vram.gateway.replica import Replica
 from vram.gateway.seats import UNKNOWN_TOKENS, Counter, Seat
 from vram.memory.curve import KvRoom, blocks
 from vram.readers.pools import Pool, PoolsFile
 
 if TYPE_CHECKING:
+    from vram.admission.books import Books
+    from vram.costs.vram_time import Meter
+    from vram.gateway.desk import Desk
     from vram.gateway.house import House
     from vram.model.model import Model
     from vram.planner.plan import Plan
@@ -135,7 +136,7 @@ def plan_pool(pool: Pool, plan: Planner, *, offline: bool | None = None) -> Pool
 class Assembled:
     """A gateway's rooms: the desk, and everything it seats."""
 
-    desk: Desk
+    desk: "Desk"
     seats: dict[str, list[Seat]]
     """By pool name."""
     plans: dict[str, PoolPlan]
@@ -157,8 +158,16 @@ def addresses_of(file: PoolsFile, look_up: Resolve = resolve) -> dict[str, Addre
     return found
 
 
-def assemble(house: "House", file: PoolsFile, plans: dict[str, PoolPlan], addresses: dict[str, Address], before: "Assembled | None" = None) -> Assembled:
+def assemble(
+    house: "House",
+    file: PoolsFile,
+    plans: dict[str, PoolPlan],
+    addresses: dict[str, Address],
+    before: "Assembled | None" = None,
+    ledger: Ledger | None = None,
+) -> Assembled:
     """Desk, routes and replicas of a file. What `before` has of the same replicas and models goes on: connections, books, what was learned."""
+    ledger = ledger or Ledger()
     old_seats = {seat.replica.url: seat for seats in before.seats.values() for seat in seats} if before is not None else {}
     seats: dict[str, list[Seat]] = {}
     pools: dict[str, AdmissionPool] = {}
@@ -169,21 +178,15 @@ def assemble(house: "House", file: PoolsFile, plans: dict[str, PoolPlan], addres
         bench = old_bench[0].bench if old_bench else Bench(pool.name)
         for i, url in enumerate(pool.replicas):
             old = old_seats.get(url)
-            books = Books(
-                f"{pool.name}/{i}",
-                plan.room.curve,
-                plan.room.capacity_bytes,
-                context_tokens=plan.room.context_tokens,
-                max_sequences=plan.room.max_sequences,
-                home=url,
-            )
-            if old is not None and old.books.curve == books.curve:
+            if old is not None and old.books.curve == plan.room.curve:
                 # Leases that run stay where they are: the same books under the new file's limits.
-                old.books.context_tokens, old.books.max_sequences = books.context_tokens, books.max_sequences
                 books = old.books
+                books.context_tokens, books.max_sequences = plan.room.context_tokens, plan.room.max_sequences
+            else:
+                books = ledger.books(url, f"{pool.name}/{i}", plan.room)
             address = addresses[url]
             replica = old.replica if old is not None else Replica(house, url=url, host=address.host, port=address.port, prefix=address.prefix, tls=address.tls)
-            meter = old.meter if old is not None and old.books is books else _meter(plan, house.now())
+            meter = old.meter if old is not None and old.books is books else _meter(ledger, books, plan, house.now())
             seat = Seat(replica, books, meter, made, bench)
             books.owner = seat
             made.books.append(books)
@@ -198,7 +201,8 @@ def assemble(house: "House", file: PoolsFile, plans: dict[str, PoolPlan], addres
             counter.prompts, counter.outputs, counter.event_tokens = known.prompts, known.outputs, known.event_tokens
         counters[name] = counter
     limits = file.limits
-    desk = Desk(
+    ledger.seated({seat.books for found in seats.values() for seat in found})
+    desk = ledger.desk(
         counters,
         shares,
         queue_seconds=60.0 if limits.queue_seconds is None else limits.queue_seconds,
@@ -209,11 +213,17 @@ def assemble(house: "House", file: PoolsFile, plans: dict[str, PoolPlan], addres
     return Assembled(desk=desk, seats=seats, plans=plans, public=public)
 
 
-def _meter(plan: PoolPlan, now: float) -> Meter | None:
+def _meter(ledger: Ledger, books: "Books", plan: PoolPlan, now: float) -> "Meter | None":
     if plan.pool.dollars_per_hour is None or not plan.usable_bytes:
         return None
     rent = round(plan.pool.dollars_per_hour * 1_000_000_000)
-    return Meter(nanodollars_per_hour=rent, usable_bytes=plan.usable_bytes // plan.gpus, shared_bytes=plan.shared_bytes // plan.gpus, began_ns=int(now * 1e9))
+    return ledger.meter(
+        books,
+        nanodollars_per_hour=rent,
+        usable_bytes=plan.usable_bytes // plan.gpus,
+        shared_bytes=plan.shared_bytes // plan.gpus,
+        began_ns=int(now * 1e9),
+    )
 
 
 def _routes(file: PoolsFile, pools: dict[str, AdmissionPool]) -> dict[str, Route]:

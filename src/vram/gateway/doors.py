@@ -37,17 +37,18 @@ class OwnDoors:
         self._bound.close()
 
 
-async def open_doors(house: "House", host: str, port: int) -> "list[asyncio.Server | OwnDoors]":
+async def open_doors(house: "House", host: str, port: int, *, shared: bool = False) -> "list[asyncio.Server | OwnDoors]":
     """Sockets of that address under as many descriptors as the loop needs; none is served yet.
 
     libuv accepts one connection a turn for each descriptor (https://github.com/libuv/libuv/pull/3696); hundreds of clients that come at
     once while streams run flat out would else wait hundreds of busy turns. asyncio's own loop accepts as many as the backlog holds.
+    `shared`: other processes of ours listen there, too, and the kernel deals connections out among them.
 
     Raises:
         OSError: the port is taken.
     """
     loop = house.loop
-    first = await loop.create_server(lambda: Front(house), host, port, backlog=4096, start_serving=False)
+    first = await loop.create_server(lambda: Front(house), host, port, backlog=4096, reuse_port=shared or None, start_serving=False)
     if house.sockets is not None:
         return [OwnDoors(house, first)]
     if isinstance(loop, asyncio.BaseEventLoop):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from vram.errors import UsageError, VramError
 from vram.gateway.ask import Ask, AskError, read_chat, read_completion, read_embeddings, read_responses
 from vram.gateway.exchange import Exchange
 from vram.gateway.keys import OPEN
@@ -70,8 +71,10 @@ class Admission(Protocol):
         """About once a second."""
 
 
-Page = Callable[["Request", "Key"], tuple[int, bytes, bytes] | None]
-"""An answer that is at hand: status, content type, body; None: not for that key."""
+Answer = tuple[int, bytes, bytes]
+"""Status, content type, body."""
+Page = Callable[["Request", "Key"], Answer | Coroutine[Any, Any, Answer] | None]
+"""An answer that is at hand, or the work that makes it; None: not for that key."""
 
 
 class House:
@@ -171,7 +174,25 @@ class House:
         if answer is None:
             self._refuse(front, request, NOT_FOUND)
             return
-        self.answer(front, request, *answer)
+        if isinstance(answer, tuple):
+            self.answer(front, request, *answer)
+        else:
+            self.later(front, request, answer)
+
+    def later(self, front: "Front", request: "Request", work: Coroutine[Any, Any, Answer]) -> None:
+        """Send what some work answers, when it is done."""
+        front.handler = _Waiting()
+        self.spawn(self._answer_later(front, request, work))
+
+    async def _answer_later(self, front: "Front", request: "Request", work: Coroutine[Any, Any, Answer]) -> None:
+        try:
+            answer = await work
+        except VramError as e:
+            if not front.closed:
+                self._refuse(front, request, said(e))
+            return
+        if not front.closed:
+            self.answer(front, request, *answer)
 
     def answer(self, front: "Front", request: "Request", status: int, kind: bytes, body: bytes) -> None:
         """Send an answer that is at hand."""
@@ -210,6 +231,12 @@ class House:
             exchange.overdue(now)
         self.desk.tick(now)
 
+    def drain_at_most(self, seconds: float) -> None:
+        """What runs gets no more than so long when the house stops."""
+        from dataclasses import replace  # noqa: PLC0415  (once, at the end)
+
+        self.limits = replace(self.limits, drain_seconds=min(self.limits.drain_seconds, seconds))
+
     async def stop(self) -> None:
         """Take nothing new, give what runs its time, then end it."""
         self.stopping = True
@@ -223,6 +250,27 @@ class House:
             front.transport.abort()
         for task in list(self._tasks):
             task.cancel()
+
+
+class _Waiting:
+    """Stands where an answer is made elsewhere."""
+
+    def client_left(self) -> None:
+        """What was begun goes on: reading harms nothing, and deeds are not half done."""
+
+    def pause(self) -> None:
+        """One answer is all there is."""
+
+    def resume(self) -> None:
+        """The same."""
+
+
+def said(e: VramError) -> Refusal:
+    """An error of the program's own, as an answer."""
+    message = f"{e.message}; {e.hint}" if e.hint else e.message
+    if isinstance(e, UsageError):
+        return bad_request(message)
+    return Refusal(status=503, kind="service_unavailable", code="unavailable", message=message, retry_after_seconds=5)
 
 
 def _nothing(_: object) -> None:

@@ -7,7 +7,10 @@ one minute; budgets count what was spent in the calendar month (UTC), as the usa
 import hashlib
 import secrets
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PREFIX: Final = "vram-"
 DIGEST_BYTES: Final = 32
@@ -120,6 +123,10 @@ class Key:
             self._tokens = min(self._tokens + minutes * terms.tokens_per_minute, terms.tokens_per_minute)
 
 
+def _key(_: bytes, terms: KeyTerms) -> Key:
+    return Key(terms)
+
+
 OPEN: Final = Key(KeyTerms(name="anonymous"))
 """Stands for every client where no keys are asked for."""
 
@@ -127,13 +134,14 @@ OPEN: Final = Key(KeyTerms(name="anonymous"))
 class KeyRing:
     """All keys, found by what a client sends."""
 
-    def __init__(self, *, required: bool) -> None:
+    def __init__(self, *, required: bool, make: "Callable[[bytes, KeyTerms], Key] | None" = None) -> None:
         self.required = required
+        self._make = make or _key
         self._keys: dict[bytes, Key] = {}
 
     def replace(self, terms: dict[bytes, KeyTerms]) -> None:
         """Take the keys of a store, by digest; keys that stay keep what they used."""
-        self._keys = {d: self._keys[d].renewed(t) if d in self._keys else Key(t) for d, t in terms.items()}
+        self._keys = {d: self._keys[d].renewed(t) if d in self._keys else self._make(d, t) for d, t in terms.items()}
 
     def find(self, authorization: bytes) -> Key | None:
         """The key of an `Authorization` header; None when it is none of ours."""

@@ -40,14 +40,29 @@ class TextLines(logging.Formatter):
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 
-def request_lines(out: TextIO) -> Listener:
-    """A listener that writes a line for each request to `out`."""
+def request_lines(out: TextIO, *, piece_bytes: int | None = None) -> Listener:
+    """A listener that writes a line for each request to `out`, in pieces of whole lines of at most so many bytes (a longer line is one of its own)."""
 
     def write(ended: list[Ended | TurnedAway]) -> None:
-        out.write("".join(request_line(e) + "\n" if isinstance(e, Ended) else _turned_away(e) + "\n" for e in ended))
-        out.flush()
+        lines = [request_line(e) + "\n" if isinstance(e, Ended) else _turned_away(e) + "\n" for e in ended]
+        for piece in [lines] if piece_bytes is None else _pieces(lines, piece_bytes):
+            out.write("".join(piece))
+            out.flush()
 
     return write
+
+
+def _pieces(lines: list[str], most: int) -> list[list[str]]:
+    found: list[list[str]] = []
+    size = most
+    for line in lines:
+        # Lines are ASCII.
+        size += len(line)
+        if size > most:
+            found.append([])
+            size = len(line)
+        found[-1].append(line)
+    return found
 
 
 def request_line(e: Ended) -> str:

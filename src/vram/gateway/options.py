@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vram.gateway.ledger import Ledger
 from vram.gateway.limits import WireLimits
 
 if TYPE_CHECKING:
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
     from vram.gateway.after import Listener
     from vram.gateway.assemble import Assembled, PoolPlan
+    from vram.gateway.crew import Crew
     from vram.planner.plan import Plan
     from vram.readers.pools import PoolsFile
 
@@ -34,6 +36,9 @@ class Options:
         admin_host: address of the administrators' door.
         admin_port: its port; 0 for a free one; None: there is none.
         admin_token: what they show.
+        limits: bounds of a connection.
+        ledger: where leases are written.
+        crew: the other workers of this gateway; None: this process is all of it.
     """
 
     pools: Path
@@ -51,3 +56,5 @@ class Options:
     admin_port: int | None = None
     admin_token: str = ""
     limits: WireLimits = field(default_factory=WireLimits)
+    ledger: Ledger = field(default_factory=Ledger)
+    crew: "Crew | None" = None

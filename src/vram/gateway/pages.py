@@ -2,13 +2,17 @@
 
 import json
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vram.gateway.seats import UNKNOWN_TOKENS
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from vram.gateway.assemble import Assembled
+    from vram.gateway.crew import Crew
     from vram.gateway.front import Request
+    from vram.gateway.house import Answer
     from vram.gateway.keys import Key
 
 JSON = b"application/json"
@@ -17,9 +21,10 @@ JSON = b"application/json"
 class Pages:
     """Pages over what is assembled now."""
 
-    def __init__(self, assembled: "Assembled", began: int) -> None:
+    def __init__(self, assembled: "Assembled", began: int, crew: "Crew | None" = None) -> None:
         self.assembled = assembled
         self.began = began
+        self._crew = crew
         self._openapi = (files("vram") / "schemas" / "gateway.json").read_bytes()
 
     def health(self, _: "Request", __: "Key") -> tuple[int, bytes, bytes]:
@@ -37,8 +42,17 @@ class Pages:
         """What this API takes and gives, as OpenAPI 3.1."""
         return 200, JSON, self._openapi
 
-    def models(self, _: "Request", key: "Key") -> tuple[int, bytes, bytes]:
+    def models(self, _: "Request", key: "Key") -> "Answer | Coroutine[Any, Any, Answer]":
         """`/v1/models`: what can be asked for, how long it may be, what is free now and what its replicas cost."""
+        if self._crew is not None:
+            return self._all_models(self._crew, key)
+        return self._models(key, {name: len(counter.line) for name, counter in self.assembled.desk.counters.items()})
+
+    async def _all_models(self, crew: "Crew", key: "Key") -> "Answer":
+        # Each worker that is asked sees what all of them hold, this one too.
+        return self._models(key, await crew.ask("waiting"))
+
+    def _models(self, key: "Key", waiting: dict[str, int]) -> "Answer":
         data = []
         for name, route in self.assembled.public.items():
             if key.terms.models is not None and name not in key.terms.models:
@@ -61,7 +75,7 @@ class Pages:
                         "replicas_up": len(up),
                         "kv_bytes_capacity": sum(b.capacity_bytes for b in up) if known else None,
                         "kv_bytes_free": sum(max(b.capacity_bytes - b.promised_bytes, 0) for b in up) if known else None,
-                        "waiting": len(self.assembled.desk.counters[name].line),
+                        "waiting": waiting.get(name, 0),
                         "dollars_per_hour": prices[0] if prices else None,
                     },
                 }

@@ -1,9 +1,15 @@
-"""The pools file, read and planned: what `vram serve` begins with and `--check` ends with. Needs no package of the gateway's."""
+"""The pools file, read and planned: what `vram serve` begins with and `--check` ends with. Needs no package of the gateway's.
+
+What was planned can be handed to another process as a plain document, so that several go by one reading and one plan.
+"""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from vram.gateway.assemble import PoolPlan, plan_pool
+from vram.memory.curve import KvCurve, KvRoom, Term
 from vram.readers.pools import PoolsFile
 from vram.sources.pools import read_pools
 
@@ -25,3 +31,47 @@ def read_and_plan(pools: Path, *, offline: bool | None = None, plan: "Callable[.
         planner = plan
     file = read_pools(pools)
     return file, {pool.name: plan_pool(pool, planner, offline=offline) for pool in file.pools}
+
+
+def planned_document(file: PoolsFile, plans: dict[str, PoolPlan]) -> dict[str, Any]:
+    """Both as a document that JSON can carry."""
+    return {
+        "file": msgspec.to_builtins(file),
+        "plans": {
+            name: {
+                "terms": [list(term) for term in plan.room.curve.terms],
+                "capacity_bytes": plan.room.capacity_bytes,
+                "context_tokens": plan.room.context_tokens,
+                "max_sequences": plan.room.max_sequences,
+                "in_tokens": plan.in_tokens,
+                "usable_bytes": plan.usable_bytes,
+                "shared_bytes": plan.shared_bytes,
+                "gpus": plan.gpus,
+                "notes": list(plan.notes),
+            }
+            for name, plan in plans.items()
+        },
+    }
+
+
+def planned_of(document: dict[str, Any]) -> tuple[PoolsFile, dict[str, PoolPlan]]:
+    """What `planned_document` made of."""
+    file = msgspec.convert(document["file"], PoolsFile)
+    pools = {pool.name: pool for pool in file.pools}
+    return file, {
+        name: PoolPlan(
+            pool=pools[name],
+            room=KvRoom(
+                curve=KvCurve(terms=tuple(Term(*term) for term in plan["terms"])),
+                capacity_bytes=plan["capacity_bytes"],
+                context_tokens=plan["context_tokens"],
+                max_sequences=plan["max_sequences"],
+            ),
+            in_tokens=plan["in_tokens"],
+            usable_bytes=plan["usable_bytes"],
+            shared_bytes=plan["shared_bytes"],
+            gpus=plan["gpus"],
+            notes=tuple(plan["notes"]),
+        )
+        for name, plan in document["plans"].items()
+    }

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from vram.errors import UsageError
 from vram.gateway.options import Options
@@ -13,7 +14,26 @@ from vram.gateway.server import Gateway
 from vram.settings import settings
 
 
-async def serve(options: Options, *, told: Callable[[Gateway], None]) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """What a gateway says of itself once it serves.
+
+    Attributes:
+        models: public names.
+        port: where clients come.
+        admin_port: where administrators do; None: nowhere.
+        keys_required: whether clients need a key.
+        workers: process ids of the workers; empty where this process serves.
+    """
+
+    models: tuple[str, ...]
+    port: int
+    admin_port: int | None
+    keys_required: bool
+    workers: tuple[int, ...] = ()
+
+
+async def serve(options: Options, *, told: Callable[[Started], None]) -> None:
     """Run until a signal: SIGTERM and SIGINT stop it, SIGHUP reads the pools file again.
 
     Raises:
@@ -34,7 +54,14 @@ async def serve(options: Options, *, told: Callable[[Gateway], None]) -> None:
     if hasattr(signal, "SIGHUP"):
         with suppress(NotImplementedError):
             loop.add_signal_handler(signal.SIGHUP, lambda: gateway.house.spawn(_reload(gateway)))
-    told(gateway)
+    told(
+        Started(
+            models=tuple(gateway.assembled.public),
+            port=gateway.port,
+            admin_port=gateway.admin_port if gateway.admin is not None else None,
+            keys_required=gateway.house.keys.required,
+        )
+    )
     try:
         await ended.wait()
     finally:
@@ -45,7 +72,7 @@ async def _reload(gateway: Gateway) -> None:
     await gateway.reload()
 
 
-def run(options: Options, *, told: Callable[[Gateway], None]) -> None:
+def run(options: Options, *, told: Callable[[Started], None]) -> None:
     """`serve` over the gateway's own sockets where the system has what they need, else on uvloop, else on asyncio's own loop."""
     with asyncio.Runner(loop_factory=loop_factory(settings().gateway_loop)) as runner:
         runner.run(serve(options, told=told))

@@ -18,7 +18,7 @@ from vram.gateway.exposition import TEXT, metrics
 from vram.gateway.follow import follow_keys
 from vram.gateway.front import Front
 from vram.gateway.house import House
-from vram.gateway.idle import IDLE_SECONDS, Idle
+from vram.gateway.idle import IDLE_SECONDS
 from vram.gateway.keys import KeyRing
 from vram.gateway.options import Options
 from vram.gateway.pages import Pages
@@ -31,9 +31,13 @@ from vram.gateway.watch import Watched
 from vram.readers.pools import PoolsFile
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from vram.gateway.crew import Crew
     from vram.gateway.doors import OwnDoors
     from vram.gateway.exchange import Exchange
     from vram.gateway.front import Request
+    from vram.gateway.house import Answer
     from vram.gateway.keys import Key
     from vram.gateway.refusal import Refusal
     from vram.gateway.seats import Seat
@@ -56,7 +60,8 @@ class Gateway:
         self.writer = UsageWriter(self.store) if self.store is not None else None
         self._watchers: dict[str, tuple[Watched, asyncio.Task[None]]] = {}
         self.after = After(list(options.listeners)) if options.listeners else None
-        self._idle = Idle()
+        self.crew = options.crew
+        self._idle = options.ledger.idle()
         self._tasks: list[asyncio.Task[None]] = []
         self._servers: list[asyncio.Server | OwnDoors] = []
         self._reading = asyncio.Lock()
@@ -73,7 +78,7 @@ class Gateway:
         loop = asyncio.get_running_loop()
         file, plans = await asyncio.to_thread(self._read)
         addresses = await asyncio.to_thread(addresses_of, file)
-        ring = KeyRing(required=self._keys_required())
+        ring = KeyRing(required=keys_required(self.options, self.store), make=self.options.ledger.key)
         keys_version = 0
         if self.store is not None:
             keys_version = self.store.version()
@@ -88,7 +93,7 @@ class Gateway:
             self.writer.start()
         if self.after is not None:
             self.after.start()
-        self._servers = await open_doors(self.house, self.options.host, self.options.port)
+        self._servers = await open_doors(self.house, self.options.host, self.options.port, shared=self.crew is not None)
         self.port = self._servers[0].sockets[0].getsockname()[1]
         await self._open_admin()
         self._tasks = [loop.create_task(self._tick())]
@@ -111,25 +116,18 @@ class Gateway:
             return
         self.admin = admin = AdminHouse(loop, self, options.admin_token)
         try:
-            self._admin_server = await loop.create_server(lambda: Front(admin), options.admin_host, options.admin_port)
+            self._admin_server = await loop.create_server(
+                lambda: Front(admin), options.admin_host, options.admin_port, reuse_port=self.crew is not None or None
+            )
         except OSError as e:
-            raise UsageError(
-                f"cannot listen on {options.admin_host}:{options.admin_port} for administrators: {e.strerror or e}",
-                hint="is another gateway running? choose another port, or none: --admin-port 0",
-            ) from None
+            raise admin_taken(options, e) from None
         self.admin_port = self._admin_server.sockets[0].getsockname()[1]
-
-    def _keys_required(self) -> bool:
-        if self.options.keys_required is not None:
-            return self.options.keys_required
-        has_keys = self.store is not None and bool(self.store.keys())
-        return has_keys or self.options.host not in {"127.0.0.1", "::1", "localhost"}
 
     def _take(self, file: PoolsFile, plans: dict[str, PoolPlan], addresses: dict[str, Any]) -> None:
         before = getattr(self, "assembled", None)
         if before is not None:
             self._write_idle()
-        self.assembled = assembled = assemble(self.house, file, plans, addresses, before)
+        self.assembled = assembled = assemble(self.house, file, plans, addresses, before, self.options.ledger)
         for plan in plans.values():
             for note in plan.notes:
                 log.warning("%s", note)
@@ -146,7 +144,7 @@ class Gateway:
             from dataclasses import replace  # noqa: PLC0415  (once a file)
 
             self.house.limits = replace(self.options.limits, body_bytes=file.limits.body_bytes)
-        pages = Pages(assembled, self.began)
+        pages = Pages(assembled, self.began, self.crew)
         self.house.open_pages = {b"/health": pages.health, b"/ready": pages.ready, b"/openapi.json": pages.openapi}
         self.house.pages = {b"/v1/models": pages.models, b"/metrics": self._metrics}
         watched = {seat.replica.url: (seat, plans[name]) for name, seats in assembled.seats.items() for seat in seats}
@@ -172,18 +170,30 @@ class Gateway:
         Raises:
             VramError: it has an error; nothing changed.
         """
+        if self.crew is not None:
+            # Read once, and taken by all workers.
+            await self.crew.ask("reload")
+            return
         # One after the other: of two readings that overlap, the older file might be taken last.
         async with self._reading:
             file, plans = await asyncio.to_thread(self._read)
-            addresses = await asyncio.to_thread(addresses_of, file)
-            self._take(file, plans, addresses)
+            await self.take(file, plans)
         log.info("the pools file was read again: %d pools", len(file.pools))
+
+    async def take(self, file: PoolsFile, plans: dict[str, PoolPlan]) -> None:
+        """Go on by another file.
+
+        Raises:
+            VramError: a replica of it leads nowhere; nothing changed.
+        """
+        self._take(file, plans, await asyncio.to_thread(addresses_of, file))
 
     async def _tick(self) -> None:
         due = self.house.now() + IDLE_SECONDS
         while True:
             await asyncio.sleep(1.0)
             try:
+                self.options.ledger.tick()
                 self.house.tick()
                 if self.admin is not None:
                     self.admin.tick()
@@ -237,9 +247,15 @@ class Gateway:
         found = self._watchers.get(seat.replica.url)
         return found[0] if found is not None else None
 
-    def _metrics(self, _: "Request", key: "Key") -> tuple[int, bytes, bytes] | None:
+    def _metrics(self, _: "Request", key: "Key") -> "Answer | Coroutine[Any, Any, Answer] | None":
         # A key learns nothing of models that it may not ask for.
-        return (200, TEXT, metrics(self)) if key.terms.models is None else None
+        if key.terms.models is not None:
+            return None
+        return (200, TEXT, metrics(self)) if self.crew is None else self._all_metrics(self.crew)
+
+    async def _all_metrics(self, crew: "Crew") -> "Answer":
+        text: str = await crew.ask("metrics")
+        return 200, TEXT, text.encode(errors="replace")
 
     async def stop(self) -> None:
         """Let what runs end, bounded; then end everything."""
@@ -263,6 +279,21 @@ class Gateway:
             self.store.close()
         if self.after is not None:
             await asyncio.to_thread(self.after.close)
+
+
+def admin_taken(options: Options, e: OSError) -> UsageError:
+    """The administrators' port is another's."""
+    return UsageError(
+        f"cannot listen on {options.admin_host}:{options.admin_port} for administrators: {e.strerror or e}",
+        hint="is another gateway running? choose another port, or none: --admin-port 0",
+    )
+
+
+def keys_required(options: Options, store: Store | None) -> bool:
+    """Whether clients need a key."""
+    if options.keys_required is not None:
+        return options.keys_required
+    return (store is not None and bool(store.keys())) or options.host not in {"127.0.0.1", "::1", "localhost"}
 
 
 def _move(before: Assembled, after: Assembled) -> None:

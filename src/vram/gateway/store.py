@@ -270,6 +270,12 @@ class Store:
             }
 
     @_alone
+    def key_rows(self) -> list[tuple[Any, ...]]:
+        """All that is written down of keys, without what they spent: quick to read, and another as soon as a key is."""
+        with closing(self._db.execute("SELECT * FROM keys ORDER BY name")) as rows:
+            return list(rows)
+
+    @_alone
     def version(self) -> int:
         """A number that changes when another process wrote to the file."""
         found: int = self._db.execute("PRAGMA data_version").fetchone()[0]

@@ -28,10 +28,15 @@ def frame(document: Mapping[str, Any], where: str, clock: str, *, lines: int = 0
     Raises:
         KeyError, TypeError, ValueError: the document is not of that form.
     """
-    pools, queue, leases = document["pools"], document["queue"], document["leases"]
+    pools, queue, leases, workers = document["pools"], document["queue"], document["leases"], document["workers"]
     replicas = [replica for pool in pools["pools"] for replica in pool["replicas"]]
     out_of_service = sum(r["state"] != "up" for r in replicas)
     head = f"{printable(where)}  {len(replicas)} {'replica' if len(replicas) == 1 else 'replicas'}{f', {out_of_service} not up' if out_of_service else ''}, {leases['total']:,} run, {queue['waiting']:,} wait"
+    if len(workers["workers"]) > 1:
+        serving = sum(w["up_seconds"] is not None for w in workers["workers"])
+        head += f"; {serving} of {len(workers['workers'])} workers serve" + (
+            f", {workers['restarts']:,} ended and were replaced" if workers["restarts"] else ""
+        )
     out = [f"{style(head, bold=True)}  {clock}"]
     for pool in pools["pools"]:
         price = f", {show_usd(pool['dollars_per_hour'])} an hour each" if pool["dollars_per_hour"] is not None else ""

@@ -1,0 +1,286 @@
+"""The ledger that the workers of one machine share: they go in one at a time, and see what the others wrote before they decide.
+
+A decision and the lease that comes of it are one visit, so no two workers take the last room. A worker that dies holds up nobody: the
+kernel takes its lock away, and its supervisor strikes out its rows (`bury`) before another takes its number. Between keys and by what
+was learned of answers each worker goes by what it saw itself; a line, too, is a worker's own.
+"""
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from vram.admission.books import Books
+from vram.costs.vram_time import Meter
+from vram.errors import UsageError
+from vram.gateway.block import BEGAN as WORKER_BEGAN
+from vram.gateway.block import (
+    CHANGES,
+    DRAINED,
+    EMPTY,
+    FREED,
+    GENERATION,
+    GOOD,
+    KEPT,
+    LEASES,
+    PID,
+    RESTARTS,
+    ROW,
+    SLOT,
+    USED_SLOTS,
+    USERS,
+    VERSION,
+    Block,
+)
+from vram.gateway.desk import Desk
+from vram.gateway.idle import Idle, Rents
+from vram.gateway.keys import Key, KeyTerms
+from vram.gateway.ledger import Ledger
+from vram.gateway.shared_books import SharedBooks
+from vram.gateway.shared_desk import SharedDesk
+from vram.gateway.shared_key import SharedKey
+from vram.gateway.shared_meter import BEGAN, TOLD_IDLE, SharedMeter, bring_to
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from vram.admission.line import Shares
+    from vram.gateway.seats import Counter, Seat
+    from vram.memory.curve import KvRoom
+
+log = logging.getLogger("vram.gateway")
+
+
+class SharedLedger(Ledger):
+    """One worker's ledger.
+
+    Attributes:
+        block: the memory.
+        number: the worker's, from 0.
+    """
+
+    def __init__(self, block: Block, number: int) -> None:
+        self.block = block
+        self.number = number
+        self.workers = block.workers
+        self._depth = 0
+        self._changes = -1
+        self._open: list[SharedBooks] = []
+        self._over: list[SharedBooks] = []
+
+    # --- visits
+
+    def enter(self) -> None:
+        """Go in: nobody else decides until we leave. Visits inside a visit are the same one."""
+        self._depth += 1
+        if self._depth > 1:
+            return
+        self.block.lock()
+        words = self.block.words
+        if words[CHANGES] != self._changes:
+            for books in self._open:
+                if words[books.place + VERSION] != books.seen:
+                    books.take_over()
+
+    def leave(self) -> None:
+        """Go out."""
+        if self._depth == 1:
+            for books in self._open:
+                if books.reserved is not None or self.block.words[books.place + KEPT]:
+                    books.keep()
+            self._changes = self.block.words[CHANGES]
+            self.block.unlock()
+        self._depth -= 1
+
+    def look(self) -> None:
+        """See what others wrote."""
+        self.enter()
+        self.leave()
+
+    def freed(self) -> int:
+        """A number that grows whenever room becomes free anywhere."""
+        found: int = self.block.words[FREED]
+        return found
+
+    # --- what is one for all
+
+    def books(self, url: str, name: str, room: "KvRoom") -> Books:
+        """Books of a replica; those of another layout of the cache are others."""
+        self.enter()
+        try:
+            place = self.block.place(f"{url} {room.curve.terms}".encode())
+            if place < 0:
+                raise UsageError("the workers' ledger has no place left for another replica", hint="start the gateway anew: it makes one that has")
+            for known in self._open:
+                if known.place == place:
+                    # It was gone for a while and still has leases of then.
+                    known.context_tokens, known.max_sequences = room.context_tokens, room.max_sequences
+                    return known
+            words = self.block.words
+            if not words[place + USERS]:
+                self._clear(place)
+            words[place + USERS] |= 1 << self.number
+            made = SharedBooks(self, place, url, name, room)
+            made.take_over()
+            self._open.append(made)
+        finally:
+            self.leave()
+        return made
+
+    def _clear(self, place: int) -> None:
+        words = self.block.words
+        for at in (KEPT, DRAINED, GOOD):
+            words[place + at] = 0
+        for at in range(BEGAN, TOLD_IDLE + 2):
+            words[place + at] = 0
+
+    def meter(self, books: Books, *, nanodollars_per_hour: int, usable_bytes: int, shared_bytes: int, began_ns: int) -> Meter:
+        """The meter beside these books."""
+        if not isinstance(books, SharedBooks):
+            return super().meter(books, nanodollars_per_hour=nanodollars_per_hour, usable_bytes=usable_bytes, shared_bytes=shared_bytes, began_ns=began_ns)
+        self.enter()
+        try:
+            return SharedMeter(
+                self,
+                books.place,
+                nanodollars_per_hour=nanodollars_per_hour,
+                usable_bytes=usable_bytes,
+                shared_bytes=shared_bytes,
+                began_ns=began_ns,
+            )
+        finally:
+            self.leave()
+
+    def desk(
+        self, counters: "dict[str, Counter]", shares: "Shares", *, queue_seconds: float, queue_requests: int, output_tokens: int | None, affinity: str
+    ) -> Desk:
+        """A desk whose every decision is a visit."""
+        return SharedDesk(self, counters, shares, queue_seconds=queue_seconds, queue_requests=queue_requests, output_tokens=output_tokens, affinity=affinity)
+
+    def key(self, digest: bytes, terms: KeyTerms) -> Key:
+        """A key whose limits hold for all workers together."""
+        if terms.requests_per_minute is None and terms.tokens_per_minute is None and terms.dollars_per_month is None:
+            # Without limits nothing of it is shared; limits that it gets later make another of it.
+            return UnlimitedKey(self, digest, terms)
+        self.enter()
+        try:
+            at = self.block.key(digest)
+        finally:
+            self.leave()
+        if at < 0:
+            log.error("the workers' ledger has no place left for key %s: its limits hold for each worker alone until the gateway starts anew", terms.name)
+            return Key(terms)
+        return SharedKey(self, at, terms)
+
+    def idle(self) -> Idle:
+        """What reads the meters: each piece of idle money is told by one worker."""
+        return SharedIdle(self)
+
+    def drain(self, books: Books, *, draining: bool) -> None:
+        """An operator takes a replica out of service, or back into it: each worker sees it at its next tick."""
+        if isinstance(books, SharedBooks):
+            self.enter()
+            try:
+                self.block.words[books.place + DRAINED] = int(draining)
+                self.block.changed(books.place, freed=not draining)
+            finally:
+                self.leave()
+
+    # --- time
+
+    def seated(self, books: set[Books]) -> None:
+        """These books are in use; the others' places are given up when their last lease is over."""
+        self._over += [b for b in self._open if b not in books and b not in self._over]
+        self._over = [b for b in self._over if b not in books]
+        self.tick()
+
+    def tick(self) -> None:
+        """About once a second."""
+        for books in self._open:
+            seat: Seat | None = books.owner
+            if seat is not None:
+                seat.replica.health.drain(draining=bool(self.block.words[books.place + DRAINED]))
+        if done := [b for b in self._over if not b.leases]:
+            self.enter()
+            try:
+                for books in done:
+                    self._over.remove(books)
+                    self._open.remove(books)
+                    books.close()
+            finally:
+                self.leave()
+
+
+class UnlimitedKey(Key):
+    """A key without limits; the one that it becomes when it gets some is shared."""
+
+    def __init__(self, ledger: SharedLedger, digest: bytes, terms: KeyTerms) -> None:
+        super().__init__(terms)
+        self._ledger = ledger
+        self._digest = digest
+
+    def renewed(self, terms: KeyTerms) -> Key:
+        """The same key under changed terms."""
+        return self._ledger.key(self._digest, terms)
+
+
+class SharedIdle(Idle):
+    """Reads meters that are kept together: what one worker tells, no other tells again."""
+
+    def __init__(self, ledger: SharedLedger) -> None:
+        super().__init__()
+        self._ledger = ledger
+
+    def since(self, seats: "Iterable[tuple[str, Seat]]", now: float) -> Rents:
+        """Rent and idle money since any worker last told it."""
+        hour = int(time.time()) // 3600
+        found: Rents = {}
+        self._ledger.enter()
+        try:
+            for pool, seat in seats:
+                meter = seat.meter
+                if isinstance(meter, SharedMeter):
+                    found[hour, pool, seat.replica.url] = meter.untold(int(now * 1e9))
+        finally:
+            self._ledger.leave()
+        return found
+
+
+def settle_in(block: Block, number: int, pid: int, generation: int, began: float) -> None:
+    """A worker has this number from now on."""
+    block.lock()
+    try:
+        at = block.worker(number)
+        block.words[at + PID], block.words[at + GENERATION], block.words[at + WORKER_BEGAN] = pid, generation, int(began)
+    finally:
+        block.unlock()
+
+
+def bury(block: Block, number: int, pid: int, generation: int, now_ns: int) -> int:
+    """A worker is dead: what it held is free, what its requests used so far is idle money. Returns how many leases it left behind.
+
+    To be called before another gets its number; of one that is buried already nothing is left to do.
+    """
+    block.lock()
+    try:
+        words, at = block.words, block.worker(number)
+        if words[at + PID] != pid or words[at + GENERATION] != generation:
+            return 0
+        leases = 0
+        for place in block.places():
+            row = block.row(place, number)
+            leases += words[row + LEASES]
+            bring_to(block, place, now_ns)
+            slots = block.slots_of(place, number)
+            for i in range(words[row + USED_SLOTS]):
+                words[slots + i * SLOT] = EMPTY
+            for i in range(ROW):
+                words[row + i] = 0
+            words[place + USERS] &= ~(1 << number)
+            if words[place + KEPT] == number + 1:
+                words[place + KEPT] = 0
+            block.changed(place, freed=True)
+        words[at + PID] = 0
+        words[RESTARTS] += 1
+        return leases
+    finally:
+        block.unlock()

@@ -1,0 +1,407 @@
+"""Several workers as one gateway: started, kept running, asked together, and ended by one process that serves no request itself.
+
+It reads and plans the pools file once for all, holds the ledger's memory and the port, and buries a worker that died before another
+gets its number. What a worker is asked for all of them (metrics, pages of administrators, a reload) comes here and goes to all.
+"""
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any, Final
+
+from vram.errors import UsageError, VramError
+from vram.gateway import together
+from vram.gateway.assemble import PoolPlan, addresses_of
+from vram.gateway.block import MOST_WORKERS, RESTARTS, Block
+from vram.gateway.exposition import Writer
+from vram.gateway.options import Options
+from vram.gateway.planned import planned_document, read_and_plan
+from vram.gateway.run import Started
+from vram.gateway.server import admin_taken, keys_required
+from vram.gateway.shared import bury
+from vram.gateway.store import Store
+from vram.gateway.worker import Order
+from vram.gateway.workers import Worker
+from vram.readers.pools import PoolsFile
+
+FIRST_BACKOFF_SECONDS: Final = 0.1
+LONGEST_BACKOFF_SECONDS: Final = 30.0
+GOOD_SECONDS: Final = 30.0
+"""A worker that lived so long is started anew at once when it dies."""
+START_SECONDS: Final = 60.0
+STOP_SECONDS: Final = 10.0
+"""What a worker gets beyond its drain before it is killed."""
+_PAGES: Final = frozenset({"metrics", "pools", "replicas", "leases", "queue"})
+
+log = logging.getLogger("vram.gateway")
+
+
+class Supervisor:
+    """Keeps the workers.
+
+    Attributes:
+        port: where clients come.
+        admin_port: where administrators do; None: nowhere.
+        workers: by number.
+    """
+
+    def __init__(self, options: Options, workers: int, *, log_json: bool = False, quiet: bool = False, otel: bool = False) -> None:
+        check_platform(workers)
+        self.options = options
+        self.port = 0
+        self.admin_port: int | None = None
+        self.workers = [Worker(number) for number in range(workers)]
+        self.keys_required = True
+        self.file: PoolsFile
+        self._told = {"log_json": log_json, "quiet": quiet, "otel": otel}
+        self._plans: dict[str, PoolPlan] = {}
+        self._planned: dict[str, Any] = {}
+        self._block: Block
+        self._held: list[socket.socket] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._gone: list[together.Series] = []
+        self._stopping = False
+        self._reloading = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Plan, hold the ports, start all workers.
+
+        Raises:
+            VramError: the pools file is wrong, or a worker cannot start.
+            OSError: the port is taken.
+        """
+        options = self.options
+        self.file, self._plans = await asyncio.to_thread(self._read)
+        self._planned = planned_document(self.file, self._plans)
+        store = Store(options.store) if options.store is not None else None
+        self.keys_required = keys_required(options, store)
+        keys = len(store.keys()) if store is not None else 0
+        if store is not None:
+            store.close()
+        self.port = self._hold(options.host, options.port)
+        if options.admin_port is not None:
+            try:
+                self.admin_port = self._hold(options.admin_host, options.admin_port)
+            except OSError as e:
+                raise admin_taken(options, e) from None
+        replicas = sum(len(pool.replicas) for pool in self.file.pools)
+        slots = min(max(plan.room.max_sequences for plan in self._plans.values()), 4096)
+        self._block = Block.make(workers=len(self.workers), places=max(64, 4 * replicas), slots=slots, keys=max(1024, 4 * keys))
+        try:
+            await asyncio.gather(*(self._spawn(worker) for worker in self.workers))
+            for worker in self.workers:
+                await self._come_up(worker)
+        except BaseException:
+            await self.stop()
+            raise
+        self._tasks += [asyncio.create_task(self._keep(worker)) for worker in self.workers]
+
+    def _read(self) -> tuple[PoolsFile, dict[str, PoolPlan]]:
+        options = self.options
+        file, plans = options.read() if options.read is not None else read_and_plan(options.pools, offline=options.offline, plan=options.plan)
+        addresses_of(file)
+        return file, plans
+
+    def _hold(self, host: str, port: int) -> int:
+        """Take a port for all workers, and make sure that it is nobody else's. Returns which it is.
+
+        Raises:
+            OSError: it is taken.
+        """
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        if port:
+            # With SO_REUSEPORT alone another gateway of the same user would share its connections with this one, unnoticed.
+            with socket.socket(family, kind, proto) as alone:
+                alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                alone.bind(address)
+                alone.listen(1)
+        held = socket.socket(family, kind, proto)
+        self._held.append(held)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        # Bound and not listening: it gets no connection, and keeps the port while a worker starts anew.
+        held.bind(address)
+        found: int = held.getsockname()[1]
+        return found
+
+    # --- workers
+
+    async def _spawn(self, worker: Worker) -> None:
+        async def answer(what: str, asked: Any) -> Any:
+            return await self._answer(worker, what, asked)
+
+        options = self.options
+        order = Order(
+            number=worker.number,
+            block=self._block.descriptor,
+            planned=self._planned,
+            pools=str(options.pools),
+            host=options.host,
+            port=self.port,
+            store=str(options.store) if options.store is not None else None,
+            keys_required=self.keys_required,
+            admin_host=options.admin_host,
+            admin_port=self.admin_port,
+            admin_token=options.admin_token,
+            limits=asdict(options.limits),
+            **self._told,
+        )
+        await worker.start(order, self._block, answer)
+        if worker.channel is not None:
+            running = asyncio.create_task(worker.channel.run())
+            self._tasks.append(running)
+            running.add_done_callback(self._tasks.remove)
+
+    async def _come_up(self, worker: Worker) -> None:
+        """Wait until a worker serves.
+
+        Raises:
+            VramError: it does not.
+        """
+        process = worker.process
+        if process is None:
+            return
+        ended = asyncio.create_task(process.wait())
+        ready = asyncio.create_task(worker.ready.wait())
+        await asyncio.wait({ended, ready}, timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+        ready.cancel()
+        if not worker.ready.is_set():
+            raise worker.failed or VramError(f"worker {worker.number} does not start", hint="its log says why")
+
+    async def _keep(self, worker: Worker) -> None:
+        """Bury a worker that dies, and start another in its place, again and again, ever more slowly while none lives long."""
+        backoff = FIRST_BACKOFF_SECONDS
+        while True:
+            process = worker.process
+            if process is None:
+                return
+            code = await process.wait()
+            left = self._bury(worker, process)
+            if self._stopping:
+                return
+            lived = time.monotonic() - worker.began
+            why = f": {worker.failed.message}" if worker.failed is not None else ""
+            log.error("worker %d (process %d) ended with %d%s; %d leases of it are given back", worker.number, process.pid, code, why, left)
+            backoff = FIRST_BACKOFF_SECONDS if lived > GOOD_SECONDS else min(backoff * 2, LONGEST_BACKOFF_SECONDS)
+            await asyncio.sleep(backoff)
+            try:
+                await self._spawn(worker)
+            except OSError as e:
+                log.error("worker %d cannot be started: %s", worker.number, e)  # noqa: TRY400  (the reason is enough)
+
+    def _bury(self, worker: Worker, process: asyncio.subprocess.Process) -> int:
+        if worker.said is not None:
+            self._gone.append(worker.said)
+            if len(self._gone) > 1:
+                self._gone = [together.Series(together.metrics((), self._gone))]
+        worker.ended()
+        return bury(self._block, worker.number, process.pid, worker.generation, time.monotonic_ns())
+
+    # --- questions
+
+    async def _answer(self, worker: Worker, what: str, asked: Any) -> Any:
+        """A worker asks."""
+        if what == "ready":
+            worker.ready.set()
+            if worker.planned is not self._planned and worker.channel is not None:
+                # The file was read again while it started.
+                await worker.channel.ask("take", self._planned, seconds=30)
+        elif what == "failed":
+            worker.failed = UsageError(asked[0], hint=asked[1])
+        elif what == "reload":
+            await self.read_again()
+        elif what == "waiting":
+            return together.waiting([page for _, page in await self._ask_all(what, None)])
+        elif what == "workers":
+            return await self._workers()
+        elif what == "refresh":
+            await self._ask_all(what, None)
+        elif what in _PAGES:
+            return await self.page(what, asked)
+        else:
+            raise UsageError(f"nothing is known of {what!r}", hint="are the processes of one version?")
+        return None
+
+    async def page(self, what: str, asked: Any = None) -> Any:
+        """A page of all workers together.
+
+        Raises:
+            VramError: none answered.
+        """
+        said = await self._ask_all(what, asked)
+        if what == "metrics":
+            return self._metrics(said)
+        pages = [page for _, page in said]
+        if not pages:
+            raise VramError("no worker answers", hint="do they start? the log says why they end")
+        if what == "pools":
+            return together.pools(pages)
+        if what == "replicas":
+            return together.replicas(pages)
+        return (together.leases if what == "leases" else together.queue)(pages, asked["limit"])
+
+    def _metrics(self, said: list[tuple[Worker, Any]]) -> str:
+        for worker, text in said:
+            worker.said = together.Series(text)
+        own = Writer()
+        own.family("vram_workers", "gauge", "Workers that answer.", [("", len(said))])
+        restarts = self._block.words[RESTARTS]
+        own.family("vram_worker_restarts_total", "counter", "Workers that ended and were replaced.", [("", restarts)])
+        # One that is too busy to answer now has not lost what it counted.
+        return together.metrics([w.said for w in self.workers if w.said is not None], self._gone) + own.text().decode()
+
+    async def _workers(self) -> dict[str, Any]:
+        said = {worker.number: page for worker, page in await self._ask_all("worker", None)}
+        return {
+            "restarts": self._block.words[RESTARTS],
+            "workers": [
+                {
+                    "up_seconds": None,
+                    "requests": None,
+                    "connections": None,
+                    **said.get(worker.number, {}),
+                    "number": worker.number,
+                    "pid": worker.process.pid if worker.process is not None else None,
+                    "generation": worker.generation,
+                }
+                for worker in self.workers
+            ],
+        }
+
+    async def _ask_all(self, what: str, asked: Any, *, seconds: float = 2.0) -> list[tuple[Worker, Any]]:
+        """Ask all that serve; those that do not answer in time are left out."""
+
+        async def one(worker: Worker) -> tuple[Worker, Any] | None:
+            if worker.channel is None or not worker.ready.is_set():
+                return None
+            try:
+                return worker, await worker.channel.ask(what, asked, seconds=seconds)
+            except VramError as e:
+                log.warning("worker %d did not answer for %s: %s", worker.number, what, e.message)
+                return None
+
+        return [found for found in await asyncio.gather(*(one(worker) for worker in self.workers)) if found is not None]
+
+    # --- reload and end
+
+    async def read_again(self) -> None:
+        """Read the pools file again, for all workers.
+
+        Raises:
+            VramError: it has an error; nothing changed.
+        """
+        async with self._reloading:
+            file, plans = await asyncio.to_thread(self._read)
+            self.file, self._plans, self._planned = file, plans, planned_document(file, plans)
+            took = await self._ask_all("take", self._planned, seconds=30)
+        log.info("the pools file was read again: %d pools, %d workers", len(file.pools), len(took))
+
+    async def reload(self) -> None:
+        """The same, for a signal: what is wrong is logged."""
+        try:
+            await self.read_again()
+        except VramError as e:
+            log.error("the pools file was not taken: %s (%s)", e.message, e.hint)  # noqa: TRY400  (the message is all there is to say)
+
+    async def stop(self) -> None:
+        """Let all workers end what they run, bounded; then end them."""
+        self._stopping = True
+        alive = [w.process for w in self.workers if w.process is not None and w.process.returncode is None]
+        for process in alive:
+            with suppress(ProcessLookupError):
+                process.terminate()
+        waits = [asyncio.create_task(process.wait()) for process in alive]
+        if waits:
+            _, late = await asyncio.wait(waits, timeout=self.options.limits.drain_seconds + STOP_SECONDS)
+            for process in alive:
+                if process.returncode is None:
+                    with suppress(ProcessLookupError):
+                        process.kill()
+            if late:
+                await asyncio.wait(late)
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for held in self._held:
+            held.close()
+        if hasattr(self, "_block"):
+            self._block.close()
+
+
+def check_platform(workers: int) -> None:
+    """Whether several workers can share a port here.
+
+    Raises:
+        UsageError: they cannot.
+    """
+    if not 1 < workers <= MOST_WORKERS:
+        raise UsageError(f"{workers} workers", hint=f"from 1 to {MOST_WORKERS} are possible")
+    if sys.platform == "win32" or not hasattr(socket, "SO_REUSEPORT"):
+        raise UsageError("several workers need SO_REUSEPORT, which this system does not have", hint="leave out --workers: one process serves")
+
+
+def supervise(options: Options, workers: int, *, told: Callable[[Started], None], log_json: bool = False, quiet: bool = False, otel: bool = False) -> None:
+    """Run so many workers until a signal ends them.
+
+    Raises:
+        VramError: the pools file is wrong, the port is taken, or a worker cannot start.
+    """
+    check_platform(workers)
+
+    async def work() -> None:
+        await _supervise(Supervisor(options, workers, log_json=log_json, quiet=quiet, otel=otel), told=told)
+
+    asyncio.run(work())
+
+
+async def _supervise(supervisor: Supervisor, *, told: Callable[[Started], None]) -> None:
+    """SIGTERM and SIGINT stop all workers, SIGHUP reads the pools file again."""
+    options = supervisor.options
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ended.set)
+    start = asyncio.create_task(supervisor.start())
+    stopped = asyncio.create_task(ended.wait())
+    await asyncio.wait({start, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    if ended.is_set():
+        start.cancel()
+        await asyncio.gather(start, return_exceptions=True)
+        return
+    stopped.cancel()
+    try:
+        await start
+    except OSError as e:
+        raise UsageError(
+            f"cannot listen on {options.host}:{options.port}: {e.strerror or e}", hint="is another gateway running? choose another port: --port 8081"
+        ) from None
+    reloads: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        task = loop.create_task(supervisor.reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    models = tuple(route.model for route in supervisor.file.all_routes)
+    told(
+        Started(
+            models=models,
+            port=supervisor.port,
+            admin_port=supervisor.admin_port,
+            keys_required=supervisor.keys_required,
+            workers=tuple(w.process.pid for w in supervisor.workers if w.process is not None),
+        )
+    )
+    try:
+        await ended.wait()
+    finally:
+        await supervisor.stop()

@@ -1,0 +1,270 @@
+"""The ledger that workers share: it decides as one process with the same leases would, never gives the same room twice, and loses nothing when a worker dies."""
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+pytest.importorskip("httptools", reason="the gateway's extra is not installed")
+if sys.platform == "win32":
+    pytest.skip("workers need POSIX", allow_module_level=True)
+
+from vram.admission.books import Books
+from vram.admission.decide import Admit, Pool, Route, decide
+from vram.admission.need import Need
+from vram.costs.vram_time import Meter
+from vram.gateway.block import Block
+from vram.gateway.keys import Key, KeyTerms
+from vram.gateway.shared import SharedLedger, bury, settle_in
+from vram.memory.curve import KvRoom, blocks
+
+BLOCK_BYTES = 7
+CAPACITY = 40 * BLOCK_BYTES
+CURVE = blocks(BLOCK_BYTES, 4)
+ROOM = KvRoom(curve=CURVE, capacity_bytes=CAPACITY, context_tokens=400, max_sequences=12)
+WORKERS = 3
+SECOND = 10**9
+RENT = {"nanodollars_per_hour": 3_600_000_000_007, "usable_bytes": 2 * CAPACITY + 3, "shared_bytes": CAPACITY}
+
+
+class Shared(RuleBasedStateMachine):
+    """Three workers on one block, beside one process that has all of their leases, and one meter that has all of their requests."""
+
+    @initialize(slots=st.sampled_from([3, 16]))
+    def begin(self, slots):
+        self.block = Block.make(workers=WORKERS, places=4, slots=slots, keys=4)
+        self.exact = slots == 16
+        self.now = 1_000.0
+        self.alone = Books("one", CURVE, CAPACITY, context_tokens=400, max_sequences=12)
+        self.meter = Meter(**RENT, began_ns=int(self.now * SECOND))
+        self.generation = [0] * WORKERS
+        self.leases = [[] for _ in range(WORKERS)]
+        self.workers = [None] * WORKERS
+        self.dead_nanodollars = self.told_rent = self.told_idle = self.paid = 0
+        for number in range(WORKERS):
+            self._arrive(number)
+
+    def _arrive(self, number):
+        self.generation[number] += 1
+        settle_in(self.block, number, 100 + number, self.generation[number], self.now)
+        ledger = SharedLedger(self.block, number)
+        books = ledger.books("http://a", "p/0", ROOM)
+        meter = ledger.meter(books, **RENT, began_ns=int(self.now * SECOND))
+        self.workers[number] = ledger, books, meter
+
+    @rule(
+        number=st.integers(0, WORKERS - 1),
+        prompt=st.integers(1, 60),
+        expected=st.integers(1, 60),
+        sequences=st.integers(1, 3),
+        streams=st.booleans(),
+    )
+    def come(self, number, prompt, expected, sequences, streams):
+        ledger, books, meter = self.workers[number]
+        need = Need(prompt, expected, 100, sequences=sequences, streams=streams)
+        ledger.enter()
+        answer = decide(need, Route(model="m", pools=(Pool("p", "m", [books]),)), self.now)
+        as_one = decide(need, Route(model="m", pools=(Pool("p", "m", [self.alone]),)), self.now)
+        if self.exact:
+            assert type(answer) is type(as_one)
+        if isinstance(answer, Admit):
+            # What is not listed lease by lease is taken for more than it is, never for less.
+            assert isinstance(as_one, Admit)
+            lease = books.reserve(need, answer.expected, answer.most, self.now)
+            twin = self.alone.reserve(need, answer.expected, answer.most, self.now)
+            meter.start(lease, int(self.now * SECOND), lease.held_bytes)
+            self.meter.start(lease, int(self.now * SECOND), lease.held_bytes)
+            self.leases[number].append((lease, twin))
+        ledger.leave()
+
+    @rule(number=st.integers(0, WORKERS - 1), which=st.integers(0, 20), tokens=st.integers(1, 30), more=st.booleans())
+    def grow(self, number, which, tokens, more):
+        if not self.leases[number]:
+            return
+        ledger, books, meter = self.workers[number]
+        lease, twin = self.leases[number][which % len(self.leases[number])]
+        produced = lease.produced + tokens
+        expected = min(produced + 10, lease.most) if more and produced > lease.expected else None
+        ledger.enter()
+        assert books.grow(lease, produced, self.now, expected) == self.alone.grow(twin, produced, self.now, expected)
+        assert lease.held_bytes == twin.held_bytes
+        meter.resize(lease, int(self.now * SECOND), lease.held_bytes)
+        self.meter.resize(lease, int(self.now * SECOND), lease.held_bytes)
+        ledger.leave()
+
+    @rule(number=st.integers(0, WORKERS - 1), which=st.integers(0, 20))
+    def end(self, number, which):
+        if not self.leases[number]:
+            return
+        ledger, books, meter = self.workers[number]
+        lease, twin = self.leases[number].pop(which % len(self.leases[number]))
+        ledger.enter()
+        assert books.release(lease, self.now)
+        assert not books.release(lease, self.now)
+        held = meter.end(lease, int(self.now * SECOND))
+        ledger.leave()
+        assert held == self.meter.end(lease, int(self.now * SECOND))
+        self.paid += held.nanodollars
+        self.alone.release(twin, self.now)
+
+    @rule(number=st.integers(0, WORKERS - 1), in_the_ledger=st.booleans())
+    def die(self, number, in_the_ledger):
+        _, books, _ = self.workers[number]
+        if in_the_ledger and self.leases[number]:
+            # In the middle of a deed: its row half written, its lock taken away by the kernel.
+            self.block.words[self.block.row(books.place, number)] += 12_345
+        assert bury(self.block, number, 100 + number, self.generation[number] - 1, int(self.now * SECOND)) == 0
+        assert bury(self.block, number, 100 + number, self.generation[number], int(self.now * SECOND)) == len(self.leases[number])
+        for lease, twin in self.leases[number]:
+            self.alone.release(twin, self.now)
+            # What it used nobody pays: it is idle.
+            self.dead_nanodollars += self.meter.end(lease, int(self.now * SECOND)).nanodollars
+        self.leases[number] = []
+        self._arrive(number)
+
+    @rule(seconds=st.integers(1, 40))
+    def wait(self, seconds):
+        self.now += seconds / 8
+
+    @rule(number=st.integers(0, WORKERS - 1))
+    def tell_idle(self, number):
+        ledger, _, meter = self.workers[number]
+        ledger.enter()
+        rent, idle = meter.untold(int(self.now * SECOND))
+        ledger.leave()
+        self.told_rent += rent
+        self.told_idle += idle
+
+    @invariant()
+    def all_see_the_same(self):
+        if not hasattr(self, "workers"):
+            return
+        for ledger, books, _ in self.workers:
+            ledger.look()
+            assert books.held_bytes == self.alone.held_bytes <= CAPACITY
+            assert books.promised_bytes == self.alone.promised_bytes
+            assert books.sequences == self.alone.sequences
+
+    def teardown(self):
+        if not hasattr(self, "workers"):
+            return
+        for number in range(WORKERS):
+            while self.leases[number]:
+                self.end(number, 0)
+        self.tell_idle(0)
+        for ledger, books, meter in self.workers:
+            ledger.look()
+            assert books.held_bytes == books.promised_bytes == books.sequences == 0
+            balance, one = meter.balance(int(self.now * SECOND)), self.meter.balance(int(self.now * SECOND))
+            assert balance.rent_nanodollars == one.rent_nanodollars
+            assert balance.kv_byte_ns == one.kv_byte_ns
+            assert balance.shared_byte_ns == one.shared_byte_ns
+            assert balance.billed_nanodollars == self.paid == one.billed_nanodollars - self.dead_nanodollars
+        # To the billionth of a dollar: what was paid and what was told as idle are the rent.
+        assert self.told_rent == self.meter.balance(int(self.now * SECOND)).rent_nanodollars
+        assert self.paid + self.told_idle == self.told_rent
+        self.block.close()
+
+
+TestShared = Shared.TestCase
+TestShared.settings = settings(max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, WORKERS - 1), st.sampled_from(["take", "settle", "renew"]), st.integers(0, 300), st.integers(0, 40)), min_size=1, max_size=60
+    )
+)
+def test_a_keys_limits_hold_for_all_workers_together(deeds):
+    """Whatever worker a key's requests come to: they are let in and turned away as by one process, and so is what they spend."""
+    terms = KeyTerms(name="k", requests_per_minute=10, tokens_per_minute=1000, dollars_per_month=0.000_002, month=7)
+    block = Block.make(workers=WORKERS, places=1, slots=1, keys=2)
+    alone, shared, now = Key(terms), [SharedLedger(block, n).key(b"d" * 32, terms) for n in range(WORKERS)], 5_000.0
+    for number, what, tokens, seconds in deeds:
+        now += seconds / 10
+        if what == "take":
+            assert shared[number].take(now, tokens) == alone.take(now, tokens)
+        elif what == "settle":
+            shared[number].settle(tokens, seconds, tokens)
+            alone.settle(tokens, seconds, tokens)
+        else:
+            shared[number], alone = shared[number].renewed(terms), alone.renewed(terms)
+    block.close()
+
+
+def test_limits_that_come_later_and_months_that_end():
+    """A key that gets a limit while workers run has it for all of them; a new month begins at what the file says."""
+    block = Block.make(workers=2, places=1, slots=1, keys=2)
+    free = KeyTerms(name="k", month=7)
+    limited = KeyTerms(name="k", requests_per_minute=2, month=7)
+    budget = KeyTerms(name="k", dollars_per_month=1.0, month=7, nano_dollars_spent=400_000_000)
+    keys = [SharedLedger(block, n).key(b"k" * 32, free) for n in range(2)]
+    assert all(key.take(1000.0, 10**9) is None for key in keys for _ in range(50))
+    keys = [key.renewed(limited) for key in keys]
+    assert [keys[i % 2].take(1000.0, 0) is None for i in range(4)] == [True, True, False, False]
+    keys = [key.renewed(budget) for key in keys]
+    keys[0].settle(0, 0, 600_000_000)
+    assert keys[1].take(2000.0, 0).what == "budget"
+    keys[1] = keys[1].renewed(KeyTerms(name="k", dollars_per_month=1.0, month=8))
+    assert keys[0].take(2000.0, 0) is None
+    block.close()
+
+
+def test_a_replica_kept_by_one_worker_is_kept_from_all():
+    """Who waited too long at one worker comes next at its replica, before everybody at another, until it is in, gone, or its worker dead."""
+    block = Block.make(workers=2, places=2, slots=4, keys=1)
+    settle_in(block, 0, 1, 1, 0)
+    ledgers = [SharedLedger(block, n) for n in range(2)]
+    first, second = [ledger.books("http://a", "p/0", ROOM) for ledger in ledgers]
+    for gives_up in ("itself", "by death"):
+        need = Need(8, 8)
+        ledgers[0].enter()
+        first.reserved = need
+        ledgers[0].leave()
+        ledgers[1].look()
+        assert first.fits(need, 8, 0.0)
+        assert not second.fits(Need(1, 1), 1, 0.0)
+        freed = ledgers[1].freed()
+        if gives_up == "itself":
+            ledgers[0].enter()
+            first.reserved = None
+            ledgers[0].leave()
+        else:
+            bury(block, 0, 1, 1, 1)
+        assert ledgers[1].freed() > freed
+        ledgers[1].look()
+        assert second.fits(Need(1, 1), 1, 0.0)
+    block.close()
+
+
+def test_a_process_that_dies_in_the_ledger_holds_up_nobody():
+    """Killed with the lock in its hand: the kernel gives it to the next."""
+    block = Block.make(workers=1, places=1, slots=1, keys=1)
+    code = "import sys, time; from vram.gateway.block import Block; b = Block(int(sys.argv[1])); b.lock(); print('in', flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", code, str(block.descriptor)], pass_fds=(block.descriptor,), stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"in\n"
+        process.kill()
+    block.lock()
+    block.unlock()
+    block.close()
+
+
+def test_a_replica_that_left_and_came_back_pays_no_rent_for_the_time_between():
+    """Its place is given up by the last worker that has it, and begins anew."""
+    block = Block.make(workers=2, places=2, slots=4, keys=1)
+    ledgers = [SharedLedger(block, n) for n in range(2)]
+    for ledger in ledgers:
+        ledger.meter(ledger.books("http://a", "p/0", ROOM), **RENT, began_ns=10 * SECOND)
+    ledgers[0].seated(set())
+    again = ledgers[0].meter(ledgers[0].books("http://a", "p/0", ROOM), **RENT, began_ns=70 * SECOND)
+    # The other still had it.
+    assert again.balance(70 * SECOND).rent_nanodollars == 60_000_000_000
+    for ledger in ledgers:
+        ledger.seated(set())
+    again = ledgers[1].meter(ledgers[1].books("http://a", "p/0", ROOM), **RENT, began_ns=90 * SECOND)
+    assert again.balance(91 * SECOND).rent_nanodollars == 1_000_000_000
+    block.close()
