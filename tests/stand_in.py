@@ -107,6 +107,10 @@ class Engine(BaseHTTPRequestHandler):
 
 
 def main():
+    if ARGUMENTS[:1] == ["-c"]:
+        # Asked as a Python for the version of its package.
+        print(ENV("STAND_IN_VERSION", "version 0.5.3"))
+        return
     if "--version" in ARGUMENTS:
         say(ENV("STAND_IN_VERSION", "version: 0.6.0-dev (build 11434, commit unknown)"))
         return

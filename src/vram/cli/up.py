@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vram.cli.types import SECONDS, TOKENS
+from vram.cli.types import BYTES, SECONDS, TOKENS
 from vram.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 @click.option("--parallel", type=click.IntRange(min=1), help="llama.cpp's slots, each with a cache of its own.")
 @click.option("--gpu-memory-utilization", type=click.FloatRange(0, 1, min_open=True), help="Share of each GPU's memory that vLLM or SGLang may take.")
 @click.option("--max-num-seqs", type=click.IntRange(min=1), help="Most sequences in one batch of vLLM or SGLang.")
+@click.option("--max-batched-tokens", type=TOKENS, help="Most tokens in one step.")
+@click.option("--block-size", type=click.IntRange(min=1), help="Tokens of one KV block of vLLM or SGLang.")
+@click.option("--kv-pool-bytes", type=BYTES, help="Bytes of the KV pool per GPU (16GiB). Default: what is left; in main memory, what is needed.")
+@click.option("--enforce-eager", is_flag=True, help="No CUDA graphs are captured (vLLM; SGLang's --disable-cuda-graph).")
+@click.option("--engine-arg", "more", metavar="WORD", multiple=True, help="A word that is added to the engine's command as it is; once for each.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address that clients reach. Other than loopback, they need keys (vram keys add).")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port that clients reach; 0 for a free one.")
 @click.option("--admin-port", type=click.IntRange(0, 65535), default=8090, show_default=True, help="Port of the administrators' API; 0: none.")
@@ -50,6 +55,7 @@ if TYPE_CHECKING:
 @click.option("--exact", is_flag=True, help="Fail where memory runs out, instead of trying again with gentler settings.")
 @click.option("--dollars-per-hour", type=click.FloatRange(min=0), help="What an hour of this machine costs: usage is then told in money, too.")
 @click.option("--dry-run", is_flag=True, help="Print plans and commands, and start nothing.")
+@click.option("--assume-gpu", is_flag=True, help="Start engines for the GPUs that --gpu names, though this machine is not seen to have them.")
 @click.option("--force", is_flag=True, help="Start also what does not fit by its plan.")
 @click.option("--offline", is_flag=True, help="Touch no network: local files, the hub's cache and the built-in catalogue.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, schema vram.up/1: plans and commands, and once all is ready the addresses.")
@@ -64,6 +70,7 @@ def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> Non
     vram up ./qwen3-8b-q4_k_m.gguf --context 32k
     vram up chat=Qwen/Qwen3-8B --gpu 0 --dry-run
     """  # noqa: D301  (click's own mark, a real backspace, keeps the lines below it as they are)
+    from dataclasses import fields
     from functools import partial
 
     from vram.cli.output import print_json, print_styled, progress, terminal_width
@@ -74,15 +81,12 @@ def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> Non
 
     found = settings()
     dry = bool(given["dry_run"])
-    same = {
-        k: given[k]
-        for k in ("engine", "context_tokens", "concurrency", "kv_dtype", "quant", "tp", "ubatch", "parallel", "gpu_memory_utilization", "max_num_seqs")
-    }
+    same = {f.name: given[f.name] for f in fields(Wanted) if f.name not in {"name", "model"}}
     wanted = []
     for text in models:
         name, model = wanted_of(text)
         wanted.append(Wanted(name=name, model=_demo(model), **same))
-    fleet = fleet_of(given["gpu"], dry=dry)
+    fleet = fleet_of(given["gpu"], dry=dry or bool(given["assume_gpu"]))
     with progress("reading models") as report:
         placed = place(
             wanted,

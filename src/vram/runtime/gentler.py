@@ -24,8 +24,9 @@ _ORDER: Final = {
     "cuda_graphs": ("batch",),
     "kv_cache": ("kv_dtype", "sequences", "context"),
     "": ("batch", "kv_dtype", "sequences", "context"),
-    # What the files hold does not become less by any setting.
+    # What the files hold does not become less by any setting, nor what other programs hold.
     "weights": (),
+    "free": (),
 }
 
 

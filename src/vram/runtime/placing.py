@@ -10,7 +10,7 @@ from vram.errors import HardwareNotFoundError, UsageError
 from vram.hardware.fleet import Fleet, FleetGpu, Origin
 from vram.planner.launch import launch_of
 from vram.planner.plan import Plan
-from vram.runtime.engines.base import Installed, Program, visible
+from vram.runtime.engines.base import Address, Installed, Line, Program, visible
 from vram.runtime.engines.registry import PROGRAMS, program
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vram.settings import Settings
 
 NAME_LENGTH: Final = 200
+LEAST_POOL: Final = 64 * 2**20
 Report = Callable[[int, int, int], None]
 Lessons = Callable[[Plan, "Wanted"], "tuple[Wanted, str] | None"]
 
@@ -30,7 +31,9 @@ class Wanted:
         name: what clients ask for, and what it is called in lists.
         model: as `vram plan` reads it.
         engine: the program's name; empty for the first that is here and can load it.
-        context_tokens, concurrency, kv_dtype, ubatch, parallel, gpu_memory_utilization, max_num_seqs, tp: as `vram plan` has them.
+        context_tokens, concurrency, kv_dtype, ubatch, parallel, gpu_memory_utilization, max_num_seqs, max_batched_tokens, block_size, kv_pool_bytes,
+            enforce_eager, tp: as `vram plan` has them.
+        more: words that the operator adds to the engine's command as they are.
     """
 
     name: str
@@ -44,7 +47,12 @@ class Wanted:
     parallel: int | None = None
     gpu_memory_utilization: float | None = None
     max_num_seqs: int | None = None
+    max_batched_tokens: int | None = None
+    block_size: int | None = None
+    kv_pool_bytes: int | None = None
+    enforce_eager: bool = False
     tp: int | None = None
+    more: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +109,17 @@ class Finder:
         if one.name not in self._found:
             self._found[one.name] = one.find(self.settings)
         return self._found[one.name]
+
+
+def line_of(placed: Placed, at: Address) -> Line:
+    """What starts it there: the engine's own words for the plan, the variables that show it its GPUs, what the operator adds.
+
+    Raises:
+        UsageError: the engine cannot do what was planned.
+    """
+    here = placed.here or Installed(program=(placed.engine.name,), version="", where="")
+    made = placed.engine.line(placed.launch, here, at)
+    return Line(words=(*made.words, *placed.wanted.more), variables={**placed.variables, **made.variables}, notes=made.notes)
 
 
 def is_path(model: str) -> bool:
@@ -190,18 +209,22 @@ def choose_engine(wanted: Wanted, model: "Model", fleet: Fleet, finder: Finder, 
     """
     host = fleet.gpus[0].gpu.vendor == "host"
     gguf = wanted.model.lower().endswith(".gguf") or any(t.format.name.startswith(("Q", "IQ", "TQ")) for t in model.tensors)
-    launch = Launch(model=wanted.model, context_tokens=1, concurrency=1, is_path=is_path(wanted.model), is_gguf=gguf)
+    launch = Launch(model=wanted.model, context_tokens=1, concurrency=wanted.concurrency, parallel=wanted.parallel, is_path=is_path(wanted.model), is_gguf=gguf)
     if wanted.engine:
         asked = program(wanted.engine)
         here = finder.find(asked)
         if here is None and not dry:
             raise UsageError(f"{asked.name} is not installed here", hint=asked.install)
+        if here is not None and host and not asked.runs_on_host(here):
+            raise UsageError(
+                f"{asked.name} {here.version} runs on GPUs, and none is used here", hint="--gpu names one of this machine's; llama-server runs without"
+            )
         if why := asked.takes(launch):
             raise UsageError(f"{wanted.name}: {why}", hint=f"others: {', '.join(PROGRAMS)}")
         return asked, here
     able = [p for p in map(program, PROGRAMS) if not p.takes(launch) and (p.on_host or not host)]
     for one in able:
-        if (here := finder.find(one)) is not None:
+        if (here := finder.find(one)) is not None and (not host or one.runs_on_host(here)):
             return one, here
     if dry and able:
         return able[0], None
@@ -215,6 +238,16 @@ def plan_one(wanted: Wanted, model: "Model", fleet: Fleet, engine: Program, here
     Raises:
         UsageError: a number that makes no sense.
     """
+    made = _planned(wanted, model, fleet, engine, here, wanted.kv_pool_bytes)
+    gpu = made.gpus[0]
+    if wanted.kv_pool_bytes is None and gpu.pool is not None and fleet.gpus[0].gpu.vendor == "host":
+        # In main memory no engine should take all that is left: what the workload needs, and a quarter more for its blocks.
+        pool = max(gpu.kv_needed_bytes * 5 // 4, LEAST_POOL)
+        made = _planned(wanted, model, fleet, engine, here, pool)
+    return made
+
+
+def _planned(wanted: Wanted, model: "Model", fleet: Fleet, engine: Program, here: Installed | None, pool: int | None) -> Plan:
     from vram.api import plan  # noqa: PLC0415  (start-up)
 
     version = here.version if here is not None else ""
@@ -228,9 +261,13 @@ def plan_one(wanted: Wanted, model: "Model", fleet: Fleet, engine: Program, here
         kv_dtype=wanted.kv_dtype,
         tp=wanted.tp,
         ubatch=wanted.ubatch,
-        parallel=wanted.parallel,
+        parallel=engine.slots or wanted.parallel,
         gpu_memory_utilization=wanted.gpu_memory_utilization,
         max_num_seqs=wanted.max_num_seqs,
+        max_batched_tokens=wanted.max_batched_tokens,
+        block_size=wanted.block_size,
+        kv_pool_bytes=pool,
+        enforce_eager=wanted.enforce_eager,
     )
 
 

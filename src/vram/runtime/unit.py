@@ -19,7 +19,7 @@ from vram.errors import VramError, printable
 from vram.runtime.driver import Driver, Exit, Handle, Start
 from vram.runtime.engines.base import Address, Line, Short
 from vram.runtime.http import NoAnswerError, ask
-from vram.runtime.placing import Placed
+from vram.runtime.placing import Placed, line_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,12 +113,7 @@ class Unit:
         Raises:
             UsageError: the engine is not here, or cannot do what was planned.
         """
-        placed = self.placed
-        from vram.runtime.engines.base import Installed  # noqa: PLC0415  (only a dry run has none)
-
-        here = placed.here or Installed(program=(placed.engine.name,), version="", where="")
-        made = placed.engine.line(placed.launch, here, Address(port=self.port, name=self.name))
-        return Line(words=made.words, variables={**placed.variables, **made.variables}, notes=made.notes)
+        return line_of(self.placed, Address(port=self.port, name=self.name))
 
     def enter(self, state: State, why: str = "") -> None:
         """Begin a state, and tell."""
@@ -202,6 +197,7 @@ def mend_of(part: str) -> str:
         "kv_cache": "a shorter --context, a lower --concurrency, or --kv-dtype q8_0 (llama.cpp) or fp8 (vLLM, SGLang)",
         "activations": "a smaller --ubatch, or a lower --concurrency",
         "cuda_graphs": "a lower --max-num-seqs",
+        "free": "other programs hold memory of this GPU: end them, or give a lower --gpu-memory-utilization",
     }.get(part, "a shorter --context or a lower --concurrency; vram plan says what fits")
 
 

@@ -12,6 +12,8 @@ from vram.cli.render.table import table
 from vram.errors import printable
 from vram.planner.document import plan_document
 from vram.planner.plan import Verdict
+from vram.runtime.engines.base import Address
+from vram.runtime.placing import line_of
 from vram.units import gib
 
 if TYPE_CHECKING:
@@ -80,7 +82,7 @@ def commands(placed: "Sequence[Placed]") -> str:
 
 def command_text(one: "Placed") -> str:
     """The command of one engine, a flag a line."""
-    made = _line(one, port=0)
+    made = line_of(one, Address(port=0, name=one.wanted.name))
     variables = [f"{name}={shlex.quote(value)}" for name, value in made.variables.items()]
     rows: list[list[str]] = [[*variables]]
     for word in made.words:
@@ -89,14 +91,6 @@ def command_text(one: "Placed") -> str:
         rows[-1].append(shlex.quote(word) if word != "0" or rows[-1][-1:] != ["--port"] else "PORT")
     notes = "".join(f"# note: {n}\n" for n in made.notes)
     return notes + " \\\n  ".join(" ".join(row) for row in rows if row)
-
-
-def _line(one: "Placed", port: int) -> Any:
-    from vram.runtime.engines.base import Address, Installed, Line
-
-    here = one.here or Installed(program=(one.engine.name,), version="", where="")
-    made = one.engine.line(one.launch, here, Address(port=port, name=one.wanted.name))
-    return Line(words=made.words, variables={**one.variables, **made.variables}, notes=made.notes)
 
 
 def ready_text(unit: "Unit") -> str:
@@ -138,7 +132,7 @@ def up_document(placed: "Sequence[Placed]", *, url: str = "", units: "Mapping[st
     models = []
     for one in placed:
         unit = units.get(one.wanted.name) if units else None
-        made = unit.line() if unit is not None else _line(one, port=0)
+        made = unit.line() if unit is not None else line_of(one, Address(port=0, name=one.wanted.name))
         models.append(
             {
                 "name": one.wanted.name,

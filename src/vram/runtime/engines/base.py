@@ -77,6 +77,8 @@ class Program(ABC):
     """Whether /v1/completions takes token ids."""
     on_host: ClassVar[bool] = False
     """Whether it runs without a GPU."""
+    slots: ClassVar[int | None] = None
+    """Requests at a time, where that is no matter of settings."""
     short: ClassVar[tuple[tuple[str, re.Pattern[str]], ...]] = ()
     """Lines that tell of memory that ran out: the part, and what the line holds; the first that matches counts."""
     grace_seconds: ClassVar[float] = 10.0
@@ -85,6 +87,10 @@ class Program(ABC):
     @abstractmethod
     def find(self, found: Settings) -> Installed | None:
         """Where it is; None where it is not."""
+
+    def runs_on_host(self, here: Installed) -> bool:  # noqa: ARG002  (an engine that was built for one kind of device looks at it)
+        """Whether what is here runs without a GPU."""
+        return self.on_host
 
     @abstractmethod
     def line(self, launch: Launch, here: Installed, at: Address) -> Line:

@@ -7,7 +7,10 @@ from vram.errors import UsageError
 from vram.runtime.engines.base import Program
 
 _PROGRAMS: Final = {
+    "vllm": ("vram.runtime.engines.vllm", "Vllm"),
+    "sglang": ("vram.runtime.engines.sglang", "Sglang"),
     "llama-server": ("vram.runtime.engines.llama_server", "LlamaServer"),
+    "llama_cpp.server": ("vram.runtime.engines.llama_cpp_python", "LlamaCppPython"),
 }
 PROGRAMS: Final = tuple(_PROGRAMS)
 _ALIASES: Final = {"llama.cpp": "llama-server", "llama-cpp": "llama-server", "llamacpp": "llama-server", "llama-cpp-python": "llama_cpp.server"}
