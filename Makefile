@@ -4,7 +4,7 @@ VENV := .venv
 FULL := .venv-full
 SOURCES := $(shell find src -name '*.py' -o -name '*.toml' -o -name '*.json' -o -name py.typed) pyproject.toml
 
-.PHONY: demo test test-all test-compiled oracle-llama-cpp oracle-vllm oracle-replay lint fit bench bench-gateway fuzz truth clean
+.PHONY: demo test test-all test-compiled oracle-llama-cpp oracle-vllm oracle-replay lint fit bench bench-gateway chaos fuzz truth clean
 
 # Plans for real models on the GPUs of this machine, or on a named one when there is none.
 demo: $(VENV)/.base
@@ -41,6 +41,10 @@ bench-gateway: $(FULL)/.full
 	for router in sglang-router==0.3.2 vllm-router==0.1.17; do test -d build/peers/$${router%%=*} || { $(PYTHON) -m venv build/peers/$${router%%=*} && \
 	build/peers/$${router%%=*}/bin/python -m pip install --quiet --disable-pip-version-check $$router; } || exit 1; done
 	SGLANG_ROUTER_BIN=build/peers/sglang-router/bin VLLM_ROUTER_BIN=build/peers/vllm-router/bin $(FULL)/bin/python benchmarks/gateway/run.py --compiled $(CURDIR)/build/compiled/site
+
+# A hundred thousand requests of clients that misbehave to engines that misbehave, through one gateway process: every ledger has to end at 0 (some minutes, Linux).
+chaos: $(FULL)/.full
+	$(FULL)/bin/python tests/chaos/run.py --json build/chaos.json
 
 # A real llama.cpp alone, built once from its sdist and kept in ~/.cache/vram-ci (five to ten minutes on two cores); test-all asks it, too.
 oracle-llama-cpp: $(FULL)/.full

@@ -109,9 +109,11 @@ def test_draining_lets_what_runs_end_and_nothing_new_in(tmp_path):
             text = pools(one).replace(f'["{one.url}"]', f'["{one.url}", "{two.url}"]')
             async with opened(tmp_path, text) as gateway:
                 first = gateway.assembled.seats["p0"][0]
-                stream = None
+                stream, words = None, 10
                 while stream is None or not first.books.leases:
-                    stream = asyncio.create_task(ask(gateway, chat(stream=True)))
+                    # Another conversation: one goes to the same replica each time.
+                    words += 1
+                    stream = asyncio.create_task(ask(gateway, chat(stream=True, words=words)))
                     await asyncio.sleep(0.03)
                 assert (await admin(gateway, "/v1/replicas/p0/0/drain", method="POST")).body["state"] == "draining"
                 before = len(one.bodies)

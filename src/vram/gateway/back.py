@@ -179,10 +179,11 @@ class Back(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The engine closed: the end of a body without length, or a loss (a reset is always one)."""
         self.closed = True
+        self.replica.forget(self)
         exchange, self.exchange = self.exchange, None
         if exchange is None:
-            self.replica.forget(self)
-        elif self._state == UNTIL_CLOSE and exc is None:
+            return
+        if self._state == UNTIL_CLOSE and exc is None:
             exchange.ended(self)
         else:
             exchange.lost(stale=self._served and self._state == HEAD and not self._held)
@@ -246,8 +247,9 @@ class Back(asyncio.Protocol):
 
     def _length(self, exchange: "Asker", data: bytes) -> None:
         if len(data) > self._left:
-            self._broken(exchange)
-            return
+            # The answer is whole; what follows it is none of this client's, nor of the next one's: the connection ends with it.
+            data = data[: self._left]
+            self.replica.leaving(self)
         self._left -= len(data)
         if data:
             exchange.forward(data, 0)
@@ -256,7 +258,7 @@ class Back(asyncio.Protocol):
 
     def _chunks(self, exchange: "Asker", data: bytes, position: int) -> None:
         """Walk over the chunks of `data`: sizes are read, contents passed over, nothing copied."""
-        raw = data
+        raw = came = data
         if self._held:
             # A size line was cut in two: its first half went out already.
             data = self._held + data
@@ -293,9 +295,13 @@ class Back(asyncio.Protocol):
                 if size < end + 4:
                     self._held = data[position:]
                     break
-                if data[end + 2 : end + 4] != b"\r\n" or size > end + 4:
+                if data[end + 2 : end + 4] != b"\r\n":
                     self._broken(exchange)
                     return
+                if size > end + 4:
+                    # As after a length: nothing beyond the end is handed on, and the connection is not used again.
+                    raw = came[: end + 4 - size]
+                    self.replica.leaving(self)
                 self._left = 0
                 self.chunks += chunks
                 exchange.forward(raw, chunks)

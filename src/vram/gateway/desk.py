@@ -252,6 +252,9 @@ class Desk:
         if ticket is None or ticket.answer is None:
             return False
         mine, need, now = ticket.answer.books, ticket.need, x.house.now()
+        if self.counters.get(x.ask.model) is not ticket.counter:
+            # The file serves its model no more: there is no line that it could wait in.
+            return False
         # It stands in line before its room is given back, so that nobody who came later takes that from it.
         ticket.counter.line.join(need, first=True)
         self._release(x, ticket, pump=False)

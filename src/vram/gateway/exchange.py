@@ -169,7 +169,7 @@ class Exchange:
             self._elsewhere(ENGINE_UNREACHABLE)
             return
         self.started = True
-        if not head.chunked and head.length < 0:
+        if (not head.chunked and head.length < 0) or self.front.ahead:
             self.keep_alive = False
         close = b"" if self.keep_alive else b"Connection: close\r\n"
         lines = b"%b\r\nx-request-id: %b\r\n%b%b\r\n" % (head.lines, self.request_id, self.notes, close)

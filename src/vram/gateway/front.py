@@ -24,6 +24,10 @@ AHEAD_BYTES: Final = 2**20
 PIECES: Final = 1024
 
 
+_NO_PARSER: Final = HttpRequestParser(object())
+"""Stands where a connection is gone."""
+
+
 class Request:
     """A whole request of a client: the head as llhttp let it through, in lower case for looking things up, and the body."""
 
@@ -47,10 +51,13 @@ class Request:
 
 
 class Front(asyncio.Protocol):
-    """A client. One request at a time is with a handler; `finished` lets the next one be read."""
+    """A client. One request at a time is with a handler; `finished` lets the next one be read.
+
+    Attributes:
+        ahead: bytes and requests that came ahead of an answer: that answer is the last one.
+    """
 
     __slots__ = (
-        "_ahead",
         "_body",
         "_body_bytes",
         "_broken",
@@ -62,6 +69,7 @@ class Front(asyncio.Protocol):
         "_path",
         "_reading",
         "_turn",
+        "ahead",
         "closed",
         "handler",
         "house",
@@ -78,7 +86,7 @@ class Front(asyncio.Protocol):
         self.write_paused = False
         self._parser = HttpRequestParser(self)
         self._broken = False
-        self._ahead = 0
+        self.ahead = 0
         # b"" between requests; bytes of the head while it arrives; `_reading` is True from its end to the end of the body.
         self._head = self._low = b""
         self._reading = False
@@ -103,6 +111,8 @@ class Front(asyncio.Protocol):
         """The client left: whatever runs for it ends now."""
         self.closed = True
         self.house.fronts.discard(self)
+        # The parser knows this connection, and this connection its parser: taken apart here, no circle is left for the collector.
+        self._parser = _NO_PARSER
         if self.handler is not None:
             handler, self.handler = self.handler, None
             handler.client_left()
@@ -143,8 +153,8 @@ class Front(asyncio.Protocol):
             return
         if self.handler is not None or self.write_paused:
             # An answer that is not taken yet is not out: who asks on and reads nothing would fill the house with answers.
-            self._ahead += len(data)
-            if self._ahead > AHEAD_BYTES:
+            self.ahead += len(data)
+            if self.ahead > AHEAD_BYTES:
                 self.transport.abort()
             elif self._answered():
                 self._close()
@@ -161,7 +171,7 @@ class Front(asyncio.Protocol):
         except (HttpParserUpgrade, HttpParserError) as e:
             if self._turn:
                 # What follows a whole request breaks HTTP: that request is answered all the same, as the last one.
-                self._ahead += 1
+                self.ahead += 1
                 if self._answered():
                     self.finished(keep_alive=False)
             elif isinstance(e, HttpParserUpgrade):
@@ -172,7 +182,7 @@ class Front(asyncio.Protocol):
             # A head that goes on without ever ending is told by its bytes alone.
             if len(self._head) > self.house.limits.head_bytes and not self._reading and not self._broken:
                 self._refuse(HEAD_TOO_LARGE)
-            elif self._ahead and self._answered() and not self._broken:
+            elif self.ahead and self._answered() and not self._broken:
                 self.finished(keep_alive=False)
 
     def _answered(self) -> bool:
@@ -182,7 +192,7 @@ class Front(asyncio.Protocol):
     def on_url(self, url: bytes) -> None:
         """The request target, perhaps in pieces."""
         if self._turn:
-            self._ahead += 1
+            self.ahead += 1
         self._path += url
 
     def on_headers_complete(self) -> None:
@@ -243,7 +253,7 @@ class Front(asyncio.Protocol):
         self.handler = None
         if self.closed:
             return
-        if not keep_alive or self._broken or self._ahead or self.house.stopping:
+        if not keep_alive or self._broken or self.ahead or self.house.stopping:
             self._close()
             return
         self._deadline = self.house.now() + self.house.limits.idle_seconds

@@ -14,13 +14,18 @@ from vram.readers.pools import PoolsFile
 from vram.sources.pools import read_pools
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from vram.planner.plan import Plan
 
 
-def read_and_plan(pools: Path, *, offline: bool | None = None, plan: "Callable[..., Plan] | None" = None) -> tuple[PoolsFile, dict[str, PoolPlan]]:
+def read_and_plan(
+    pools: Path, *, offline: bool | None = None, plan: "Callable[..., Plan] | None" = None, known: "Mapping[str, PoolPlan] | None" = None
+) -> tuple[PoolsFile, dict[str, PoolPlan]]:
     """The pools file, each pool planned (by `vram.plan` unless another planner is given).
+
+    A pool that stands in the file as it did when `known` was made keeps its plan, unless its model is a file of this machine, which may have
+    changed: planning takes time from the requests that run, and the planner remembers every model that it was given.
 
     Raises:
         UsageError: something in the file is wrong.
@@ -30,7 +35,12 @@ def read_and_plan(pools: Path, *, offline: bool | None = None, plan: "Callable[.
     else:
         planner = plan
     file = read_pools(pools)
-    return file, {pool.name: plan_pool(pool, planner, offline=offline) for pool in file.pools}
+    plans = {}
+    for pool in file.pools:
+        before = known.get(pool.name) if known is not None else None
+        same = before is not None and before.pool == pool and not Path(pool.model).exists()
+        plans[pool.name] = before if same and before is not None else plan_pool(pool, planner, offline=offline)
+    return file, plans
 
 
 def planned_document(file: PoolsFile, plans: dict[str, PoolPlan]) -> dict[str, Any]:

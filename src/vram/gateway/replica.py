@@ -4,7 +4,6 @@ Its address was resolved when the pools file was read: no name is looked up whil
 """
 
 import asyncio
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from vram.gateway.back import Back
@@ -26,7 +25,7 @@ class Replica:
         url: its base URL, as the pools file has it.
         health: whether it may be asked.
         failed: requests that it failed since the gateway began.
-        idle: connections that wait for a request.
+        idle: connections that wait for a request, the last one used last.
         retired: whether the pools file names it no more: what runs there ends, and no connection is kept.
     """
 
@@ -44,7 +43,7 @@ class Replica:
         self._server_name = name.rsplit(":", 1)[0].strip("[]") if tls is not None else None
         auth = f"Authorization: Bearer {key}\r\n" if key else ""
         self._head = f"Host: {name}\r\nContent-Type: application/json\r\nAccept: */*\r\n{auth}Content-Length: ".encode()
-        self.idle: deque[Back] = deque()
+        self.idle: dict[Back, None] = {}
         self.open: set[Back] = set()
 
     def head(self, path: bytes, request_id: bytes, length: int, method: bytes = b"POST") -> bytes:
@@ -55,7 +54,7 @@ class Replica:
         """Send a request over an idle connection or a new one."""
         idle = self.idle
         while idle:
-            back = idle.pop()
+            back, _ = idle.popitem()
             if not back.closed:
                 exchange.back = back
                 back.send(exchange, head, body)
@@ -103,7 +102,7 @@ class Replica:
         if back.closed:
             return
         if back in self.open and not self.retired and len(self.idle) < IDLE_CONNECTIONS:
-            self.idle.append(back)
+            self.idle[back] = None
         else:
             self.open.discard(back)
             back.abort()
@@ -111,12 +110,13 @@ class Replica:
     def forget(self, back: Back) -> None:
         """A connection is gone."""
         self.open.discard(back)
+        self.idle.pop(back, None)
 
     def retire(self) -> None:
         """The pools file names it no more."""
         self.retired = True
         while self.idle:
-            back = self.idle.pop()
+            back, _ = self.idle.popitem()
             self.open.discard(back)
             back.abort()
 

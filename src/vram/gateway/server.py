@@ -31,7 +31,7 @@ from vram.gateway.watch import Watched
 from vram.readers.pools import PoolsFile
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterable
 
     from vram.gateway.crew import Crew
     from vram.gateway.doors import OwnDoors
@@ -108,7 +108,8 @@ class Gateway:
     def _read(self) -> tuple[PoolsFile, dict[str, PoolPlan]]:
         if self.options.read is not None:
             return self.options.read()
-        return read_and_plan(self.options.pools, offline=self.options.offline, plan=self.options.plan)
+        known = self.assembled.plans if hasattr(self, "assembled") else None
+        return read_and_plan(self.options.pools, offline=self.options.offline, plan=self.options.plan, known=known)
 
     async def _open_admin(self) -> None:
         options, loop = self.options, self.house.loop
@@ -132,7 +133,7 @@ class Gateway:
             for note in plan.notes:
                 log.warning("%s", note)
         if before is not None:
-            _move(before, assembled)
+            _move(before, assembled, self.house.exchanges)
             there = {seat.replica for seats in assembled.seats.values() for seat in seats}
             for seat in (seat for seats in before.seats.values() for seat in seats):
                 if seat.replica not in there:
@@ -296,8 +297,15 @@ def keys_required(options: Options, store: Store | None) -> bool:
     return (store is not None and bool(store.keys())) or options.host not in {"127.0.0.1", "::1", "localhost"}
 
 
-def _move(before: Assembled, after: Assembled) -> None:
-    """Whoever waited in a line that is still there goes on waiting in the new one; the others are told that their model is gone."""
+def _move(before: Assembled, after: Assembled, exchanges: "Iterable[Exchange]") -> None:
+    """Whoever waited in a line that is still there goes on waiting in the new one; the others are told that their model is gone.
+
+    Whoever runs belongs to the new line as well: that is where it waits if its replica fails it.
+    """
+    for x in exchanges:
+        there = after.desk.counters.get(x.ask.model)
+        if x.ticket is not None and x.ticket.lease is not None and there is not None:
+            x.ticket.counter = there
     for name, counter in before.desk.counters.items():
         for need in list(counter.line):
             counter.line.leave(need)

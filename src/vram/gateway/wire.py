@@ -4,11 +4,11 @@ Bytes go out at once, in the call that writes them; what the kernel has no room 
 same calls in the same order as from asyncio, and of an end exactly once, never inside a call of its own.
 """
 
+import asyncio
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Sequence
 
     from vram.gateway.sockets import Sockets
@@ -25,6 +25,10 @@ OPEN: Final = 0
 CONNECTING: Final = 1
 CLOSING: Final = 2
 OVER: Final = 3
+
+
+_NOBODY: Final = asyncio.Protocol()
+"""Stands where a connection is gone."""
 
 
 class Wire:
@@ -275,3 +279,6 @@ class Wire:
                 self._failed()
         finally:
             self._sock.close()
+            # A protocol knows its connection, and this its protocol: taken apart here, no circle is left for the collector.
+            self._protocol = _NOBODY
+            self._failed = None
