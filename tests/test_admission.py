@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from vram.admission.books import FRESH_SECONDS, Books
 from vram.admission.decide import LARGER, OTHER, SHORTER, WAIT, Admit, Pool, Refuse, Route, decide
-from vram.admission.learn import ENOUGH, OutputTokens, PromptTokens
+from vram.admission.learn import ENOUGH, EventTokens, OutputTokens, PromptTokens
 from vram.admission.line import AGING_SECONDS, LOOKED_AT, Line, Shares
 from vram.admission.need import Need
 from vram.admission.peak import LINGER_STEPS
@@ -79,6 +79,19 @@ def test_a_learned_length_holds_for_its_share(lengths):
     for length in lengths[:ENOUGH]:
         fresh.saw(length)
     assert sum(n <= fresh.usual() for n in lengths[:ENOUGH]) >= 0.9 * ENOUGH
+
+
+def test_tokens_of_an_event_are_learned_from_below():
+    """Streams of four tokens an event are soon known for that; one answer that shows nothing for long is no reason to think all are ahead."""
+    events = EventTokens()
+    for _ in range(40):
+        events.saw(400, 101)
+    assert 3.5 <= events.rate <= 4
+    events = EventTokens()
+    events.saw(300, 3)
+    assert 1 <= events.rate <= 1.1
+    events.saw(300, 302)
+    assert 0.9 <= events.rate <= 1.05
 
 
 # --- deciding
@@ -162,6 +175,19 @@ def test_peaks_are_counted_in_whole_blocks():
     assert len(leases) == 4
 
 
+def test_a_stream_that_is_seen_late_is_taken_to_be_as_far_as_another_that_began_with_it():
+    """Of two that began together one shows 290 of its 300 tokens, the other 20: its engine may be as far with it, and so it is counted."""
+    replica = books(capacity=900, tokens=1, context=4000)
+    seen, late = (replica.reserve(Need(100, 300, 300), 300, 300, 0.0) for _ in range(2))
+    replica.grow(seen, 290, 1.0)
+    replica.grow(late, 20, 1.0)
+    # 390 + 120 + 300 are held; as far as it was seen, the late one would not hold 150 when the other ends.
+    third = Need(300, 26, 26)
+    assert decide(third, route(replica), 1.0) is WAIT
+    replica.release(late, 2.0)
+    assert isinstance(decide(third, route(replica), 2.0), Admit)
+
+
 def test_what_does_not_stream_stays_in_the_peak():
     """An answer that comes at once at its end holds its place until then: another that grows meanwhile is counted beside it, not after it."""
     replica = books(capacity=100, tokens=10)
@@ -177,6 +203,39 @@ def test_an_engines_word_counts_while_it_is_fresh():
     replica.report(8 * BLOCK, 0.0)
     assert decide(Need(20, 20), route(replica), 0.0) is WAIT
     assert isinstance(decide(Need(20, 20), route(replica), FRESH_SECONDS + 0.1), Admit)
+
+
+def test_what_was_held_when_the_engine_was_asked_is_nobody_elses():
+    """Its answer comes late: a lease that ended meanwhile is in it, and is no stranger's."""
+    replica = books(capacity=10)
+    lease = replica.reserve(Need(60, 20), 20, 20, 0.0)
+    replica.asked()
+    replica.release(lease, 0.1)
+    replica.report(6 * BLOCK, 0.2)
+    assert replica.foreign_bytes(0.2) == 0
+    replica.asked()
+    replica.report(6 * BLOCK, 1.2)
+    assert replica.foreign_bytes(1.2) == 6 * BLOCK
+
+
+def test_where_nothing_waits_inside_the_engine_limits_count():
+    """An engine that fails what it has no room for: an answer is let in by its limit, not by what is usual, and never more sequences than slots."""
+
+    def firm(sequences=4):
+        return Books("r", blocks(BLOCK, 10), 20 * BLOCK, context_tokens=200, max_sequences=sequences, firm=True)
+
+    replica = firm()
+    answer = decide(Need(50, 10, 100), route(replica), 0.0)
+    assert (answer.expected, answer.most) == (100, 100)
+    replica.reserve(Need(50, 10, 100), 100, 100, 0.0)
+    assert decide(Need(50, 10, 100), route(replica), 0.0) is WAIT
+    assert isinstance(decide(Need(50, 10, 100), route(books(capacity=20, context=200)), 0.0), Admit)
+    # Without a limit it may take all that there is: it comes alone.
+    assert decide(Need(50, 10), route(firm()), 0.0).expected == 150
+    assert decide(Need(50, 10), route(replica), 0.0) is WAIT
+    assert isinstance(decide(Need(10, 10, 10, sequences=5), route(firm()), 0.0), Refuse)
+    assert isinstance(decide(Need(50, 50, 50, sequences=3), route(firm()), 0.0), Refuse)
+    assert isinstance(decide(Need(50, 50, 50, sequences=2), route(firm()), 0.0), Admit)
 
 
 def test_shared_prefixes_count_once_while_their_owner_lives():
@@ -256,7 +315,9 @@ def test_books_balance_whatever_happens(story):
 
 @settings(max_examples=200, deadline=None)
 @given(
-    asks=st.lists(st.tuples(st.integers(1, 200), st.integers(1, 200), st.integers(0, LINGER_STEPS), st.booleans()), min_size=1, max_size=60),
+    asks=st.lists(
+        st.tuples(st.integers(1, 200), st.integers(1, 200), st.integers(0, LINGER_STEPS), st.integers(0, LINGER_STEPS), st.booleans()), min_size=1, max_size=60
+    ),
     capacity=st.integers(45, 120),
     size=st.integers(1, 40),
 )
@@ -268,29 +329,31 @@ def test_answers_as_long_as_expected_never_outgrow_the_cache(asks, capacity, siz
     """
     replica = books(capacity=capacity, tokens=size)
     line = Line(route(replica), Shares())
-    for i, (prompt, output, _, streams) in enumerate(asks):
+    for i, (prompt, output, _, _, streams) in enumerate(asks):
         if replica.ever(need := Need(prompt, output, output, arrived=float(i), streams=streams, owner=i), output):
             line.join(need)
     now = 0.0
     running: list = []
 
     def admit(need, answer):
-        running.append([answer.books.reserve(need, answer.expected, answer.most, now), asks[need.owner][2], 0])
+        # So many steps late is its first token, or is a token seen: together no more than the rule allows.
+        late = asks[need.owner][2]
+        running.append([answer.books.reserve(need, answer.expected, answer.most, now), min(asks[need.owner][3], LINGER_STEPS - late), late, 0])
 
     while len(line) or running:
         now += 1.0
         line.pump(now, admit, lambda *_: pytest.fail("refused"))
         used = 0
         for one in list(running):
-            lease, wait, made = one
+            lease, unseen, wait, made = one
             if made >= lease.expected:
                 running.remove(one)
                 replica.release(lease, now)
                 continue
-            one[1:] = [wait - 1, made] if wait else [0, made + 1]
-            used += -(-(lease.need.prompt_tokens + one[2]) // size)
-            if lease.need.streams:
-                assert replica.grow(lease, one[2], now)
+            one[2:] = [wait - 1, made] if wait else [0, made + 1]
+            used += -(-(lease.need.prompt_tokens + one[3]) // size)
+            if lease.need.streams and one[3] > unseen:
+                assert replica.grow(lease, one[3] - unseen, now)
         assert used <= capacity
 
 

@@ -342,3 +342,21 @@ def test_who_is_failed_by_its_replica_stands_in_front_of_the_line(tmp_path):
                 assert [a[0] for a in answers] == [200] * 4
 
     run(test())
+
+
+def test_sequences_of_one_stream_are_counted_apart(tmp_path):
+    """Three answers in one stream of 90 events have 30 tokens each: that is what the books hold for them, not 90 each."""
+
+    async def test():
+        async with MockEngine(chunks=90, delay_seconds=0.004) as engine, running(tmp_path, pools(engine)) as gateway:
+            (seat,) = gateway.assembled.seats["p0"]
+            made = set()
+            task = asyncio.create_task(ask(gateway, chat(n=3, max_tokens=40, stream=True)))
+            while not task.done():
+                made |= {(lease.need.sequences, lease.produced) for lease in seat.books.leases}
+                await asyncio.sleep(0.002)
+            assert (await task)[0] == 200
+            assert {n for n, _ in made} == {3}
+            assert 10 <= max(produced for _, produced in made) <= 31
+
+    run(test())

@@ -12,7 +12,7 @@ from typing import Any
 
 from vram.admission.affinity import seed_of
 from vram.admission.need import Need
-from vram.admission.peak import Growth, peak_within
+from vram.admission.peak import FIRM_STEPS, LINGER_STEPS, Growth, peak_within
 from vram.memory.curve import KvCurve
 
 FRESH_SECONDS = 5.0
@@ -29,12 +29,27 @@ class Lease:
         promised_bytes: at its expected end.
         shared_bytes: what others hold for it: neither held nor promised by this one.
         produced: output tokens so far, of each sequence.
+        began: steps of its replica when it came.
         expected: output tokens that it is expected to have in the end.
         live: whether it is not released yet.
         since: when it began.
     """
 
-    __slots__ = ("_at", "_byte_seconds", "books", "expected", "held_bytes", "live", "most", "need", "produced", "promised_bytes", "shared_bytes", "since")
+    __slots__ = (
+        "_at",
+        "_byte_seconds",
+        "began",
+        "books",
+        "expected",
+        "held_bytes",
+        "live",
+        "most",
+        "need",
+        "produced",
+        "promised_bytes",
+        "shared_bytes",
+        "since",
+    )
 
     def __init__(self, books: "Books", need: Need, expected: int, most: int, held_bytes: int, promised_bytes: int, now: float) -> None:
         self.books = books
@@ -44,6 +59,7 @@ class Lease:
         self.held_bytes = held_bytes
         self.promised_bytes = promised_bytes
         self.shared_bytes = 0
+        self.began = books.steps
         self.produced = 0
         self.live = True
         self.since = self._at = now
@@ -57,7 +73,8 @@ class Lease:
         """How it goes on: what the peak is made of."""
         need = self.need
         to_go = max(self.expected - self.produced, 0)
-        return Growth(to_go, self.held_bytes, self.promised_bytes, need.prompt_tokens + self.produced, need.sequences, self.shared_bytes)
+        ahead = max(self.books.steps - self.began - self.produced, 0)
+        return Growth(to_go, self.held_bytes, self.promised_bytes, need.prompt_tokens + self.produced, need.sequences, self.shared_bytes, ahead)
 
     def account(self, now: float) -> None:
         """Count what was held up to `now`; the books call it before they change that."""
@@ -80,7 +97,10 @@ class Books:
         promised_bytes: sum of what they promise.
         sequences: sequences of all leases.
         leases: the live ones of this process.
+        firm: whether its engine fails what it has no room for (llama.cpp), where others make it wait: then nothing counts but limits.
         usable: whether anybody may come (health, draining).
+        steps: steps of its engine since the books were opened, as far as some stream showed them.
+        counted_at: when the output of its streams was last counted, by the caller's clock.
         reserved: a request that waited too long and comes next here, before all others; None: nobody.
         over_bytes: what running answers need beyond capacity, because they outgrew all expectation; 0 when all is well.
     """
@@ -89,9 +109,12 @@ class Books:
         "_reported_at",
         "_reported_bytes",
         "_reported_held",
+        "_top_held",
         "capacity_bytes",
         "context_tokens",
+        "counted_at",
         "curve",
+        "firm",
         "held_bytes",
         "leases",
         "max_sequences",
@@ -102,11 +125,21 @@ class Books:
         "seed",
         "sequences",
         "sessions",
+        "steps",
         "usable",
     )
 
     def __init__(
-        self, name: str, curve: KvCurve, capacity_bytes: int, *, context_tokens: int, max_sequences: int = 256, home: str = "", owner: Any = None
+        self,
+        name: str,
+        curve: KvCurve,
+        capacity_bytes: int,
+        *,
+        context_tokens: int,
+        max_sequences: int = 256,
+        firm: bool = False,
+        home: str = "",
+        owner: Any = None,
     ) -> None:
         self.name = name
         self.seed = seed_of(home or name)
@@ -114,6 +147,8 @@ class Books:
         self.capacity_bytes = capacity_bytes
         self.context_tokens = context_tokens
         self.max_sequences = max_sequences
+        self.firm = firm
+        self.steps = 0
         self.owner = owner
         self.held_bytes = 0
         self.promised_bytes = 0
@@ -122,8 +157,8 @@ class Books:
         self.sessions: dict[bytes, int] = {}
         self.usable = True
         self.reserved: Need | None = None
-        self._reported_bytes = self._reported_held = 0
-        self._reported_at = float("-inf")
+        self._reported_bytes = self._reported_held = self._top_held = 0
+        self._reported_at = self.counted_at = float("-inf")
 
     # --- questions
 
@@ -150,8 +185,10 @@ class Books:
         return self.curve.nbytes(1)
 
     def ever(self, need: Need, output_tokens: int) -> bool:
-        """Whether it fits when nobody else is here. Sequences beyond the first may take turns inside the engine."""
+        """Whether it fits when nobody else is here. Sequences beyond the first may take turns inside the engine, if it is one that has turns."""
         prompt = need.prompt_tokens
+        if self.firm and (need.sequences > self.max_sequences or self.size(need, output_tokens) > self.capacity_bytes):
+            return False
         return prompt + output_tokens <= self.context_tokens and self.curve.nbytes(prompt + output_tokens) <= self.capacity_bytes
 
     def fits(self, need: Need, output_tokens: int, now: float) -> bool:
@@ -185,7 +222,7 @@ class Books:
         growths.append(Growth(output_tokens, held if need.streams else promise, promise, tokens, sequences, shared))
         for lease in self.leases:
             growths.append(lease.growth())
-        return peak_within(growths, self.curve, room)
+        return peak_within(growths, self.curve, room, FIRM_STEPS if self.firm else LINGER_STEPS)
 
     # --- deeds
 
@@ -200,6 +237,7 @@ class Books:
         lease = Lease(self, need, output_tokens, most, held, max(promised, held), now)
         lease.shared_bytes = shared
         self.held_bytes += lease.held_bytes
+        self._top_held = max(self._top_held, self.held_bytes)
         self.promised_bytes += lease.promised_bytes
         self.sequences += need.sequences
         self.leases.add(lease)
@@ -219,6 +257,7 @@ class Books:
             return True
         lease.account(now)
         lease.produced = produced
+        self.steps = max(self.steps, lease.began + produced)
         if expected is not None:
             lease.expected = min(expected, lease.most)
             promised = max(self._grown(lease, lease.expected), lease.held_bytes)
@@ -232,6 +271,7 @@ class Books:
         given = min(more, max(self.capacity_bytes - self.held_bytes, 0))
         lease.held_bytes += given
         self.held_bytes += given
+        self._top_held = max(self._top_held, self.held_bytes)
         if lease.held_bytes > lease.promised_bytes:
             self.promised_bytes += lease.held_bytes - lease.promised_bytes
             lease.promised_bytes = lease.held_bytes
@@ -259,9 +299,13 @@ class Books:
                 del self.sessions[session]
         return True
 
+    def asked(self) -> None:
+        """The engine is asked how much is used: its answer, when it comes, is of some moment from now on."""
+        self._top_held = self.held_bytes
+
     def report(self, used_bytes: int, now: float) -> None:
-        """The engine says how much is used."""
-        self._reported_bytes, self._reported_held, self._reported_at = used_bytes, self.held_bytes, now
+        """The engine says how much is used. Only what exceeds all that was held here since it was asked is somebody else's."""
+        self._reported_bytes, self._reported_held, self._reported_at = used_bytes, self._top_held, now
 
     def resize(self, capacity_bytes: int) -> None:
         """The engine says how much there is. Less than is held: nobody new comes until enough have ended."""

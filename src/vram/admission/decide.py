@@ -140,11 +140,11 @@ def _in_route(need: Need, route: Route, now: float, told: tuple[str, ...]) -> De
                     continue
                 possible = True
                 left = books.capacity_bytes - books.promised_bytes
-                if left > free and books.fits(need, min(most, need.expected_tokens), now):
+                if left > free and books.fits(need, _expected_here(need, books, most), now):
                     best, free = books, left
         if best is not None:
             most = _most_here(need, best)
-            return Admit(best, pool, min(most, need.expected_tokens), most, (*told, LARGER) if place else told, by_key=by_key)
+            return Admit(best, pool, _expected_here(need, best, most), most, (*told, LARGER) if place else told, by_key=by_key)
     if possible:
         return WAIT
     return _refusal(need, route, usable=usable)
@@ -157,7 +157,12 @@ def _most_here(need: Need, books: Books) -> int:
     if limit is not None:
         return limit if limit <= room and books.ever(need, limit) else -1
     # Whoever sets no limit gets what the context leaves, as engines have it.
-    return room if room >= 1 and books.ever(need, min(room, need.expected_tokens)) else -1
+    return room if room >= 1 and books.ever(need, _expected_here(need, books, room)) else -1
+
+
+def _expected_here(need: Need, books: Books, most: int) -> int:
+    """Output tokens to reserve for: where an engine fails what it has no room for, all that there may be."""
+    return most if books.firm else min(most, need.expected_tokens)
 
 
 def _at_home(need: Need, replicas: Sequence[Books], now: float) -> Books | None:
@@ -172,7 +177,7 @@ def _at_home(need: Need, replicas: Sequence[Books], now: float) -> Books | None:
         most = _most_here(need, books)
         if most < 0:
             continue
-        expected = min(most, need.expected_tokens)
+        expected = _expected_here(need, books, most)
         if bound < 0:
             bound = overload(replicas, books.size(need, expected), now)
         if bearable(books, need.sequences, bound, now) and books.fits(need, expected, now):
@@ -194,7 +199,7 @@ def _shorter(need: Need, route: Route, least: int, now: float, told: tuple[str, 
                 continue
             possible = True
             for length in (most, max(least, min(most, need.expected_tokens)), least):
-                expected = min(need.expected_tokens, length)
+                expected = _expected_here(need, books, length)
                 if books.fits(need, expected, now):
                     return Admit(books, pool, expected, length, (*told, LARGER, SHORTER) if place else (*told, SHORTER))
     return WAIT if possible else _refusal(need, route, usable=True)

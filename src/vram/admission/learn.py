@@ -129,3 +129,21 @@ class OutputTokens:
             self._since = 0
             found = self._lengths.at(self.share)
             self._usual = self.unknown if found == float("inf") else int(found)
+
+
+class EventTokens:
+    """Tokens that an event of a stream stands for, from below: an answer that is taken to be further than it is would be taken to end too soon.
+
+    Mostly one; several where an engine sends them together. A single answer may have a hundred (characters of many tokens, of which none
+    is sent before the last): it moves this little.
+    """
+
+    __slots__ = ("rate",)
+
+    def __init__(self) -> None:
+        self.rate = 1.0
+
+    def saw(self, tokens: int, events: int) -> None:
+        """A stream of one sequence ended."""
+        found = tokens / events
+        self.rate = min(found, self.rate * 1.05) if found > self.rate else (self.rate + found) / 2

@@ -1,8 +1,8 @@
 """The most that the sequences of one replica will hold together before all have ended as expected, to the block.
 
 All sequences grow at one pace, a token a step, and give back what they hold when they end: the peak is at one of the ends. Steps of a
-real engine are not quite even (a new prompt takes some before its first token, an end is seen late), so each sequence is counted for
-`LINGER_STEPS` more at its greatest size while the others go on growing. It knows neither leases nor requests.
+real engine are not quite even (a new prompt takes some before its first token, tokens and ends are seen late), so each sequence is
+counted for some more steps at its greatest size while the others go on growing. It knows neither leases nor requests.
 """
 
 from typing import Final
@@ -10,33 +10,38 @@ from typing import Final
 from vram.memory.curve import KvCurve
 
 LINGER_STEPS: Final = 16
-"""Steps by which sequences may get out of step: prompts of sixteen prefill steps, or as many tokens that were not counted yet."""
+"""Steps by which sequences may get out of step: a prompt of sixteen prefill steps, or as many tokens that were not seen yet."""
+FIRM_STEPS: Final = 64
+"""The same where an engine fails what it has no room for."""
 
 
 class Growth:
     """What one lease holds as it goes on.
 
     Attributes:
-        to_go: steps until its end.
-        held_bytes: now.
+        to_go: steps until its end, by what was seen of it.
+        held_bytes: now, by what was seen of it.
         promised_bytes: at its end.
-        tokens: prompt and output so far of each sequence.
+        tokens: prompt and output so far of each sequence, by what was seen of it.
         sequences: how many it has.
         shared_bytes: of what the curve says for them all, what others hold already.
+        ahead: by how many steps it may be further, by what was seen of others that began with it: streams are seen with unlike delays.
     """
 
-    __slots__ = ("held_bytes", "promised_bytes", "sequences", "shared_bytes", "to_go", "tokens")
+    __slots__ = ("ahead", "held_bytes", "promised_bytes", "sequences", "shared_bytes", "to_go", "tokens")
 
-    def __init__(self, to_go: int, held_bytes: int, promised_bytes: int, tokens: int, sequences: int, shared_bytes: int) -> None:
+    def __init__(self, to_go: int, held_bytes: int, promised_bytes: int, tokens: int, sequences: int, shared_bytes: int, ahead: int = 0) -> None:
         self.to_go = to_go
         self.held_bytes = held_bytes
         self.promised_bytes = promised_bytes
         self.tokens = tokens
         self.sequences = sequences
         self.shared_bytes = shared_bytes
+        self.ahead = ahead
 
     def at(self, steps: int, curve: KvCurve) -> int:
-        """Bytes after so many steps."""
+        """Bytes after so many steps, at most."""
+        steps += self.ahead
         if steps >= self.to_go or self.held_bytes >= self.promised_bytes:
             return self.promised_bytes
         grown = self.sequences * curve.nbytes(self.tokens + steps) - self.shared_bytes
@@ -47,8 +52,8 @@ def _to_go(growth: Growth) -> int:
     return growth.to_go
 
 
-def peak_within(growths: list[Growth], curve: KvCurve, room_bytes: int) -> bool:
-    """Whether at no end more than `room_bytes` are held. Sorts `growths`."""
+def peak_within(growths: list[Growth], curve: KvCurve, room_bytes: int, linger_steps: int = LINGER_STEPS) -> bool:
+    """Whether at no end, and not within `linger_steps` after it, more than `room_bytes` are held. Sorts `growths`."""
     growths.sort(key=_to_go, reverse=True)
     held = slack = promised = 0
     # Known of a later end, with those that were there then: whatever is there earlier holds no more than that and the others' promises.
@@ -59,16 +64,17 @@ def peak_within(growths: list[Growth], curve: KvCurve, room_bytes: int) -> bool:
         promised += growth.promised_bytes
         if known >= 0:
             known += growth.promised_bytes
-        held += growth.held_bytes
-        if growth.to_go > 0 and growth.promised_bytes > growth.held_bytes:
-            slope += (growth.promised_bytes - growth.held_bytes) / growth.to_go
+        begins = growth.at(0, curve)
+        held += begins
+        if growth.promised_bytes > begins:
+            slope += (growth.promised_bytes - begins) / (growth.to_go - growth.ahead)
             # Whole blocks run ahead of the line from what is held to what is promised.
             slack += growth.sequences * curve.step_bytes
         if promised <= room_bytes or 0 <= known <= room_bytes:
             continue
         if i < last and growths[i + 1].to_go == growth.to_go:
             continue
-        steps = growth.to_go + LINGER_STEPS
+        steps = growth.to_go + linger_steps
         if held + slope * steps + slack <= room_bytes:
             continue
         known = 0

@@ -107,10 +107,10 @@ class LlamaCpp(Engine):
         held = self.kv_bytes(demand, stage, w.context_tokens, w.concurrency)
         if run.unified:
             unit = -(-held // run.context)
-            return KvRoom(curve=blocks(unit, 1), capacity_bytes=unit * run.context, context_tokens=run.context, max_sequences=run.slots)
+            return KvRoom(curve=blocks(unit, 1), capacity_bytes=unit * run.context, context_tokens=run.context, max_sequences=run.slots, firm=True)
         slot = -(-held // run.slots)
         curve = KvCurve(terms=(Term(slot, 1, 0, 1),))
-        return KvRoom(curve=curve, capacity_bytes=slot * run.slots, context_tokens=w.context_tokens, max_sequences=run.slots)
+        return KvRoom(curve=curve, capacity_bytes=slot * run.slots, context_tokens=w.context_tokens, max_sequences=run.slots, firm=True)
 
     def breakpoints(self, demand: Demand, stage: int) -> Sequence[int]:  # noqa: ARG002  (all devices have the same)
         """Windows that fill up, batches that no longer grow."""

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("vram.gateway")
 
+SLOTTED = frozenset({"llama.cpp", "ollama"})
+"""Engines of slots. They have no preemption: what does not fit the cache fails, and with it all that run."""
 TOKEN_UNIT = 1
 """Where a model's bytes are not known, a token is one unit: the books are kept in tokens."""
 Planner = Callable[..., "Plan"]
@@ -60,6 +62,21 @@ class PoolPlan:
     gpus: int
     notes: tuple[str, ...] = ()
 
+    @property
+    def slotted(self) -> bool:
+        """Whether its engine has slots."""
+        return self.pool.engine.partition("@")[0] in SLOTTED
+
+    @property
+    def shared(self) -> bool:
+        """Whether sequences share one cache; False: each slot has one of its own."""
+        if not self.slotted:
+            return True
+        if not self.in_tokens:
+            return self.room.curve.step_bytes > 0
+        settings = self.pool.settings
+        return settings.kv_unified if settings.kv_unified is not None else settings.max_num_seqs is None
+
 
 def plan_pool(pool: Pool, plan: Planner, *, offline: bool | None = None) -> PoolPlan:
     """Plan one replica of a pool.
@@ -85,9 +102,10 @@ def plan_pool(pool: Pool, plan: Planner, *, offline: bool | None = None) -> Pool
             gpu_memory_utilization=s.gpu_memory_utilization,
             max_num_seqs=s.max_num_seqs,
             # llama.cpp's sequences are its slots.
-            parallel=s.max_num_seqs if pool.engine.partition("@")[0] in {"llama.cpp", "ollama"} else None,
+            parallel=s.max_num_seqs if pool.engine.partition("@")[0] in SLOTTED else None,
             max_batched_tokens=s.max_batched_tokens,
             block_size=s.block_size,
+            kv_unified=s.kv_unified,
             kv_pool_bytes=pool.capacity.kv_bytes,
             offline=offline,
         )
@@ -104,10 +122,10 @@ def plan_pool(pool: Pool, plan: Planner, *, offline: bool | None = None) -> Pool
         why = e.message
     else:
         why = "what its layers cache is not known"
-    sequences = s.max_num_seqs or 256
+    sequences, slotted = s.max_num_seqs or 256, pool.engine.partition("@")[0] in SLOTTED
     if made is None or room is None:
         tokens = pool.capacity.kv_tokens or UNKNOWN_TOKENS
-        room = KvRoom(curve=blocks(TOKEN_UNIT, 1), capacity_bytes=tokens, context_tokens=s.context_tokens or tokens, max_sequences=sequences)
+        room = KvRoom(curve=blocks(TOKEN_UNIT, 1), capacity_bytes=tokens, context_tokens=s.context_tokens or tokens, max_sequences=sequences, firm=slotted)
         note = f"pool {pool.name}: counted in tokens, not in bytes: {why}"
         return PoolPlan(pool=pool, room=room, in_tokens=True, usable_bytes=0, shared_bytes=0, gpus=1, notes=(note,))
     usable = sum(g.usable_bytes for g in made.gpus)
@@ -118,6 +136,7 @@ def plan_pool(pool: Pool, plan: Planner, *, offline: bool | None = None) -> Pool
             capacity_bytes=pool.capacity.kv_blocks * max(t.unit_bytes for t in room.curve.terms),
             context_tokens=room.context_tokens,
             max_sequences=room.max_sequences,
+            firm=room.firm,
         )
     if made.verdict == "does_not_fit":
         notes.append(f"pool {pool.name}: by its plan {pool.model} does not fit {pool.gpu}: vram plan {pool.model} --gpu {pool.gpu!r} says why")
@@ -198,7 +217,7 @@ def assemble(
     for name, route in public.items():
         counter = Counter(route, shares)
         if before is not None and (known := before.desk.counters.get(name)) is not None:
-            counter.prompts, counter.outputs, counter.event_tokens = known.prompts, known.outputs, known.event_tokens
+            counter.prompts, counter.outputs, counter.events = known.prompts, known.outputs, known.events
         counters[name] = counter
     limits = file.limits
     ledger.seated({seat.books for found in seats.values() for seat in found})

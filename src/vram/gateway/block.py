@@ -38,8 +38,8 @@ _PLACE: Final = 32
 # Words of a worker's row at a place, and of a lease's slot.
 HELD, PROMISED, SEQUENCES, LEASES, USED_SLOTS, UNLISTED, KV, COUNT, KV_OWN, EACH_OWN = 0, 1, 2, 3, 4, 5, 6, 7, 8, 10
 ROW: Final = 12
-SLOT: Final = 6
-"""To go, held, promised, tokens, sequences, shared: a lease's growth."""
+SLOT: Final = 7
+"""To go, held, promised, tokens, sequences, shared, ahead: a lease's growth."""
 EMPTY: Final = -1
 """Stands in a slot's first word where no lease is in it."""
 

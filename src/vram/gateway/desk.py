@@ -14,7 +14,7 @@ from vram.gateway.ask import AskError
 from vram.gateway.prefix import PREFIX, affinity_of
 from vram.gateway.refusal import bad_request
 from vram.gateway.rewrite import rewritten
-from vram.gateway.seats import GROWTH_TOKENS, Counter, Seat, Ticket
+from vram.gateway.seats import COUNTED_SECONDS, GROWTH_TOKENS, Counter, Seat, Ticket
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -109,6 +109,7 @@ class Desk:
         ask.text = b""
         x.ticket = Ticket(need, counter, estimated)
         if not len(counter.line):
+            self._count(counter, now)
             answer = decide(need, counter.route, now)
             if isinstance(answer, Admit):
                 self._admit(need, answer)
@@ -135,6 +136,7 @@ class Desk:
         try:
             while self._due:
                 _, counter = self._due.popitem()
+                self._count(counter, now)
                 counter.line.pump(now, self._admit, self._refuse)
         finally:
             self._pumping = False
@@ -152,7 +154,7 @@ class Desk:
             seat.bench.placed(by_key=answer.by_key)
         if seat.meter is not None:
             seat.meter.start(x, int(now * 1e9), lease.held_bytes)
-        x.grows_at = GROWTH_TOKENS
+        x.grows_at = GROWTH_TOKENS * need.sequences
         waited = now - x.arrived
         notes = b"x-vram-pool: %b\r\nx-vram-lease-bytes: %d\r\n" % (answer.pool.name.encode("ascii", "replace"), lease.promised_bytes)
         if waited > 0.0005:
@@ -181,13 +183,26 @@ class Desk:
             return
         lease = ticket.lease
         now = x.house.now()
-        produced = int(x.chunks * ticket.counter.event_tokens)
+        # Sequences of one request take turns in its stream.
+        produced = min(int(x.chunks * ticket.counter.events.rate / ticket.need.sequences), lease.most)
         expected = min(ticket.counter.outputs.beyond(produced), lease.most) if produced > lease.expected else None
         before = lease.held_bytes
         lease.books.grow(lease, produced, now, expected)
-        x.grows_at = x.chunks + GROWTH_TOKENS
+        x.grows_at = x.chunks + GROWTH_TOKENS * ticket.need.sequences
         if lease.held_bytes != before and ticket.seat.meter is not None:
             ticket.seat.meter.resize(x, int(now * 1e9), lease.held_bytes)
+
+    def _count(self, counter: Counter, now: float) -> None:
+        """Bring the books up to date with what the streams on this route's replicas made since: decisions go by them."""
+        for pool in counter.route.pools:
+            for books in pool.books:
+                if now - books.counted_at < COUNTED_SECONDS:
+                    continue
+                books.counted_at = now
+                for lease in books.leases:
+                    x: Exchange | None = lease.need.owner
+                    if x is not None and x.chunks:
+                        self.grow(x)
 
     # --- ends
 

@@ -36,7 +36,7 @@ class Ledger:
             name: for people.
             room: what its cache holds by its plan.
         """
-        return Books(name, room.curve, room.capacity_bytes, context_tokens=room.context_tokens, max_sequences=room.max_sequences, home=url)
+        return Books(name, room.curve, room.capacity_bytes, context_tokens=room.context_tokens, max_sequences=room.max_sequences, firm=room.firm, home=url)
 
     def meter(self, books: Books, *, nanodollars_per_hour: int, usable_bytes: int, shared_bytes: int, began_ns: int) -> Meter:
         """A meter beside these books."""

@@ -43,8 +43,8 @@ def record(x: "Exchange", now: float) -> Used:
         return _untouched(x, now)
     counted = x.prompt_tokens >= 0
     ran = x.sent > 0
-    event_tokens = ticket.counter.event_tokens
-    completion = x.completion_tokens if x.completion_tokens >= 0 else int(x.chunks * event_tokens)
+    rate = ticket.counter.events.rate
+    completion = x.completion_tokens if x.completion_tokens >= 0 else int(x.chunks * rate)
     answer = ticket.answer
     kv_byte_ns, nanodollars = ticket.held
     seat = ticket.seat

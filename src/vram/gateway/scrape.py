@@ -6,8 +6,9 @@ not there is None, never zero.
 - vLLM: `vllm:cache_config_info` (labels block_size, num_gpu_blocks), `vllm:kv_cache_usage_perc` (`gpu_cache_usage_perc` before 0.10),
   `vllm:num_requests_running`, `vllm:num_requests_waiting`, `vllm:num_preemptions_total` (docs/design/metrics.md of vLLM).
 - SGLang: `/get_server_info` (`max_total_num_tokens`), `sglang:token_usage`, `sglang:num_running_reqs`, `sglang:num_queue_reqs`.
-- llama.cpp: `/props` (`default_generation_settings.n_ctx`, `total_slots`), `/slots`, `llamacpp:kv_cache_usage_ratio` where it has it,
-  `llamacpp:requests_processing`, `llamacpp:requests_deferred` (tools/server/README.md of llama.cpp).
+- llama.cpp: `/props` (`default_generation_settings.n_ctx`, `total_slots`), `/slots` (`is_processing`; `n_prompt_tokens`, which counts all
+  cells of a slot, b11434's server-context.cpp), and with `--metrics` `llamacpp:requests_processing`, `llamacpp:requests_deferred`, and in
+  builds before June 2025 `llamacpp:kv_cache_usage_ratio` (tools/server/README.md of llama.cpp).
 """
 
 import math
@@ -35,6 +36,7 @@ class Load:
         block_tokens: tokens of one block.
         blocks: blocks of the whole cache.
         capacity_tokens: tokens that the whole cache holds.
+        held_tokens: tokens that running requests have in it.
         slots: requests that can run at once.
         context_tokens: the longest sequence.
         engine: `vllm`, `sglang` or `llama.cpp`, as its own names tell; empty where they don't.
@@ -47,6 +49,7 @@ class Load:
     block_tokens: int | None = None
     blocks: int | None = None
     capacity_tokens: int | None = None
+    held_tokens: int | None = None
     slots: int | None = None
     context_tokens: int | None = None
     engine: str = ""
@@ -101,11 +104,15 @@ def load_from_metrics(text: bytes) -> Load:
     )
 
 
-def _document(body: bytes) -> Mapping[str, Any]:
+def _decoded(body: bytes) -> Any:
     try:
-        found = _JSON.decode(body)
+        return _JSON.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return {}
+        return None
+
+
+def _document(body: bytes) -> Mapping[str, Any]:
+    found = _decoded(body)
     return found if isinstance(found, dict) else {}
 
 
@@ -118,6 +125,22 @@ def load_from_props(body: bytes) -> Load:
     if slots is None and context is None:
         return Load()
     return Load(engine="llama.cpp", slots=slots, context_tokens=context or None)
+
+
+def load_from_slots(body: bytes) -> Load:
+    """Read llama.cpp's `/slots`: which of them work, and what these have in the cache."""
+    found = _decoded(body)
+    if not isinstance(found, list) or not found or not all(isinstance(s, dict) and isinstance(s.get("is_processing"), bool) for s in found):
+        return Load()
+    busy = [s for s in found if s["is_processing"]]
+    held = [_whole(s.get("n_prompt_tokens")) for s in busy]
+    return Load(
+        engine="llama.cpp",
+        slots=len(found),
+        running=len(busy),
+        held_tokens=None if None in held else sum(h for h in held if h is not None),
+        context_tokens=_whole(found[0].get("n_ctx")) or None,
+    )
 
 
 def load_from_server_info(body: bytes) -> Load:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Final
 
 from vram.admission.decide import Admit, Pool, Route
-from vram.admission.learn import OutputTokens, PromptTokens
+from vram.admission.learn import EventTokens, OutputTokens, PromptTokens
 from vram.admission.line import Line, Shares
 from vram.admission.need import Need
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from vram.gateway.replica import Replica
 
 GROWTH_TOKENS: Final = 16
-"""How often the books of a stream are brought up to date, in tokens."""
-EVENT_SPREAD: Final = 0.05
-"""How quickly tokens per event are learned."""
+"""How often the books of a stream are brought up to date, in tokens of each of its sequences."""
+COUNTED_SECONDS: Final = 0.02
+"""How old the books may be when somebody is let in by them: a step or two of an engine."""
 UNKNOWN_TOKENS: Final = 2**40
 """Stands for a capacity that nobody knows: more than any cache holds, in tokens or bytes."""
 
@@ -43,14 +43,14 @@ class Seat:
 class Counter:
     """What the desk knows of one public model: its route, its line, and what was learned of its requests."""
 
-    __slots__ = ("event_tokens", "line", "outputs", "prompts", "route", "spreads")
+    __slots__ = ("events", "line", "outputs", "prompts", "route", "spreads")
 
     def __init__(self, route: Route, shares: Shares) -> None:
         self.route = route
         self.line = Line(route, shares)
         self.prompts = PromptTokens()
         self.outputs = OutputTokens()
-        self.event_tokens = 1.0
+        self.events = EventTokens()
         # Where there is one replica only, no key is made: there is nothing to choose.
         self.spreads = any(len(pool.books) > 1 for one in (route, *route.others) for pool in one.pools)
 
@@ -61,10 +61,11 @@ class Counter:
         ask = x.ask
         if ask.prompts == 1 and not ask.pictures and ask.prompt_tokens is None:
             self.prompts.saw(ask.prompt_bytes, x.prompt_tokens)
-        if x.completion_tokens > 0:
-            self.outputs.saw(x.completion_tokens // ask.sequences)
+        # Of several sequences vLLM counts all, llama.cpp one: they teach nothing of lengths.
+        if x.completion_tokens > 0 and ask.sequences == 1:
+            self.outputs.saw(x.completion_tokens)
             if ask.stream and x.chunks >= GROWTH_TOKENS:
-                self.event_tokens += (x.completion_tokens / ask.sequences / x.chunks - self.event_tokens) * EVENT_SPREAD
+                self.events.saw(x.completion_tokens, x.chunks)
 
 
 class Ticket:

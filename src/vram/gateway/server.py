@@ -153,7 +153,7 @@ class Gateway:
             self._watchers.pop(url)[1].cancel()
         for url, (seat, plan) in watched.items():
             if url not in self._watchers:
-                watcher = Watched(seat, plan.room, plan.in_tokens, plan.pool.served_as or plan.pool.model)
+                watcher = Watched(seat, plan.room, plan.in_tokens, plan.pool.served_as or plan.pool.model, plan.shared)
                 self._watchers[url] = watcher, self.house.loop.create_task(watcher.run())
 
     async def reload(self) -> bool:

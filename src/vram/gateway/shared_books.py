@@ -30,7 +30,7 @@ class SharedBooks(Books):
     """
 
     def __init__(self, ledger: "SharedLedger", place: int, url: str, name: str, room: KvRoom) -> None:
-        super().__init__(name, room.curve, room.capacity_bytes, context_tokens=room.context_tokens, max_sequences=room.max_sequences, home=url)
+        super().__init__(name, room.curve, room.capacity_bytes, context_tokens=room.context_tokens, max_sequences=room.max_sequences, firm=room.firm, home=url)
         self.ledger = ledger
         self.place = place
         self.seen = -1
@@ -55,6 +55,7 @@ class SharedBooks(Books):
                 promised += theirs[PROMISED]
                 sequences += theirs[SEQUENCES]
         self.held_bytes += held - self._their_held
+        self._top_held = max(self._top_held, self.held_bytes)
         self.promised_bytes += promised - self._their_promised
         self.sequences += sequences - self._their_sequences
         self._their_held, self._their_promised, self._their_sequences = held, promised, sequences
@@ -78,7 +79,7 @@ class SharedBooks(Books):
             listed = words[at : at + SLOT * words[row + USED_SLOTS]].tolist()
             for i in range(0, len(listed), SLOT):
                 if listed[i] != EMPTY:
-                    found.append(Growth(listed[i], listed[i + 1], listed[i + 2], listed[i + 3], listed[i + 4], listed[i + 5]))  # noqa: PERF401  (compiled, a loop is as quick)
+                    found.append(Growth(listed[i], listed[i + 1], listed[i + 2], listed[i + 3], listed[i + 4], listed[i + 5], listed[i + 6]))  # noqa: PERF401  (compiled, a loop is as quick)
             if unlisted := words[row + UNLISTED]:
                 found.append(Growth(FOR_EVER, unlisted, unlisted, 0, 0, 0))
         return found
@@ -166,7 +167,7 @@ class SharedBooks(Books):
         at, words = self._slots_at + slot * SLOT, self.ledger.block.words
         growth = lease.growth()
         words[at], words[at + 1], words[at + 2] = growth.to_go, growth.held_bytes, growth.promised_bytes
-        words[at + 3], words[at + 4], words[at + 5] = growth.tokens, growth.sequences, growth.shared_bytes
+        words[at + 3], words[at + 4], words[at + 5], words[at + 6] = growth.tokens, growth.sequences, growth.shared_bytes, growth.ahead
 
     def _write(self, leases: int) -> None:
         words, row = self.ledger.block.words, self._row

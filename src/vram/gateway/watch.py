@@ -13,7 +13,7 @@ from typing import Final
 
 from vram.admission.books import FRESH_SECONDS
 from vram.gateway.call import CallError, call
-from vram.gateway.scrape import Load, load_from_metrics, load_from_models, load_from_props, load_from_server_info, merged
+from vram.gateway.scrape import Load, load_from_metrics, load_from_models, load_from_props, load_from_server_info, load_from_slots, merged
 from vram.gateway.seats import Seat
 from vram.memory.curve import KvRoom
 
@@ -34,6 +34,8 @@ class Watched:
     room: KvRoom
     in_tokens: bool
     model: str
+    shared: bool = True
+    """Whether sequences share one cache; False: each of llama.cpp's slots has one of its own."""
     load: Load = field(default_factory=Load)
     about: Load = field(default_factory=Load)
     at: float = float("-inf")
@@ -63,14 +65,21 @@ class Watched:
             self.about = await self._about()
             self.about_at = now()
             self._resize()
-        with suppress(CallError):
-            answer = await call(replica, b"GET", b"/metrics")
-            if answer.status == 200:
-                self.load = load_from_metrics(answer.body)
-                self.at = now()
-                if self.load.blocks is not None and self.load.blocks != self.about.blocks:
-                    self.about_at = float("-inf")
-                self._report(now())
+        said = []
+        self.seat.books.asked()
+        pages = ((b"/metrics", load_from_metrics), (b"/slots", load_from_slots))
+        # llama.cpp serves its metrics only when it is told to, and its slots unless it is told not to.
+        for path, read in pages if self.about.engine == "llama.cpp" else pages[:1]:
+            with suppress(CallError):
+                answer = await call(replica, b"GET", path)
+                if answer.status == 200:
+                    said.append(read(answer.body))
+        if said:
+            self.load = merged(*said)
+            self.at = now()
+            if self.load.blocks is not None and self.load.blocks != self.about.blocks:
+                self.about_at = float("-inf")
+            self._report(now())
         if replica.health.wants_probe(now()) and not self.seat.books.leases:
             await self.probe()
 
@@ -100,8 +109,7 @@ class Watched:
             capacity = self.room.curve.nbytes(about.capacity_tokens) if not self.in_tokens else about.capacity_tokens
         elif about.engine == "llama.cpp" and about.slots is not None and about.context_tokens is not None:
             books.max_sequences = about.slots
-            if self.in_tokens:
-                capacity = about.context_tokens
+            capacity = self.room.curve.nbytes(about.context_tokens) * (1 if self.shared else about.slots)
         if about.context_tokens is not None:
             books.context_tokens = about.context_tokens
         if capacity is not None and capacity != books.capacity_bytes:
@@ -112,9 +120,11 @@ class Watched:
             books.resize(capacity)
 
     def _report(self, now: float) -> None:
-        usage = self.load.kv_usage
-        if usage is not None:
-            self.seat.books.report(int(usage * self.seat.books.capacity_bytes), now)
+        load, books = self.load, self.seat.books
+        if load.held_tokens is not None and load.running is not None:
+            books.report(self.room.curve.nbytes(load.held_tokens) if self.shared else self.room.curve.nbytes(0) * load.running, now)
+        elif load.kv_usage is not None:
+            books.report(int(load.kv_usage * books.capacity_bytes), now)
 
     async def probe(self) -> None:
         """One token, generated. An engine that only embeds cannot: its own answer to /v1/models vouches for it."""

@@ -71,12 +71,14 @@ class KvRoom:
         capacity_bytes: bytes that sequences can take together, in whole units of the curve.
         context_tokens: the longest sequence.
         max_sequences: most sequences at once.
+        firm: whether what it has no room for fails, and with it all that run (llama.cpp); else it waits inside the engine.
     """
 
     curve: KvCurve
     capacity_bytes: int
     context_tokens: int
     max_sequences: int
+    firm: bool = False
 
 
 def blocks(block_bytes: int, block_tokens: int) -> KvCurve:

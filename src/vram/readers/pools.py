@@ -45,6 +45,7 @@ class EngineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_num_seqs: Annotated[Count | None, Meta(description="most sequences in one batch")] = None
     max_batched_tokens: Annotated[Count | None, Meta(description="most tokens in one step")] = None
     block_size: Annotated[Count | None, Meta(description="tokens of one KV block")] = None
+    kv_unified: Annotated[bool | None, Meta(description="llama.cpp: slots share one cache (-kvu), or have one each; absent: as its build does")] = None
 
 
 class Capacity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
