@@ -66,6 +66,10 @@ class Running:
             with e:
                 return e.code, e.read()
 
+    def get(self, path: str, seconds: float = 60) -> dict:
+        with urllib.request.urlopen(self.url + path, timeout=seconds) as answer:  # noqa: S310
+            return json.load(answer)
+
     def end(self, number: int = signal.SIGTERM, seconds: float = 30) -> int:
         self.process.send_signal(number)
         return self.process.wait(seconds)

@@ -111,6 +111,7 @@ class Books:
         "_reported_held",
         "_top_held",
         "capacity_bytes",
+        "coming",
         "context_tokens",
         "counted_at",
         "curve",
@@ -156,6 +157,7 @@ class Books:
         self.leases: set[Lease] = set()
         self.sessions: dict[bytes, int] = {}
         self.usable = True
+        self.coming = False
         self.reserved: Need | None = None
         self._reported_bytes = self._reported_held = self._top_held = 0
         self._reported_at = self.counted_at = float("-inf")

@@ -133,6 +133,10 @@ def _in_route(need: Need, route: Route, now: float, told: tuple[str, ...]) -> De
             free = -1
             for books in pool.books:
                 if not books.usable:
+                    if books.coming:
+                        # Its engine is on its way: whoever fits there waits for it.
+                        usable = True
+                        possible = possible or _most_here(need, books) >= 0
                     continue
                 usable = True
                 most = _most_here(need, books)

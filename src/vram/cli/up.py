@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vram.gateway.options import Options
-    from vram.runtime.placing import Placed
     from vram.runtime.supervisor import Supervisor
+    from vram.runtime.together import Household
 
 
 @click.command(name="up", short_help="Plan models, start their engines, serve them.")
@@ -53,6 +53,17 @@ if TYPE_CHECKING:
 )
 @click.option("--no-probe", is_flag=True, help="Let clients in without that request.")
 @click.option("--exact", is_flag=True, help="Fail where memory runs out, instead of trying again with gentler settings.")
+@click.option("--budget", "budget_bytes", type=BYTES, metavar="BYTES", help="Use no more than this of each GPU's memory, or of main memory (24GiB).")
+@click.option("--pin", "pinned", multiple=True, metavar="NAME", help="Never unload this model for others, nor when nobody asks for it. Repeatable.")
+@click.option("--idle-seconds", type=SECONDS, metavar="TIME", help="Unload a model that nobody asked for so long. Default: only when others need its room.")
+@click.option(
+    "--queue-seconds",
+    type=SECONDS,
+    default=300.0,
+    show_default=True,
+    metavar="TIME",
+    help="How long a request may wait: for room, or for its model to be loaded.",
+)
 @click.option("--dollars-per-hour", type=click.FloatRange(min=0), help="What an hour of this machine costs: usage is then told in money, too.")
 @click.option("--dry-run", is_flag=True, help="Print plans and commands, and start nothing.")
 @click.option("--assume-gpu", is_flag=True, help="Start engines for the GPUs that --gpu names, though this machine is not seen to have them.")
@@ -63,7 +74,8 @@ if TYPE_CHECKING:
 def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> None:
     """Serve MODEL… on this machine: planned, started with the flags of the plan, and behind one OpenAI-compatible address.
 
-    MODEL is what vram plan takes; NAME=MODEL gives it another name for clients. demo is a tiny model with random weights, made on the spot: what it
+    As many models as fit are loaded at once, the first named before the others; one that does not fit beside them is loaded when it is asked for,
+    in place of one that is used less. MODEL is what vram plan takes; NAME=MODEL gives it another name for clients. demo is a tiny model with random weights, made on the spot: what it
     says is noise, all else is real. Engines end with this program, however it ends.
 
     \b
@@ -75,8 +87,10 @@ def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> Non
 
     from vram.cli.output import print_json, print_styled, progress, terminal_width
     from vram.cli.render.up import board, commands, up_document
+    from vram.errors import UsageError
     from vram.runtime.learned import learned
-    from vram.runtime.placing import Finder, Wanted, fleet_of, place, wanted_of
+    from vram.runtime.placing import Finder, Wanted, fleet_of, wanted_of
+    from vram.runtime.together import place_together, within
     from vram.settings import settings
 
     found = settings()
@@ -86,9 +100,13 @@ def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> Non
     for text in models:
         name, model = wanted_of(text)
         wanted.append(Wanted(name=name, model=_demo(model), **same))
+    if unknown := sorted(set(given["pinned"]) - {w.name for w in wanted}):
+        raise UsageError(f"--pin {unknown[0]}: no model of that name is asked for", hint=f"those that are: {', '.join(w.name for w in wanted)}")
     fleet = fleet_of(given["gpu"], dry=dry or bool(given["assume_gpu"]))
+    if given["budget_bytes"] is not None:
+        fleet = within(fleet, given["budget_bytes"])
     with progress("reading models") as report:
-        placed = place(
+        household = place_together(
             wanted,
             fleet,
             Finder(found),
@@ -97,20 +115,20 @@ def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> Non
             progress=report,
             lessons=None if given["exact"] else partial(learned, found.state),
         )
-    unfit = [p for p in placed if p.plan.verdict == "does_not_fit"]
+    unfit = [p for p in household.placed if p.plan.verdict == "does_not_fit"]
     if dry:
         if given["as_json"]:
-            print_json(up_document(placed))
+            print_json(up_document(household))
         else:
-            print_styled(board(placed, terminal_width()) + "\n\n" + commands(placed))
+            print_styled(board(household, terminal_width()) + "\n\n" + commands(household.placed))
         ctx.exit(ExitCode.DOES_NOT_FIT if unfit else ExitCode.OK)
-    print_styled_err(board(placed, terminal_width()))
+    print_styled_err(board(household, terminal_width()))
     if unfit and not given["force"]:
         from vram.errors import UnmetError
 
         mends = "; ".join(m.flag for m in unfit[0].plan.mends[:3])
         raise UnmetError(f"{unfit[0].wanted.name} does not fit", hint=f"what would mend it: {mends}" if mends else "vram plan says what would mend it")
-    _serve(placed, given)
+    _serve(household, given)
     ctx.exit(ExitCode.OK)
 
 
@@ -160,9 +178,10 @@ def _options(given: dict[str, Any]) -> "Options":
     )
 
 
-def _serve(placed: "tuple[Placed, ...]", given: dict[str, Any]) -> None:
+def _serve(household: "Household", given: dict[str, Any]) -> None:
     import logging
 
+    from vram.admission.residency import TurnRules
     from vram.cli.serve import need_extra
     from vram.gateway.log import TextLines
     from vram.runtime.local import LocalDriver
@@ -187,8 +206,11 @@ def _serve(placed: "tuple[Placed, ...]", given: dict[str, Any]) -> None:
             probe_seconds=0.0 if given["no_probe"] else given["probe_seconds"],
             step_down=not given["exact"],
             calibration=found.calibration,
+            turns=TurnRules(idle_seconds=given["idle_seconds"]),
+            pinned=frozenset(given["pinned"]),
+            queue_seconds=given["queue_seconds"],
         )
-        return Supervisor(placed, LocalDriver(), options, say=say)
+        return Supervisor(household, LocalDriver(), options, say=say)
 
     try:
         run(make, told=_told(given, say))
@@ -206,9 +228,9 @@ def _told(given: dict[str, Any], say: "Callable[[str], None]") -> "Callable[[Sup
         gateway = supervisor.gateway
         address = f"http://{given['host']}:{gateway.port}/v1"
         if given["as_json"]:
-            print_json(up_document([u.placed for u in supervisor.units.values()], url=address, units=supervisor.units))
-        for unit in supervisor.units.values():
-            print_styled_err(ready_text(unit))
+            print_json(up_document(supervisor.household, url=address, units=supervisor.units))
+        for name in supervisor.household.first:
+            print_styled_err(ready_text(supervisor.units[name]))
         say(f"serving {', '.join(gateway.assembled.public)} on {address}")
         say("live: vram top   end: Ctrl-C")
 

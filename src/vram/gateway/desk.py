@@ -306,6 +306,7 @@ class Desk:
         for books in self._lines:
             seat: Seat = books.owner
             books.usable = seat.replica.health.usable()
+            books.coming = seat.replica.health.coming
 
     def tick(self, now: float) -> None:
         """About once a second: who waited too long gets a last chance, then an answer."""

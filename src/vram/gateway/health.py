@@ -35,14 +35,16 @@ class Health:
 
     Attributes:
         failures: in a row, now.
+        coming: whether it is being started, or will be when it is asked for: requests wait for it.
         last_good: when it last answered well; None: never yet.
         why: what took it out, for people.
     """
 
-    __slots__ = ("_backoff", "_draining", "_out", "_until", "failures", "last_good", "why")
+    __slots__ = ("_backoff", "_draining", "_out", "_until", "coming", "failures", "last_good", "why")
 
     def __init__(self) -> None:
         self.failures = 0
+        self.coming = False
         self.last_good: float | None = None
         self.why = ""
         self._out = False

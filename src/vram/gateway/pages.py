@@ -33,7 +33,7 @@ class Pages:
 
     def ready(self, _: "Request", __: "Key") -> tuple[int, bytes, bytes]:
         """Whether every public model has a replica that may be asked; names are for those who have a key."""
-        down = [name for name, route in self.assembled.public.items() if not any(b.usable for pool in route.pools for b in pool.books)]
+        down = [name for name, route in self.assembled.public.items() if not any(b.usable or b.coming for pool in route.pools for b in pool.books)]
         if down:
             return 503, JSON, json.dumps({"status": "not ready", "models_without_replica": len(down)}).encode()
         return 200, JSON, b'{"status":"ready"}'
@@ -73,6 +73,7 @@ class Pages:
                         "pools": [pool.name for pool in route.pools],
                         "replicas": len(books),
                         "replicas_up": len(up),
+                        "state": "ready" if up else "loaded_when_asked" if any(b.coming for b in books) else "down",
                         "kv_bytes_capacity": sum(b.capacity_bytes for b in up) if known else None,
                         "kv_bytes_free": sum(max(b.capacity_bytes - b.promised_bytes, 0) for b in up) if known else None,
                         "waiting": waiting.get(name, 0),

@@ -75,6 +75,7 @@ def run_document(supervisor: "Supervisor") -> dict[str, Any]:
 def unit_document(supervisor: "Supervisor", unit: "Unit") -> dict[str, Any]:
     """One unit as `vram ps --json` shows it."""
     placed, handle = unit.placed, unit.handle
+    use, line = supervisor.residence.uses[unit.name], supervisor.line(unit.name)
     plan = placed.plan
     return {
         "name": unit.name,
@@ -91,7 +92,11 @@ def unit_document(supervisor: "Supervisor", unit: "Unit") -> dict[str, Any]:
         "concurrency": plan.workload.concurrency,
         "planned_bytes": [g.total_bytes for g in plan.gpus],
         "starts": unit.starts,
+        "loads": use.loads,
+        "evictions": use.evictions,
+        "loading_seconds": round(use.loading_seconds, 3),
         "ready_after_seconds": unit.ready_after_seconds,
-        "requests": sum(len(s.books.leases) for s in supervisor.seats(unit.name)),
+        "requests": supervisor.running(unit.name),
+        "waiting": len(line) if line is not None else 0,
         "log": str(unit.log_file),
     }

@@ -67,6 +67,7 @@ class Placed:
         fleet: the GPUs it was planned on, with what others hold of them.
         plan: the plan.
         note: why it is planned otherwise than it was asked for; empty where it is not.
+        on: which GPUs of the machine those are, by their place in it.
     """
 
     wanted: Wanted
@@ -76,6 +77,7 @@ class Placed:
     fleet: Fleet
     plan: Plan
     note: str = ""
+    on: tuple[int, ...] = ()
 
     @property
     def launch(self) -> Launch:
@@ -306,7 +308,7 @@ def place(
         model = load_model(one.model, offline=offline, progress=progress)
         engine, here = choose_engine(one, model, fleet, finder, dry=dry)
         made = plan_one(one, model, fleet, engine, here)
-        found = Placed(wanted=one, model=model, engine=engine, here=here, fleet=fleet, plan=made)
+        found = Placed(wanted=one, model=model, engine=engine, here=here, fleet=fleet, plan=made, on=tuple(range(len(made.gpus))))
         if lessons is not None and (lesson := lessons(made, one)) is not None:
             found = replace(replan(found, lesson[0]), note=lesson[1])
         placed.append(found)
@@ -323,7 +325,7 @@ def replan(placed: Placed, wanted: Wanted) -> Placed:
     return replace(placed, wanted=wanted, plan=plan_one(wanted, placed.model, placed.fleet, placed.engine, placed.here))
 
 
-def beside(fleet: Fleet, plan: Plan) -> Fleet:
-    """The GPUs with what `plan` takes of them."""
-    taken = {g.index: g.total_bytes for g in plan.gpus}
+def beside(fleet: Fleet, plan: Plan, on: Sequence[int] | None = None) -> Fleet:
+    """The GPUs with what `plan` takes of them; `on`: which they are, where they are not the first."""
+    taken = dict(zip(on or range(len(plan.gpus)), (g.total_bytes for g in plan.gpus), strict=True))
     return replace(fleet, gpus=tuple(replace(g, used_bytes=g.used_bytes + taken.get(i, 0)) for i, g in enumerate(fleet.gpus)))

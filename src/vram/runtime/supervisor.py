@@ -5,12 +5,14 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from vram.admission.line import Line
+from vram.admission.residency import TurnRules
 from vram.engines.logs.base import EngineLog
 from vram.errors import UsageError, VramError
 from vram.gateway.assemble import Assembled, PoolPlan
@@ -18,7 +20,7 @@ from vram.gateway.options import Options
 from vram.gateway.seats import Seat
 from vram.gateway.server import Gateway
 from vram.planner.plan import Plan
-from vram.readers.pools import PoolsFile
+from vram.readers.pools import Limits, PoolsFile
 from vram.runtime.control import Control
 from vram.runtime.driver import Driver
 from vram.runtime.gentler import MOST_STEPS, Step, steps
@@ -27,8 +29,10 @@ from vram.runtime.measured import beside, measured_row, read_start
 from vram.runtime.placing import Placed, replan
 from vram.runtime.pools import pools_of
 from vram.runtime.probe import UnprovedError, prove
+from vram.runtime.residence import Residence
 from vram.runtime.restarts import Restarts
 from vram.runtime.runs import Entry, runs
+from vram.runtime.together import Household, gpu_bytes
 from vram.runtime.unit import StartError, State, Unit
 from vram.sources.calibration import append_row
 
@@ -52,6 +56,9 @@ class Up:
         probe_seconds: how long an engine may take for what its plan admits at most; 0: it is not asked.
         step_down: whether a start that runs out of memory is tried again with gentler settings.
         calibration: file that keeps measured starts for later plans; None: they are not kept.
+        turns: how long a model stays that others wait for, and when one that nobody asks for is unloaded.
+        pinned: models that are never unloaded.
+        queue_seconds: how long a request may wait, for a model to be loaded, too.
     """
 
     folder: Path
@@ -61,6 +68,9 @@ class Up:
     probe_seconds: float = 300.0
     step_down: bool = True
     calibration: Path | None = None
+    turns: TurnRules = field(default_factory=TurnRules)
+    pinned: frozenset[str] = frozenset()
+    queue_seconds: float = 300.0
 
 
 @dataclass(slots=True)
@@ -84,11 +94,12 @@ class Supervisor:
         say: told what people should read.
     """
 
-    def __init__(self, placed: Sequence[Placed], driver: Driver, options: Up, *, say: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, household: Household, driver: Driver, options: Up, *, say: Callable[[str], None] = lambda _: None) -> None:
         self.options = options
+        self.household = household
         self.say = say
         self.kept: dict[str, Kept] = {}
-        for one in placed:
+        for one in household.placed:
             unit = Unit(one, driver, options.folder / "logs", ready_seconds=options.ready_seconds, on_change=self._changed)
             self.kept[unit.name] = Kept(unit)
         self.gateway = Gateway(replace(options.gateway, read=self._pools, taken=self._taken))
@@ -99,6 +110,11 @@ class Supervisor:
         self.done = asyncio.Event()
         self.began = time.time()
         self._watch: asyncio.Task[None] | None = None
+        # What was started in spite of its plan holds more than there is by that plan, and stays.
+        held = [gpu_bytes(p, len(household.fleet)) for p in household.first.values()]
+        capacity = tuple(max(c, sum(h[g] for h in held)) for g, c in enumerate(household.capacity))
+        self.residence = Residence(self, household.ways, capacity, rules=options.turns, pinned=options.pinned)
+        self._residing: asyncio.Task[None] | None = None
 
     @property
     def units(self) -> dict[str, Unit]:
@@ -110,7 +126,8 @@ class Supervisor:
         return self._assembled.seats.get(name, []) if self._assembled is not None else []
 
     def _pools(self) -> tuple[PoolsFile, dict[str, PoolPlan]]:
-        return pools_of(self.units.values(), dollars_per_hour=self.options.dollars_per_hour)
+        limits = Limits(queue_seconds=self.options.queue_seconds)
+        return pools_of(self.units.values(), dollars_per_hour=self.options.dollars_per_hour, limits=limits)
 
     # --- beginning
 
@@ -129,10 +146,16 @@ class Supervisor:
                 f"cannot listen on {options.host}:{options.port}: {e.strerror or e}", hint="is another vram running? choose another port: --port 8081"
             ) from None
         await self.control.start()
-        for kept in self.kept.values():
-            await self._bring_up(kept.unit)
-            kept.task = asyncio.create_task(self._keep(kept))
+        for name, kept in self.kept.items():
+            if name not in self.household.first:
+                kept.unit.enter(State.UNLOADED, "loaded when it is asked for")
+        for name in self.household.first:
+            began = time.monotonic()
+            await self._bring_up(self.kept[name].unit)
+            self.kept[name].task = asyncio.create_task(self._keep(self.kept[name]))
+            self.residence.loaded(name, self.kept[name].unit.ready_after_seconds or time.monotonic() - began)
         self._watch = asyncio.create_task(self._look())
+        self._residing = asyncio.create_task(self.residence.run())
         self.ready = True
 
     async def _bring_up(self, unit: Unit, *, first: bool = True) -> None:
@@ -211,14 +234,15 @@ class Supervisor:
     def _changed(self, unit: Unit) -> None:
         if unit.handle is not None:
             self.control.entry.write(u.handle.mark for u in self.units.values() if u.handle is not None)
-        self._serves(unit, ready=unit.state is State.READY)
+        self.serves(unit, ready=unit.state is State.READY)
 
-    def _serves(self, unit: Unit, *, ready: bool) -> None:
-        """Let the gateway send requests to a unit, or keep them away from it."""
+    def serves(self, unit: Unit, *, ready: bool) -> None:
+        """Let the gateway send requests to a unit, or keep them away from it: they wait for one that is on its way, or comes when it is asked for."""
         if self._assembled is None:
             return
         for seat in self.seats(unit.name):
             seat.replica.health.drain(draining=not ready)
+            seat.replica.health.coming = unit.state not in {State.STOPPED, State.OUT}
             if ready:
                 seat.replica.health.good(self.gateway.house.now())
         self._assembled.desk.refresh()
@@ -226,7 +250,58 @@ class Supervisor:
     def _taken(self, assembled: Assembled) -> None:
         self._assembled = assembled
         for unit in self.units.values():
-            self._serves(unit, ready=unit.state is State.READY)
+            self.serves(unit, ready=unit.state is State.READY)
+
+    # --- models on demand (what `Residence` asks for)
+
+    def line(self, name: str) -> Line | None:
+        """The requests that wait for a unit."""
+        counter = self._assembled.desk.counters.get(name) if self._assembled is not None else None
+        return counter.line if counter is not None else None
+
+    def waited(self, name: str) -> float:
+        """Seconds that the oldest of them has waited."""
+        line = self.line(name)
+        return max((self.gateway.house.now() - n.arrived for n in line), default=0.0) if line is not None else 0.0
+
+    def running(self, name: str) -> int:
+        """Requests that a unit answers now."""
+        return sum(len(s.books.leases) for s in self.seats(name))
+
+    def ended(self, name: str) -> int:
+        """Requests of a unit that have ended since the beginning."""
+        return sum(sum(sums.outcomes.values()) for (model, _), sums in self.gateway.tally.sums.items() if model == name)
+
+    async def load(self, unit: Unit, placed: Placed) -> bool:
+        """Start a unit on the GPUs of `placed`; whether it is ready. One that fails too often is out."""
+        kept = self.kept[unit.name]
+        if placed is not unit.placed:
+            unit.placed = placed
+            await self.gateway.read_again()
+        try:
+            await self._bring_up(unit, first=unit.proof is None)
+        except VramError as e:
+            if unit.state is State.STOPPED:
+                return False
+            wait = kept.restarts.died(time.monotonic(), 0.0)
+            if wait is None:
+                self._out(kept, e.message)
+            else:
+                unit.enter(State.UNLOADED, e.message)
+                self.residence.uses[unit.name].not_before = time.monotonic() + wait
+                self.say(f"{e.message}; {unit.name} is tried again in {wait:g} s")
+            return False
+        kept.task = asyncio.create_task(self._keep(kept))
+        return True
+
+    async def unload(self, unit: Unit) -> None:
+        """End a unit that nobody uses; it comes back when it is asked for."""
+        task = self.kept[unit.name].task
+        if task is not None:
+            task.cancel()
+        unit.enter(State.ENDING, "makes room")
+        await unit.end()
+        unit.enter(State.UNLOADED, "loaded when it is asked for")
 
     # --- going on
 
@@ -242,11 +317,7 @@ class Supervisor:
             while True:
                 wait = kept.restarts.died(time.monotonic(), time.time() - unit.since if unit.state is State.READY else 0.0)
                 if wait is None:
-                    unit.enter(State.OUT, f"{why}; {kept.restarts.deaths} times in ten minutes")
-                    self.say(f"{unit.name} is out: its engine {why}, {kept.restarts.deaths} times in ten minutes. Its last lines:")
-                    for line in unit.last_lines():
-                        self.say(f"  {line}")
-                    self.say(f"all of them: vram logs {unit.name}")
+                    self._out(kept, f"its engine {why}")
                     return
                 unit.enter(State.WAITING, why)
                 self.say(f"{unit.name}: its engine {why}; it is started again in {wait:g} s")
@@ -258,6 +329,14 @@ class Supervisor:
                 else:
                     self.say(f"{unit.name} is back, {unit.ready_after_seconds or 0:.1f} s after its start")
                     break
+
+    def _out(self, kept: Kept, why: str) -> None:
+        unit = kept.unit
+        unit.enter(State.OUT, f"{why}; {kept.restarts.deaths} times in ten minutes")
+        self.say(f"{unit.name} is out: {why}, {kept.restarts.deaths} times in ten minutes. Its last lines:")
+        for line in unit.last_lines():
+            self.say(f"  {line}")
+        self.say(f"all of them: vram logs {unit.name}")
 
     async def _look(self) -> None:
         """Once a second: an engine that lives and no longer generates is ended; `_keep` starts it again."""
@@ -304,7 +383,7 @@ class Supervisor:
     async def stop(self) -> None:
         """End everything: first what clients ask, then the engines."""
         self.stopping = True
-        for task in (self._watch, *(k.task for k in self.kept.values())):
+        for task in (self._watch, self._residing, *(k.task for k in self.kept.values())):
             if task is not None:
                 task.cancel()
         if hasattr(self.gateway, "house"):

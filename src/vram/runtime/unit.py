@@ -3,6 +3,7 @@
 planned ──load──▶ starting ──▶ proving ──▶ ready ──it died──▶ waiting ──▶ starting …
                      │             │                              │
                      └──failed─────┴──────▶ out ◀──died too often─┘
+ready ──others need the room──▶ ending ──▶ unloaded ──it is asked for──▶ starting …
 """
 
 import asyncio
@@ -41,6 +42,8 @@ class State(StrEnum):
     PROVING = "proving"
     READY = "ready"
     WAITING = "waiting"
+    ENDING = "ending"
+    UNLOADED = "unloaded"
     STOPPED = "stopped"
     OUT = "out"
 

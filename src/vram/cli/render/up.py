@@ -21,22 +21,23 @@ if TYPE_CHECKING:
 
     from vram.runtime.measured import Beside
     from vram.runtime.placing import Placed
+    from vram.runtime.together import Household
     from vram.runtime.unit import Unit
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 BAR_WIDTH = 60
 
 
-def board(placed: "Sequence[Placed]", width: int) -> str:
-    """Every GPU as a bar of its models (by letter), then a row a model."""
-    fleet = placed[0].fleet
+def board(household: "Household", width: int) -> str:
+    """Every GPU as a bar of the models that are loaded first (by letter), then a row a model."""
+    fleet, placed = household.fleet, household.placed
     lines = []
     for i, member in enumerate(fleet.gpus):
         segments = [Segment(member.used_bytes, *MARKS["used"])]
         total = member.used_bytes
         for k, one in enumerate(placed):
-            if i < len(one.plan.gpus):
-                taken = one.plan.gpus[i].total_bytes
+            if i in one.on and one.wanted.name in household.first:
+                taken = one.plan.gpus[one.on.index(i)].total_bytes
                 segments.append(Segment(taken, LETTERS[k % 26], "blue"))
                 total += taken
         sizes = f"{gib(total)} of {gib(member.gpu.capacity_bytes)}"
@@ -64,6 +65,9 @@ def board(placed: "Sequence[Placed]", width: int) -> str:
             )
         )
     lines += ["", table(titles, rows, right=("context", "at once", "weights", "KV cache", "all"))]
+    for name, evicted in household.later().items():
+        instead = f", in place of {', '.join(map(printable, evicted))}" if evicted else ""
+        lines.append(f"{printable(name)}: loaded when it is asked for{instead}")
     for one in placed:
         if one.note:
             lines.append(f"{printable(one.wanted.name)}: as it worked here before; {printable(one.note, 400)}")
@@ -127,11 +131,14 @@ def _beside(one: "Beside") -> dict[str, Any]:
     }
 
 
-def up_document(placed: "Sequence[Placed]", *, url: str = "", units: "Mapping[str, Unit] | None" = None) -> dict[str, Any]:
+def up_document(household: "Household", *, url: str = "", units: "Mapping[str, Unit] | None" = None) -> dict[str, Any]:
     """Plans and commands as JSON, with the addresses once engines run."""
     models = []
-    for one in placed:
-        unit = units.get(one.wanted.name) if units else None
+    later = household.later()
+    for planned in household.placed:
+        unit = units.get(planned.wanted.name) if units else None
+        # As it was really started: gentler settings, other GPUs.
+        one = unit.placed if unit is not None else planned
         made = unit.line() if unit is not None else line_of(one, Address(port=0, name=one.wanted.name))
         models.append(
             {
@@ -143,6 +150,8 @@ def up_document(placed: "Sequence[Placed]", *, url: str = "", units: "Mapping[st
                 "variables": dict(made.variables),
                 "notes": list(made.notes),
                 "url": unit.url if unit is not None else None,
+                "loaded_first": one.wanted.name in household.first,
+                "evicts": list(later.get(one.wanted.name, ())),
                 "ready_after_seconds": unit.ready_after_seconds if unit is not None else None,
                 "measured": [_beside(b) for b in unit.measured] if unit is not None and unit.measured else None,
                 "plan": plan_document(one.plan),

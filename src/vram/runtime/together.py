@@ -1,0 +1,176 @@
+"""Several models on one machine: which GPUs each may lie on, and which are loaded first. Those that do not fit beside them come when asked for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, islice
+from math import ceil
+from typing import TYPE_CHECKING, Final
+
+from vram.admission.residency import Load, Resident, next_step
+from vram.admission.residency import Wanted as Asked
+from vram.errors import UsageError
+from vram.hardware.fleet import Fleet
+from vram.planner.packing import Parcel, Slot, Way, pack
+from vram.runtime.placing import Finder, Lessons, Placed, Report, Wanted, beside, choose_engine, place, plan_one, replan
+
+if TYPE_CHECKING:
+    from vram.model.model import Model
+
+MOST_WAYS: Final = 64
+"""Sets of GPUs that one model is planned on, at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Household:
+    """All models of one machine.
+
+    Attributes:
+        fleet: its GPUs, with what others hold of them or a budget leaves out.
+        ways: for each model, the GPUs that it may lie on, each with its plan; the preferred first.
+        first: which are loaded at the start, each with the one of its ways that it takes.
+    """
+
+    fleet: Fleet
+    ways: dict[str, tuple[Placed, ...]]
+    first: dict[str, Placed]
+
+    @property
+    def capacity(self) -> tuple[int, ...]:
+        """Bytes of each GPU that are for these models."""
+        return tuple(g.free_bytes for g in self.fleet.gpus)
+
+    @property
+    def placed(self) -> tuple[Placed, ...]:
+        """Each model as it lies, or would lie first."""
+        return tuple(self.first.get(name, ways[0]) for name, ways in self.ways.items())
+
+    def later(self) -> dict[str, tuple[str, ...]]:
+        """Those that are not loaded at the start, and who would go for each, had it been asked for first and nobody had anything to do."""
+        residents = [
+            Resident(name=name, gpu_bytes=gpu_bytes(p, len(self.fleet)), load_seconds=0.0, ready_at=float("-inf"), used_at=float("-inf"))
+            for name, p in self.first.items()
+        ]
+        found = {}
+        for name, ways in self.ways.items():
+            if name not in self.first:
+                step = next_step(residents, [Asked(name=name, placements=tuple(gpu_bytes(w, len(self.fleet)) for w in ways), since=0.0)], self.capacity, 0.0)
+                found[name] = step.evict if isinstance(step, Load) else ()
+        return found
+
+
+def gpu_bytes(placed: Placed, gpus: int) -> tuple[int, ...]:
+    """What a model takes of each GPU of the machine: the high end of its plan, or what its engine reserves there."""
+    found = [0] * gpus
+    for place_, g in zip(placed.on, placed.plan.gpus, strict=False):
+        found[place_] = g.total_bytes if g.pool is not None else min(g.parts.high_bytes, max(g.usable_bytes, g.total_bytes))
+    return tuple(found)
+
+
+def within(fleet: Fleet, budget_bytes: int) -> Fleet:
+    """The GPUs with no more than `budget_bytes` free on each."""
+    return replace(fleet, gpus=tuple(replace(g, used_bytes=max(g.used_bytes, g.gpu.capacity_bytes - budget_bytes)) for g in fleet.gpus))
+
+
+def place_together(
+    wanted: Sequence[Wanted],
+    fleet: Fleet,
+    finder: Finder,
+    *,
+    dry: bool = False,
+    offline: bool | None = None,
+    progress: Report | None = None,
+    lessons: Lessons | None = None,
+) -> Household:
+    """Plan all models on one machine: as many at once as fit, the first named before the others.
+
+    Arguments and errors are those of `placing.place`. A model that does not fit even alone is among those loaded first, with the verdict of its plan.
+    """
+    if len(wanted) == 1:
+        (alone,) = place(wanted, fleet, finder, dry=dry, offline=offline, progress=progress, lessons=lessons)
+        return Household(fleet=fleet, ways={alone.wanted.name: (alone,)}, first={alone.wanted.name: alone})
+    from vram.api import load_model  # noqa: PLC0415  (start-up)
+
+    if len({w.name for w in wanted}) < len(wanted):
+        raise UsageError("two models of one name", hint="give them names: vram up a=MODEL b=MODEL")
+    ways: dict[str, tuple[Placed, ...]] = {}
+    for one in wanted:
+        model = load_model(one.model, offline=offline, progress=progress)
+        engine, here = choose_engine(one, model, fleet, finder, dry=dry)
+        whole = Placed(wanted=one, model=model, engine=engine, here=here, fleet=fleet, plan=plan_one(one, model, fleet, engine, here))
+        ways[one.name] = _ways(whole, model, fleet, lessons)
+    parcels = [
+        Parcel(name=name, ways=tuple(_way(w) for w in found if w.plan.verdict != "does_not_fit"), priority=len(wanted) - k)
+        for k, (name, found) in enumerate(ways.items())
+    ]
+    slots = [Slot(free_bytes=g.free_bytes, group=_group(fleet, i)) for i, g in enumerate(fleet.gpus)]
+    packing = pack([p for p in parcels if p.ways], slots)
+    first: dict[str, Placed] = {}
+    for p in parcels:
+        if not p.ways:
+            # It fits nowhere: its plan says so, and how that could be mended.
+            first[p.name] = ways[p.name][0]
+        elif p.name in packing.placed:
+            chosen = [w for w in ways[p.name] if w.plan.verdict != "does_not_fit"][packing.placed[p.name].way]
+            first[p.name] = chosen
+    return Household(fleet=fleet, ways=ways, first=_beside_each_other(first, fleet))
+
+
+def _group(fleet: Fleet, place_: int) -> int:
+    """GPUs that one model may span: of one kind, in one host."""
+    mine = fleet.gpus[place_]
+    return next(i for i, g in enumerate(fleet.gpus) if (g.gpu, g.host) == (mine.gpu, mine.host))
+
+
+def _way(placed: Placed) -> Way:
+    """A way that names its GPUs, one by one."""
+    whole = gpu_bytes(placed, max(placed.on) + 1)
+    return Way(rank_bytes=tuple(whole[g] for g in placed.on), gpus=frozenset(placed.on))
+
+
+def _ways(first: Placed, model: "Model", fleet: Fleet, lessons: Lessons | None) -> tuple[Placed, ...]:
+    """A model planned on every set of GPUs that it may lie on: the fewest first, and of those the ones with the most room."""
+    one = first.wanted
+    sizes = (one.tp,) if one.tp is not None else tuple(dict.fromkeys([*(k for k in (1, 2, 4, 8, 16) if k < len(fleet)), len(fleet)]))
+    found: list[Placed] = []
+    for size in sizes:
+        sets = [c for c in islice(combinations(range(len(fleet)), size), MOST_WAYS) if len({_group(fleet, g) for g in c}) == 1 or size == len(fleet)]
+        for chosen in sorted(sets, key=lambda c: (-min(fleet.gpus[g].free_bytes for g in c), c)):
+            part = fleet.only(chosen)
+            asked = one if one.tp is not None or size == 1 else replace(one, tp=None)
+            try:
+                made = plan_one(asked, model, part, first.engine, first.here)
+            except UsageError:
+                # Heads that so many GPUs cannot share, say.
+                break
+            placed = replace(first, fleet=part, plan=made, on=tuple(chosen[: len(made.gpus)]))
+            placed = _modest(placed)
+            if lessons is not None and (lesson := lessons(placed.plan, asked)) is not None:
+                placed = replace(replan(placed, lesson[0]), note=lesson[1])
+            found.append(placed)
+    fit = [p for p in found if p.plan.verdict != "does_not_fit"]
+    # Where it fits on fewer GPUs, those that need more are not kept: each GPU more costs its own share of what is not split.
+    fewest = min((len(p.on) for p in fit), default=0)
+    return tuple(p for p in fit if len(p.on) == fewest) or tuple(found[-1:]) or (replace(first, on=tuple(range(len(first.plan.gpus)))),)
+
+
+def _modest(placed: Placed) -> Placed:
+    """Beside others, an engine that takes a share of the GPU gets the share that its workload needs."""
+    if placed.plan.settings.gpu_memory_utilization is None or placed.wanted.gpu_memory_utilization is not None:
+        return placed
+    share = max((g.parts.high_bytes - g.parts.kv_cache.high + g.kv_needed_bytes) / g.capacity_bytes for g in placed.plan.gpus)
+    share = ceil(share * 100) / 100
+    if not 0 < share < 1:
+        return placed
+    return replan(placed, replace(placed.wanted, gpu_memory_utilization=share))
+
+
+def _beside_each_other(first: dict[str, Placed], fleet: Fleet) -> dict[str, Placed]:
+    """Each planned beside those before it, so that its plan shows what is really free."""
+    found = {}
+    for name, placed in first.items():
+        if len(first) > 1 and placed.plan.verdict != "does_not_fit":
+            found[name] = replan(replace(placed, fleet=fleet.only(placed.on)), placed.wanted)
+        else:
+            found[name] = placed
+        fleet = beside(fleet, found[name].plan, found[name].on)
+    return found
