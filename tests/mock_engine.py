@@ -12,7 +12,7 @@ class MockEngine:
     lying-usage, no-usage, error-500, busy-503, long-length, close-delimited, connection-close, spaced-json.
     """
 
-    def __init__(self, *, chunks: int = 5, delay_seconds: float = 0.0, behaviour: str = "honest") -> None:
+    def __init__(self, *, chunks: int = 5, delay_seconds: float = 0.0, behaviour: str = "honest", poison: str = "", down_seconds: float = 0.5) -> None:
         self.chunks = chunks
         self.delay_seconds = delay_seconds
         self.behaviour = behaviour
@@ -21,6 +21,12 @@ class MockEngine:
         self.probes = 0
         self.running = 0
         self.aborted = 0
+        # What kills it, a moment after it came; it is back after some time.
+        self.poison = poison
+        self.down_seconds = down_seconds
+        self.deaths = 0
+        self._open: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self.closes_next = self.dies_once = False
         self.pages: dict[str, tuple[int, str]] = {}
 
@@ -34,9 +40,20 @@ class MockEngine:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
         self._server.close()
 
+    async def _die(self) -> None:
+        self.deaths += 1
+        self._server.close()
+        for writer in list(self._open):
+            writer.transport.abort()
+        await asyncio.sleep(self.down_seconds)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=2**24)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -61,6 +78,10 @@ class MockEngine:
                         self.closes_next = False
                         self.bodies.pop()
                         return
+                if self.poison and self.poison in body.decode():
+                    await asyncio.sleep(0.05)
+                    self._tasks.add(asyncio.create_task(self._die()))
+                    await asyncio.sleep(1)
                 if self.dies_once and asked.get("prompt") != "1":
                     self.dies_once = False
                     await asyncio.sleep(0.1)
@@ -82,6 +103,7 @@ class MockEngine:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
+            self._open.discard(writer)
             writer.transport.abort() if self.behaviour == "one-line-without-end" else writer.close()
 
     async def _answer(self, asked: dict, writer: asyncio.StreamWriter) -> str:

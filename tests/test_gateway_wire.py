@@ -37,7 +37,7 @@ class PassDesk:
     def grow(self, _):
         pass
 
-    def failed(self, _):
+    def failed(self, _, **__):
         self.failures += 1
 
     def has_elsewhere(self, exchange):

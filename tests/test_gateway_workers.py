@@ -410,3 +410,28 @@ def test_workers_where_ports_cannot_be_shared(monkeypatch, tmp_path):
     with pytest.raises(UsageError, match="SO_REUSEPORT") as told:
         Supervisor(Options(pools=tmp_path / "pools.toml"), 2)
     assert "--workers" in told.value.hint
+
+
+def test_what_killed_two_engines_is_kept_from_all_workers(tmp_path):
+    """Whichever worker a poison request comes to, two engines die of it and no more; administrators see it once, and clear it for all."""
+
+    async def test():
+        async with MockEngine(chunks=1, poison="poison", down_seconds=0.3) as one, MockEngine(chunks=1, poison="poison", down_seconds=0.3) as two:
+            text = pools(one).replace(f'["{one.url}"]', f'["{one.url}", "{two.url}"]')
+            async with crew(tmp_path, text) as supervisor:
+                poison = {"model": "m", "messages": [{"role": "user", "content": "poison"}]}
+                status, _, body = await ask(supervisor.port, poison)
+                assert (status, json.loads(body)["error"]["code"]) == (422, "quarantined")
+
+                async def told():
+                    return (await admin(supervisor, "/v1/quarantine"))["shapes"]
+
+                await until(told)
+                for _ in range(12):
+                    assert (await ask(supervisor.port, poison))[0] == 422
+                assert one.deaths + two.deaths == 2
+                assert [(s["state"], s["deaths"]) for s in await told()] == [("quarantined", 2)]
+                assert await admin(supervisor, "/v1/quarantine/clear", method="POST") == {"cleared": 1}
+                assert await told() == []
+
+    run(test())

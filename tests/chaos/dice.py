@@ -8,7 +8,7 @@ Ends are as a client sees them: `whole` (every byte of the answer is right), `ev
 from dataclasses import dataclass
 from random import Random
 
-LOST = {"event engine_lost", "cut", "502 engine_unreachable"}
+LOST = {"event engine_lost", "cut", "502 engine_unreachable", "422 quarantined"}
 BUSY = {"503 overloaded", "503 no_replica"}
 
 
@@ -56,7 +56,7 @@ ENGINES: dict[str, tuple[int, str, set[str]]] = {
     "die-in-head-once": (4, "both", {"whole"}),
     "broken-head-once": (5, "both", {"whole", "502 engine_broken"}),
     "busy-503-once": (10, "both", {"whole", "engine 503"}),
-    "die-before-head": (3, "both", {"502 engine_unreachable"}),
+    "die-before-head": (3, "both", {"502 engine_unreachable", "422 quarantined"}),
     "broken-head": (2, "both", {"502 engine_broken", "502 engine_unreachable"}),
     "busy-503": (3, "both", {"engine 503"}),
     "error-500": (10, "both", {"engine 500"}),
@@ -66,7 +66,7 @@ ENGINES: dict[str, tuple[int, str, set[str]]] = {
     "broken-chunk": (5, "stream", {"event engine_broken", "cut", "502 engine_broken"}),
     "truncate": (8, "json", {"cut"}),
     "endless-head": (2, "both", {"502 engine_broken"}),
-    "endless-size": (2, "stream", {"cut", "502 engine_broken", "502 engine_unreachable"}),
+    "endless-size": (2, "stream", {"cut", "502 engine_broken", "502 engine_unreachable", "422 quarantined"}),
     "lie": (15, "both", {"whole"}),
     "no-usage": (10, "stream", {"whole"}),
     "close-after": (10, "json", {"whole"}),

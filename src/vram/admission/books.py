@@ -32,6 +32,7 @@ class Lease:
         began: steps of its replica when it came.
         expected: output tokens that it is expected to have in the end.
         live: whether it is not released yet.
+        on_trial: whether it may have killed an engine, and has not shown yet that it does not.
         since: when it began.
     """
 
@@ -45,6 +46,7 @@ class Lease:
         "live",
         "most",
         "need",
+        "on_trial",
         "produced",
         "promised_bytes",
         "shared_bytes",
@@ -62,6 +64,7 @@ class Lease:
         self.began = books.steps
         self.produced = 0
         self.live = True
+        self.on_trial = False
         self.since = self._at = now
         self._byte_seconds = 0.0
 
@@ -96,6 +99,7 @@ class Books:
         held_bytes: sum of what the leases hold, those that others keep (see `elsewhere`) among them.
         promised_bytes: sum of what they promise.
         sequences: sequences of all leases.
+        suspects: leases of those that may have killed an engine, and have not shown yet that they don't.
         leases: the live ones of this process.
         firm: whether its engine fails what it has no room for (llama.cpp), where others make it wait: then nothing counts but limits.
         usable: whether anybody may come (health, draining).
@@ -127,6 +131,7 @@ class Books:
         "sequences",
         "sessions",
         "steps",
+        "suspects",
         "usable",
     )
 
@@ -153,7 +158,7 @@ class Books:
         self.owner = owner
         self.held_bytes = 0
         self.promised_bytes = 0
-        self.sequences = 0
+        self.sequences = self.suspects = 0
         self.leases: set[Lease] = set()
         self.sessions: dict[bytes, int] = {}
         self.usable = True
@@ -201,7 +206,7 @@ class Books:
         if not self.leases and not self.sequences:
             # Alone it is let in even where its sequences together are more than there is: the engine lets them take turns.
             return self.foreign_bytes(now) == 0 or self.size(need, output_tokens) + self.foreign_bytes(now) <= capacity
-        if self.sequences + need.sequences > self.max_sequences:
+        if self.sequences + need.sequences > self.max_sequences or (need.beside and self.suspects >= need.beside):
             return False
         room = capacity - self.foreign_bytes(now)
         promise = self.size(need, output_tokens)
@@ -243,6 +248,9 @@ class Books:
         self.promised_bytes += lease.promised_bytes
         self.sequences += need.sequences
         self.leases.add(lease)
+        if need.beside:
+            lease.on_trial = True
+            self.suspects += 1
         if need.session:
             self.sessions[need.session] = self.sessions.get(need.session, 0) + 1
         if self.reserved is need:
@@ -292,6 +300,7 @@ class Books:
         self.held_bytes -= lease.held_bytes
         self.promised_bytes -= lease.promised_bytes
         self.sequences -= lease.need.sequences
+        self.trust(lease)
         session = lease.need.session
         if session:
             left = self.sessions[session] - 1
@@ -304,6 +313,12 @@ class Books:
     def asked(self) -> None:
         """The engine is asked how much is used: its answer, when it comes, is of some moment from now on."""
         self._top_held = self.held_bytes
+
+    def trust(self, lease: Lease) -> None:
+        """A lease that was suspected goes on well: the next one may be tried beside it."""
+        if lease.on_trial:
+            lease.on_trial = False
+            self.suspects -= 1
 
     def report(self, used_bytes: int, now: float) -> None:
         """The engine says how much is used. Only what exceeds all that was held here since it was asked is somebody else's."""

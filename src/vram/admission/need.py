@@ -19,12 +19,14 @@ class Need:
         affinity: what requests that begin alike have in common, as a number above 0; 0: nothing.
         session: what it may share a prefix with, as bytes that are equal for it; empty for nothing.
         shared_tokens: prompt tokens that it shares with others of the same session at least.
+        beside: of those that may have killed an engine, how many may be in a replica together with it, itself among them; 0: it is none.
         passed: how many later ones were let past it.
     """
 
     __slots__ = (
         "affinity",
         "arrived",
+        "beside",
         "deadline",
         "expected_tokens",
         "key",
@@ -68,6 +70,7 @@ class Need:
         self.affinity = affinity
         self.session = session
         self.shared_tokens = shared_tokens
+        self.beside = 0
         self.passed = 0
         self.owner = owner
         """Whoever asked, for its own use; never looked at here."""

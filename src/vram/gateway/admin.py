@@ -54,6 +54,7 @@ class AdminHouse(House):
             "/v1/leases": (frozenset({"limit"}), lambda q: _json(admin_pages.leases(gateway, _limit(q)))),
             "/v1/workers": (frozenset(), lambda _: _json(admin_pages.workers(gateway))),
             "/v1/queue": (frozenset({"limit"}), lambda q: _json(admin_pages.queue(gateway, _limit(q)))),
+            "/v1/quarantine": (frozenset({"limit"}), lambda q: _json(admin_pages.quarantine(gateway, _limit(q)))),
             "/metrics": (frozenset(), lambda _: (200, TEXT, metrics(gateway))),
         }
 
@@ -87,7 +88,7 @@ class AdminHouse(House):
                     self._no(front, request, "GET, HEAD")
                     return
                 self.later(front, request, self._usage(_query(query, frozenset({"by", "since", "until", "key"}))))
-            elif path == "/v1/reload" or path.startswith("/v1/replicas/"):
+            elif path in {"/v1/reload", "/v1/quarantine/clear"} or path.startswith("/v1/replicas/"):
                 deed = self._deed(path)
                 if deed is None:
                     self._refuse(front, request, NOT_FOUND)
@@ -114,6 +115,8 @@ class AdminHouse(House):
     def _deed(self, path: str) -> "Callable[[], Coroutine[Any, Any, Answer]] | None":
         if path == "/v1/reload":
             return self._reload
+        if path == "/v1/quarantine/clear":
+            return self._clear
         words = path.split("/")[3:]
         if len(words) != 3 or words[2] not in {"drain", "undrain"} or not words[1].isdecimal() or len(words[1]) > 9:
             return None
@@ -138,6 +141,14 @@ class AdminHouse(House):
             return _json(admin_pages.replica(self._gateway, seat))
         await crew.ask("refresh")
         return _json(next(r for r in (await crew.ask("replicas"))["replicas"] if r["url"] == seat.replica.url))
+
+    async def _clear(self) -> Answer:
+        if self._gateway.crew is not None:
+            return _json({"cleared": await self._gateway.crew.ask("clear")})
+        shapes = self._gateway.assembled.desk.quarantine.shapes
+        cleared = len(shapes)
+        shapes.clear()
+        return _json({"cleared": cleared})
 
     async def _reload(self) -> Answer:
         try:

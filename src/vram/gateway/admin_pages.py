@@ -175,6 +175,25 @@ def workers(gateway: "Gateway") -> dict[str, Any]:
     return {"restarts": 0, "workers": [worker(gateway)]}
 
 
+def quarantine(gateway: "Gateway", limit: int) -> dict[str, Any]:
+    """Requests whose engines died, the last one first: by a number that stands for the body, which is kept nowhere."""
+    now, table = gateway.house.now(), gateway.assembled.desk.quarantine
+    return {
+        "seconds": table.seconds,
+        "shapes": [
+            {
+                "shape": f"{shape & (1 << 64) - 1:016x}",
+                "what": found.told,
+                "state": "quarantined" if found.until > now else "suspected",
+                "deaths": found.deaths,
+                "last_seconds_ago": max(now - found.last, 0.0),
+                "seconds_left": max((found.until or found.last + table.seconds) - now, 0.0),
+            }
+            for shape, found in islice(reversed(table.shapes.items()), limit)
+        ],
+    }
+
+
 def usage(path: "Path | None", query: dict[str, str]) -> dict[str, Any]:
     """What `vram usage --json` prints. Opens the file anew: it is called in a thread of its own.
 

@@ -195,6 +195,7 @@ def assemble(
         made = AdmissionPool(pool.name, pool.served_as or pool.model, [])
         old_bench = before.seats.get(pool.name) if before is not None else None
         bench = old_bench[0].bench if old_bench else Bench(pool.name)
+        bench.retries.share = file.limits.retry_share
         for i, url in enumerate(pool.replicas):
             old = old_seats.get(url)
             if old is not None and old.books.curve == plan.room.curve:
@@ -229,6 +230,9 @@ def assemble(
         output_tokens=limits.output_tokens,
         affinity=limits.affinity,
     )
+    if before is not None:
+        desk.quarantine = before.desk.quarantine
+    desk.quarantine.seconds = limits.quarantine_seconds
     return Assembled(desk=desk, seats=seats, plans=plans, public=public)
 
 

@@ -1,9 +1,10 @@
 """A worker's end of what ties it to the others: it asks the supervisor, which asks all, and answers what the supervisor asks."""
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from vram.errors import UsageError
+from vram.errors import UsageError, VramError
 from vram.gateway import admin_pages
 from vram.gateway.exposition import metrics
 from vram.gateway.planned import planned_of
@@ -41,6 +42,15 @@ class Crew:
         # A file that is read anew may have to be planned with a network.
         return await self.channel.ask(what, asked, seconds=120 if what == "reload" else 5)
 
+    def suspect(self, shape: int) -> None:
+        """Tell the others what is known of a shape of requests whose engine died."""
+        self.gateway.house.spawn(self._tell(self.gateway.assembled.desk.quarantine.told(shape)))
+
+    async def _tell(self, asked: Any) -> None:
+        # Whoever does not hear of it finds out for itself.
+        with suppress(VramError):
+            await self.ask("suspect", asked)
+
     async def answer(self, what: str, asked: Any) -> Any:
         """What this worker says for itself."""
         gateway = self.gateway
@@ -55,6 +65,16 @@ class Crew:
             gateway.options.ledger.tick()
             gateway.assembled.desk.refresh()
             return None
+        if what == "suspect":
+            gateway.assembled.desk.quarantine.hear(*asked)
+            return None
+        if what == "clear":
+            shapes = gateway.assembled.desk.quarantine.shapes
+            cleared = len(shapes)
+            shapes.clear()
+            return cleared
+        if what == "quarantine":
+            return admin_pages.quarantine(gateway, asked["limit"])
         if what == "waiting":
             return {name: len(counter.line) for name, counter in gateway.assembled.desk.counters.items()}
         if what == "metrics":

@@ -4,23 +4,32 @@ It decides nothing itself: `vram.admission` does, purely. The desk gives it the 
 pool asks for it, sends exchanges off, and releases exactly once when they end.
 """
 
+import logging
 from typing import TYPE_CHECKING
 
 from vram.admission.decide import Admit, Refuse, decide
 from vram.admission.line import Shares
 from vram.admission.need import Need
+from vram.admission.quarantine import Quarantine
 from vram.gateway import reasons
 from vram.gateway.ask import AskError
 from vram.gateway.prefix import PREFIX, affinity_of
-from vram.gateway.refusal import bad_request
+from vram.gateway.refusal import Refusal, bad_request
 from vram.gateway.rewrite import rewritten
 from vram.gateway.seats import COUNTED_SECONDS, GROWTH_TOKENS, Counter, Seat, Ticket
+from vram.gateway.shape import shape_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from vram.admission.books import Books
     from vram.gateway.exchange import Exchange
+
+log = logging.getLogger("vram.gateway")
+
+
+def _nobody(_: int) -> None:
+    """Nobody else lets requests in."""
 
 
 class Desk:
@@ -33,6 +42,8 @@ class Desk:
         output_tokens: most tokens of one answer; None: the model's own limit.
         most_sequences: most sequences of one request.
         affinity: by what requests are brought together (`prefix.affinity_of`).
+        quarantine: requests that killed engines.
+        on_suspect: who hears of shapes that are suspected, quarantined or cleared.
     """
 
     def __init__(
@@ -53,6 +64,8 @@ class Desk:
         self.output_tokens = output_tokens
         self.most_sequences = most_sequences
         self.affinity = affinity
+        self.quarantine = Quarantine()
+        self.on_suspect: Callable[[int], None] = _nobody
         # Lines that are to be asked again, and whether that is going on: an end inside a pump only notes its line, so that a thousand
         # refusals in a row are a loop and no tower of calls.
         self._due: dict[int, Counter] = {}
@@ -107,7 +120,13 @@ class Desk:
             owner=x,
         )
         ask.text = b""
-        x.ticket = Ticket(need, counter, estimated)
+        shape = shape_of(x.body)
+        x.ticket = Ticket(need, counter, estimated, shape)
+        if self.quarantine.shapes:
+            if left := self.quarantine.left(shape, now):
+                x.refuse(reasons.quarantined(left))
+                return
+            need.beside = self.quarantine.beside(shape)
         if not len(counter.line):
             self._count(counter, now)
             answer = decide(need, counter.route, now)
@@ -154,6 +173,8 @@ class Desk:
             seat.bench.placed(by_key=answer.by_key)
         if seat.meter is not None:
             seat.meter.start(x, int(now * 1e9), lease.held_bytes)
+        if not x.tries:
+            seat.bench.retries.came()
         x.grows_at = GROWTH_TOKENS * need.sequences
         waited = now - x.arrived
         notes = b"x-vram-pool: %b\r\nx-vram-lease-bytes: %d\r\n" % (answer.pool.name.encode("ascii", "replace"), lease.promised_bytes)
@@ -191,6 +212,8 @@ class Desk:
         x.grows_at = x.chunks + GROWTH_TOKENS * ticket.need.sequences
         if lease.held_bytes != before and ticket.seat.meter is not None:
             ticket.seat.meter.resize(x, int(now * 1e9), lease.held_bytes)
+        # The line is asked again at the next end, or within a second: not here, where leases may be being counted.
+        lease.books.trust(lease)
 
     def _count(self, counter: Counter, now: float) -> None:
         """Bring the books up to date with what the streams on this route's replicas made since: decisions go by them."""
@@ -223,7 +246,9 @@ class Desk:
         self._release(x, ticket)
         if x.outcome == "ok":
             counter.learn(x)
-            if x.prompt_tokens >= 0 and ticket.seat is not None:
+            if ticket.need.beside:
+                self._clear(ticket.shape)
+            if ticket.seat is not None:
                 ticket.seat.replica.health.good(x.house.now())
         used = ticket.estimated if x.prompt_tokens < 0 else x.prompt_tokens + max(x.completion_tokens, 0)
         x.key.settle(ticket.estimated, used, ticket.held[1])
@@ -244,19 +269,41 @@ class Desk:
         if pump:
             self._pump(self._lines.get(lease.books, ()), now)
 
-    def failed(self, x: "Exchange") -> None:
-        """Its replica failed it."""
+    def failed(self, x: "Exchange", *, died: bool = False) -> Refusal | None:
+        """Its replica failed it; `died`: it closed while it served. Returns why it must not be tried again, where it must not."""
         ticket = x.ticket
         if ticket is None or ticket.seat is None:
-            return
-        ticket.seat.replica.failed += 1
-        if ticket.seat.replica.health.bad(x.house.now(), x.outcome or "an answer broke off"):
+            return None
+        now = x.house.now()
+        seat = ticket.seat
+        death = seat.dies(now) if died and self.quarantine.seconds > 0 else None
+        seat.replica.failed += 1
+        if seat.replica.health.bad(now, x.outcome or "an answer broke off"):
             self.refresh()
+        if death is None:
+            return None
+        need, ask = ticket.need, x.ask
+        told = f"{x.path.decode('ascii', 'replace')} of {ask.model}, about {need.prompt_tokens:,} prompt tokens, {need.sequences} sequences, {ask.pictures} pictures"
+        if self.quarantine.died(ticket.shape, death, now, told):
+            log.warning("%s: two engines died serving it, the last one it alone; it is refused for %.0f s", told, self.quarantine.seconds)
+        self.on_suspect(ticket.shape)
+        need.beside = self.quarantine.beside(ticket.shape)
+        left = self.quarantine.left(ticket.shape, now)
+        return reasons.quarantined(left) if left else None
+
+    def _clear(self, shape: int) -> None:
+        """A suspect was answered well: nobody like it is a suspect any more."""
+        self.quarantine.clear(shape)
+        self.on_suspect(shape)
+        for counter in self.counters.values():
+            for need in counter.line:
+                if need.beside and need.owner.ticket.shape == shape:
+                    need.beside = 0
 
     def has_elsewhere(self, x: "Exchange") -> bool:
         """Whether some other replica might take it."""
         ticket = x.ticket
-        if ticket is None or ticket.answer is None:
+        if ticket is None or ticket.answer is None or (ticket.seat is not None and not ticket.seat.bench.retries.left()):
             return False
         mine = ticket.answer.books
         return any(b is not mine and b.usable for pool in ticket.counter.route.pools for b in pool.books)
@@ -264,7 +311,7 @@ class Desk:
     def elsewhere(self, x: "Exchange") -> bool:
         """Before its first byte: release it there, and send it to another replica with room, or make it wait in front of its key's line."""
         ticket = x.ticket
-        if ticket is None or ticket.answer is None:
+        if ticket is None or ticket.answer is None or (ticket.seat is not None and not ticket.seat.bench.retries.take()):
             return False
         mine, need, now = ticket.answer.books, ticket.need, x.house.now()
         if self.counters.get(x.ask.model) is not ticket.counter:
@@ -311,6 +358,9 @@ class Desk:
     def tick(self, now: float) -> None:
         """About once a second: who waited too long gets a last chance, then an answer."""
         self.refresh()
+        self.quarantine.tick(now)
+        for bench in {books.owner.bench for books in self._lines}:
+            bench.retries.second()
         for counter in self.counters.values():
             line = counter.line
             if not len(line):

@@ -118,6 +118,7 @@ class Exchange:
         self.replica = replica
         self.notes = notes
         self.tries += 1
+        self.redialled = False
         now = self.last = self.house.now()
         if not self.sent:
             self.sent = now
@@ -155,7 +156,8 @@ class Exchange:
         """No connection came about."""
         self.back = None
         if not self.over:
-            self._elsewhere(ENGINE_UNREACHABLE)
+            # Whose connection closed just before, and which cannot be dialled: it died of what was sent, or as it was.
+            self._elsewhere(ENGINE_UNREACHABLE, died=self.redialled)
 
     def answered(self, head: "Head", *, more: bool) -> None:
         """The head of the answer is there; with `more`, `forward` follows at once."""
@@ -225,7 +227,7 @@ class Exchange:
             self.redialled = True
             self.replica.dial(self, self.replica.head(self.path, self.request_id, len(self.body)), self.body)
         else:
-            self._failed(ENGINE_LOST, ENGINE_UNREACHABLE, back)
+            self._failed(ENGINE_LOST, ENGINE_UNREACHABLE, back, died=True)
 
     def broken(self) -> None:
         """The engine's bytes break HTTP; the connection was dropped."""
@@ -251,25 +253,28 @@ class Exchange:
 
     # --- ends
 
-    def _failed(self, after: Refusal, before: Refusal, back: "Back | None") -> None:
+    def _failed(self, after: Refusal, before: Refusal, back: "Back | None", *, died: bool = False) -> None:
         """What an engine's failure is called after the first byte of its answer, and before it."""
         if self.started and not self._unsent:
-            self._break(after, whole=back is not None and back.whole)
+            self._break(after, whole=back is not None and back.whole, died=died)
         else:
             # A head that its client has not seen is none.
             self.started, self._unsent = False, b""
-            self._elsewhere(before)
+            self._elsewhere(before, died=died)
 
-    def _elsewhere(self, refusal: Refusal) -> None:
+    def _elsewhere(self, refusal: Refusal, *, died: bool = False) -> None:
         """Before the first byte: another replica, within the budget of tries."""
-        self.house.desk.failed(self)
+        never = self.house.desk.failed(self, died=died)
+        if never is not None:
+            self.refuse(never)
+            return
         if self.tries < self.house.tries and self.house.desk.elsewhere(self):
             return
         self.refuse(refusal)
 
-    def _break(self, refusal: Refusal, *, whole: bool) -> None:
+    def _break(self, refusal: Refusal, *, whole: bool, died: bool = False) -> None:
         """After the first byte: a typed event and a clean end where the last event of a stream in chunks is whole, else a cut."""
-        self.house.desk.failed(self)
+        self.house.desk.failed(self, died=died)
         if self.ask.stream and whole and not self.front.closed:
             self.front.transport.write(refusal.event())
         else:

@@ -99,6 +99,18 @@ def _requests(out: Writer, gateway: "Gateway") -> None:
     benches = [seats[0].bench for seats in gateway.assembled.seats.values()]
     placed = [(labelled(pool=b.pool, placed=how), count) for b in benches for how, count in (("together", b.met), ("apart", b.apart))]
     out.family("vram_affinity_requests_total", "counter", "Requests that begin as others do, by whether they came to the same replica.", placed)
+    budgets = [(labelled(pool=b.pool), b.retries) for b in benches]
+    out.family("vram_retries_denied_total", "counter", "Retries not made, for want of retry budget.", [(labels, r.denied) for labels, r in budgets])
+    out.family("vram_retry_budget", "gauge", "Retries that a pool may make now.", [(labels, r.left()) for labels, r in budgets])
+    table = desk.quarantine
+    held = sum(found.until > now for found in table.shapes.values())
+    out.family(
+        "vram_quarantine_shapes",
+        "gauge",
+        "Requests whose engines died: kept from engines, or suspected.",
+        [(labelled(state="quarantined"), held), (labelled(state="suspected"), len(table.shapes) - held)],
+    )
+    out.family("vram_quarantines_total", "counter", "Requests that were quarantined.", [("", table.begun)])
     times = [(labelled(model=model), t) for model, t in tally.times.items()]
     out.histogram("vram_request_queue_seconds", "Time in the gateway's queue.", [(labels, t.queue) for labels, t in times])
     out.histogram("vram_time_to_first_token_seconds", "Arrival to first bytes of a stream.", [(labels, t.ttft) for labels, t in times])

@@ -84,8 +84,10 @@ class Health:
         self.failures += 1
         self.why = why
         if self._out:
-            self._backoff = min(self._backoff * 2, LONGEST_BACKOFF_SECONDS)
-            self._until = now + self._backoff
+            # Of those whom it served when it went, each tells of the same failure: only a probe tells of one more.
+            if probe:
+                self._backoff = min(self._backoff * 2, LONGEST_BACKOFF_SECONDS)
+                self._until = now + self._backoff
             return False
         if not probe and self.failures < FAILURES:
             return False

@@ -1,5 +1,6 @@
 """Why a request is not let in, in words: one function for each reason of the desk's."""
 
+from math import ceil
 from typing import TYPE_CHECKING
 
 from vram.gateway.refusal import Refusal, bad_request
@@ -47,6 +48,17 @@ def too_long(model: str, answer: "Refuse") -> Refusal:
         f"the request has about {answer.prompt_tokens:,} prompt tokens{asked}; the longest sequence that {model!r} takes here "
         f"is {answer.longest_tokens:,} tokens, prompt and answer together. Send a shorter prompt or a smaller max_tokens",
         "context_length_exceeded",
+    )
+
+
+def quarantined(seconds: float) -> Refusal:
+    """It killed engines."""
+    return Refusal(
+        status=422,
+        kind="invalid_request_error",
+        code="quarantined",
+        message="the engines that served this very request were lost, twice; it is kept from them for a time. Send another request, or ask who runs this gateway",
+        retry_after_seconds=max(ceil(seconds), 1),
     )
 
 

@@ -6,6 +6,7 @@ from vram.admission.decide import Admit, Pool, Route
 from vram.admission.learn import EventTokens, OutputTokens, PromptTokens
 from vram.admission.line import Line, Shares
 from vram.admission.need import Need
+from vram.admission.quarantine import ONE_DEATH_SECONDS, Death
 
 if TYPE_CHECKING:
     from vram.admission.books import Books, Lease
@@ -23,9 +24,9 @@ UNKNOWN_TOKENS: Final = 2**40
 
 
 class Seat:
-    """A replica at the desk: its books' owner, with what the money needs."""
+    """A replica at the desk: its books' owner, with what the money needs, and its last death."""
 
-    __slots__ = ("bench", "books", "meter", "pool", "replica")
+    __slots__ = ("bench", "books", "death", "meter", "pool", "replica")
 
     def __init__(self, replica: "Replica", books: "Books", meter: "Meter | None", pool: Pool, bench: "Bench") -> None:
         self.replica = replica
@@ -33,6 +34,19 @@ class Seat:
         self.meter = meter
         self.pool = pool
         self.bench = bench
+        self.death: Death | None = None
+
+    def dies(self, now: float) -> Death:
+        """An answer of its engine broke off: with others at the same moment that is one death, of which all who are here are victims.
+
+        So it is with an engine that answered nothing well since: it may be broken, whoever asks.
+        """
+        death, good = self.death, self.replica.health.last_good
+        if death is None or (now - death.at > ONE_DEATH_SECONDS and good is not None and good > death.at):
+            here = [lease.need.owner.ticket for lease in self.books.leases if lease.need.owner is not None]
+            suspects = {ticket.shape for ticket in here if ticket is not None and ticket.need.beside}
+            death = self.death = Death(now, len(here), len(suspects))
+        return death
 
     @property
     def capacity(self) -> int | None:
@@ -71,12 +85,13 @@ class Counter:
 class Ticket:
     """What an exchange holds: its need and counter from the start, a lease once it is let in."""
 
-    __slots__ = ("answer", "counter", "estimated", "held", "lease", "need", "seat")
+    __slots__ = ("answer", "counter", "estimated", "held", "lease", "need", "seat", "shape")
 
-    def __init__(self, need: Need, counter: Counter, estimated: int) -> None:
+    def __init__(self, need: Need, counter: Counter, estimated: int, shape: int = 0) -> None:
         self.need = need
         self.counter = counter
         self.estimated = estimated
+        self.shape = shape
         self.answer: Admit | None = None
         self.lease: Lease | None = None
         self.seat: Seat | None = None

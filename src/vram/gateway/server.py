@@ -139,6 +139,8 @@ class Gateway:
                 if seat.replica not in there:
                     seat.replica.retire()
         self.house.desk = assembled.desk
+        if self.crew is not None:
+            assembled.desk.on_suspect = self.crew.suspect
         if self.options.taken is not None:
             self.options.taken(assembled)
         if file.limits.body_bytes is not None:

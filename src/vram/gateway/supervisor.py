@@ -37,7 +37,7 @@ GOOD_SECONDS: Final = 30.0
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 10.0
 """What a worker gets beyond its drain before it is killed."""
-_PAGES: Final = frozenset({"metrics", "pools", "replicas", "leases", "queue"})
+_PAGES: Final = frozenset({"metrics", "pools", "replicas", "leases", "queue", "quarantine"})
 
 log = logging.getLogger("vram.gateway")
 
@@ -221,8 +221,10 @@ class Supervisor:
             return together.waiting([page for _, page in await self._ask_all(what, None)])
         elif what == "workers":
             return await self._workers()
-        elif what == "refresh":
-            await self._ask_all(what, None)
+        elif what in {"refresh", "suspect"}:
+            await self._ask_all(what, asked)
+        elif what == "clear":
+            return max((cleared for _, cleared in await self._ask_all(what, None)), default=0)
         elif what in _PAGES:
             return await self.page(what, asked)
         else:
@@ -245,6 +247,8 @@ class Supervisor:
             return together.pools(pages)
         if what == "replicas":
             return together.replicas(pages)
+        if what == "quarantine":
+            return together.quarantine(pages, asked["limit"])
         return (together.leases if what == "leases" else together.queue)(pages, asked["limit"])
 
     def _metrics(self, said: list[tuple[Worker, Any]]) -> str:

@@ -13,7 +13,7 @@ _STATES: Final = ("up", "trial", "out", "draining")
 _SUMMED: Final = frozenset(
     {
         *("vram_queue_requests", "vram_requests_open", "vram_client_connections", "vram_leases", "vllm:num_requests_running"),
-        *("vram_usage_waiting_records", "process_resident_memory_bytes"),
+        *("vram_retry_budget", "vram_usage_waiting_records", "process_resident_memory_bytes"),
     }
 )
 _LARGEST: Final = frozenset({"vram_queue_oldest_seconds"})
@@ -90,6 +90,17 @@ def queue(said: Sequence[dict[str, Any]], limit: int) -> dict[str, Any]:
             }
         )
     return {"waiting": sum(line["waiting"] for line in lines), "lines": lines}
+
+
+def quarantine(said: Sequence[dict[str, Any]], limit: int) -> dict[str, Any]:
+    """`/v1/quarantine`: workers tell each other; of one that has not heard yet, what the others know counts."""
+    by: dict[str, dict[str, Any]] = {}
+    for page in said:
+        for shape in page["shapes"]:
+            known = by.setdefault(shape["shape"], shape)
+            if shape["deaths"] > known["deaths"] or shape["state"] == "quarantined":
+                by[shape["shape"]] = shape
+    return {**said[0], "shapes": sorted(by.values(), key=lambda s: s["last_seconds_ago"])[:limit]}
 
 
 class Series:
