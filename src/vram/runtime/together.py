@@ -154,23 +154,28 @@ def _ways(first: Placed, model: "Model", fleet: Fleet, lessons: Lessons | None) 
 
 
 def _modest(placed: Placed) -> Placed:
-    """Beside others, an engine that takes a share of the GPU gets the share that its workload needs."""
-    if placed.plan.settings.gpu_memory_utilization is None or placed.wanted.gpu_memory_utilization is not None:
+    """Beside others, an engine that takes all it gets for its pool is told what its workload needs.
+
+    vLLM's utilization is a share of the whole card, whoever else is on it (`request_memory`, vllm/v1/worker/utils.py). SGLang's fraction is one of
+    what is free when it starts (`_profile_available_bytes`, model_runner.py), which depends on who is loaded then: its pool is bounded instead.
+    """
+    wanted, gpus = placed.wanted, placed.plan.gpus
+    if gpus[0].pool is None or wanted.gpu_memory_utilization is not None or wanted.kv_pool_bytes is not None:
         return placed
-    share = max((g.parts.high_bytes - g.parts.kv_cache.high + g.kv_needed_bytes) / g.capacity_bytes for g in placed.plan.gpus)
-    share = ceil(share * 100) / 100
-    if not 0 < share < 1:
+    if placed.engine.rules == "sglang":
+        return replan(placed, replace(wanted, kv_pool_bytes=max(g.kv_needed_bytes for g in gpus) * 21 // 20))
+    if placed.engine.rules != "vllm":
         return placed
-    return replan(placed, replace(placed.wanted, gpu_memory_utilization=share))
+    share = ceil(max((g.parts.high_bytes - g.parts.kv_cache.high + g.kv_needed_bytes) / g.capacity_bytes for g in gpus) * 100) / 100
+    return replan(placed, replace(wanted, gpu_memory_utilization=share)) if 0 < share < 1 else placed
 
 
 def _beside_each_other(first: dict[str, Placed], fleet: Fleet) -> dict[str, Placed]:
     """Each planned beside those before it, so that its plan shows what is really free."""
     found = {}
     for name, placed in first.items():
-        if len(first) > 1 and placed.plan.verdict != "does_not_fit":
+        found[name] = placed
+        if placed.plan.verdict != "does_not_fit":
             found[name] = replan(replace(placed, fleet=fleet.only(placed.on)), placed.wanted)
-        else:
-            found[name] = placed
-        fleet = beside(fleet, found[name].plan, found[name].on)
+            fleet = beside(fleet, found[name].plan, placed.on)
     return found

@@ -36,7 +36,7 @@ def board(household: "Household", width: int) -> str:
         segments = [Segment(member.used_bytes, *MARKS["used"])]
         total = member.used_bytes
         for k, one in enumerate(placed):
-            if i in one.on and one.wanted.name in household.first:
+            if i in one.on and one.wanted.name in household.first and (len(placed) == 1 or one.plan.verdict is not Verdict.DOES_NOT_FIT):
                 taken = one.plan.gpus[one.on.index(i)].total_bytes
                 segments.append(Segment(taken, LETTERS[k % 26], "blue"))
                 total += taken

@@ -1,0 +1,76 @@
+"""Several models on one machine: who shares a GPU, who takes several, who waits, and which settings make room for the others."""
+
+import pytest
+
+from vram.api import parse_gpus
+from vram.runtime.placing import Finder, Wanted
+from vram.runtime.together import gpu_bytes, place_together, within
+from vram.settings import settings
+
+GB = 1 << 30
+
+
+def household(models, gpus, *, engine="vllm", budget=None, **more):
+    fleet = parse_gpus(gpus)
+    if budget is not None:
+        fleet = within(fleet, budget)
+    wanted = [Wanted(name=n, model=m, engine=engine, context_tokens=8192, **more) for n, m in models.items()]
+    return place_together(wanted, fleet, Finder(settings()), dry=True, offline=True)
+
+
+def most_held(found):
+    """Bytes of each GPU that those loaded first take."""
+    held = [gpu_bytes(p, len(found.fleet)) for p in found.first.values()]
+    return [sum(h[g] for h in held) for g in range(len(found.fleet))]
+
+
+def test_two_small_models_share_a_card_and_the_large_one_comes_when_it_is_asked_for():
+    found = household({"a": "Qwen/Qwen3-4B", "b": "Qwen/Qwen3-1.7B", "c": "Qwen/Qwen3-8B"}, "RTX 4090")
+    assert set(found.first) == {"a", "b"}
+    assert found.later() == {"c": ("a", "b")}
+    # vLLM takes a share of the whole card, whoever else is there: the shares leave room for each other.
+    assert sum(p.wanted.gpu_memory_utilization for p in found.first.values()) < 1
+    assert most_held(found)[0] <= found.capacity[0]
+
+
+def test_the_fewest_gpus_that_do_and_all_models_at_once():
+    found = household({"a": "Qwen/Qwen3-4B", "b": "Qwen/Qwen3-14B", "c": "Qwen/Qwen3-8B"}, "4x RTX 4090")
+    assert {n: len(p.on) for n, p in found.first.items()} == {"a": 1, "b": 2, "c": 1}
+    assert len({g for p in found.first.values() for g in p.on}) == 4
+    assert all(h <= c for h, c in zip(most_held(found), found.capacity, strict=True))
+    assert found.later() == {}
+
+
+def test_a_model_spans_cards_of_one_kind_only():
+    found = household({"a": "Qwen/Qwen3-14B", "b": "Qwen/Qwen3-0.6B"}, "RTX 4090 + RTX 3090 + RTX 4090")
+    assert found.first["a"].on == (0, 2)
+    assert {g.gpu.name for g in found.first["a"].fleet.gpus} == {"RTX 4090 24GB"}
+
+
+def test_sglang_is_told_its_pool_because_its_share_is_one_of_what_is_free():
+    found = household({"a": "Qwen/Qwen3-4B", "b": "Qwen/Qwen3-1.7B"}, "RTX 4090", engine="sglang")
+    assert set(found.first) == {"a", "b"}
+    for placed in found.first.values():
+        assert placed.plan.kv_pool.capacity_tokens >= 8192
+        assert placed.wanted.gpu_memory_utilization is None
+
+
+def test_a_budget_is_kept():
+    free = household({"a": "Qwen/Qwen3-4B", "b": "Qwen/Qwen3-1.7B"}, "RTX 4090")
+    assert set(free.first) == {"a", "b"}
+    bound = household({"a": "Qwen/Qwen3-4B", "b": "Qwen/Qwen3-1.7B"}, "RTX 4090", budget=15 * GB)
+    assert set(bound.first) == {"a"}
+    assert most_held(bound)[0] <= 15 * GB
+
+
+def test_the_first_named_comes_first_and_one_that_fits_nowhere_says_so():
+    found = household({"big": "Qwen/Qwen3-32B", "a": "Qwen/Qwen3-4B"}, "RTX 4090")
+    assert found.first["big"].plan.verdict == "does_not_fit"
+    assert found.first["a"].plan.verdict == "fits"
+
+
+@pytest.mark.parametrize("one", ["Qwen/Qwen3-8B"])
+def test_a_model_alone_is_planned_as_ever(one):
+    found = household({"a": one}, "2x RTX 4090")
+    assert found.first["a"].on == (0, 1)
+    assert found.first["a"].wanted.gpu_memory_utilization is None
