@@ -129,6 +129,14 @@ class Residence:
         use = self.uses[name]
         use.loads, use.load_seconds = use.loads + 1, seconds
 
+    def held(self) -> tuple[int, ...] | None:
+        """What the loaded units hold of each GPU by their plans; None while any comes or goes, and nobody can tell."""
+        units = [u for u in self.keeper.units.values() if self._holds(u)]
+        if self._tasks or any(u.state is not State.READY for u in units):
+            return None
+        each = [gpu_bytes(u.placed, len(self.capacity)) for u in units]
+        return tuple(sum(e[g] for e in each) for g in range(len(self.capacity)))
+
     # --- looking
 
     def look(self) -> bool:

@@ -21,6 +21,7 @@ from vram.gateway.seats import Seat
 from vram.gateway.server import Gateway
 from vram.planner.plan import Plan
 from vram.readers.pools import Limits, PoolsFile
+from vram.runtime import others
 from vram.runtime.control import Control
 from vram.runtime.driver import Driver
 from vram.runtime.gentler import MOST_STEPS, Step, steps
@@ -35,11 +36,14 @@ from vram.runtime.runs import Entry, runs
 from vram.runtime.together import Household, gpu_bytes
 from vram.runtime.unit import StartError, State, Unit
 from vram.sources.calibration import append_row
+from vram.units import gib
 
 log = logging.getLogger("vram.runtime")
 
 RUNS: Final = "run"
 """Folder, in the state's, of what runs."""
+OTHERS_SECONDS: Final = 10.0
+"""How often the driver is asked what others hold of the GPUs."""
 HUNG_SECONDS: Final = 60.0
 """An engine that lives and fails its probes for so long is ended and started again."""
 
@@ -115,6 +119,7 @@ class Supervisor:
         capacity = tuple(max(c, sum(h[g] for h in held)) for g, c in enumerate(household.capacity))
         self.residence = Residence(self, household.ways, capacity, rules=options.turns, pinned=options.pinned)
         self._residing: asyncio.Task[None] | None = None
+        self._others: asyncio.Task[None] | None = None
 
     @property
     def units(self) -> dict[str, Unit]:
@@ -156,6 +161,8 @@ class Supervisor:
             self.residence.loaded(name, self.kept[name].unit.ready_after_seconds or time.monotonic() - began)
         self._watch = asyncio.create_task(self._look())
         self._residing = asyncio.create_task(self.residence.run())
+        if others.watchable(self.household.fleet):
+            self._others = asyncio.create_task(self._see_others())
         self.ready = True
 
     async def _bring_up(self, unit: Unit, *, first: bool = True) -> None:
@@ -303,6 +310,19 @@ class Supervisor:
         await unit.end()
         unit.enter(State.UNLOADED, "loaded when it is asked for")
 
+    async def _see_others(self) -> None:
+        """Other programs' memory is theirs: what is ours shrinks and grows with it."""
+        while True:
+            await asyncio.sleep(OTHERS_SECONDS)
+            used = await asyncio.to_thread(others.used_now)
+            held = self.residence.held()
+            if not used or held is None:
+                continue
+            found = others.ours(self.household.fleet, used, held)
+            if found != self.residence.capacity:
+                self.say(f"for these models there are now {', '.join(gib(b) for b in found)}: other programs hold the rest")
+                self.residence.capacity = found
+
     # --- going on
 
     async def _keep(self, kept: Kept) -> None:
@@ -383,7 +403,7 @@ class Supervisor:
     async def stop(self) -> None:
         """End everything: first what clients ask, then the engines."""
         self.stopping = True
-        for task in (self._watch, self._residing, *(k.task for k in self.kept.values())):
+        for task in (self._watch, self._residing, self._others, *(k.task for k in self.kept.values())):
             if task is not None:
                 task.cancel()
         if hasattr(self.gateway, "house"):
