@@ -12,11 +12,13 @@ from vram.errors import UsageError
 from vram.hardware.gpu import Gpu
 from vram.memory.placement import Placement
 from vram.memory.workload import Workload
+from vram.model.quantization.named import requantize
 from vram.speed.calibration import entry_for
 from vram.speed.clock import clock
 from vram.speed.draft import Drafting
 from vram.speed.estimate import estimate, prefill_seconds, reading_seconds, why_unknown
-from vram.speed.work import Spread, work_of
+from vram.speed.spread import Spread
+from vram.speed.work import work_of
 
 MODELS = (
     "meta-llama/Llama-3.1-8B-Instruct",
@@ -28,8 +30,9 @@ MODELS = (
 )
 
 
-def demand(name: str, gpu: str = "H100", *, tp: int = 1, pp: int = 1, context: int = 8192, concurrency: int = 8) -> Demand:
+def demand(name: str, gpu: str = "H100", *, tp: int = 1, pp: int = 1, context: int = 8192, concurrency: int = 8, quant: str | None = None) -> Demand:
     model = vram.load_model(name, offline=True)
+    model = requantize(model, quant) if quant else model
     card = vram.parse_gpus(gpu).gpus[0].gpu
     workload = Workload(context_tokens=context, concurrency=concurrency, kv_dtype="bf16", formats=model.cache_formats)
     return Demand(model=model, gpu=card, placement=Placement(tp=tp, pp=pp), workload=workload, settings=Settings())
@@ -168,15 +171,30 @@ def test_a_card_without_rows_borrows_and_doubts_more():
     assert width[1] > width[0]
 
 
-@pytest.mark.parametrize(("measured", "other"), [("DGX Spark", "Ryzen AI Max+ 395"), ("GTX 1050 Ti", "GTX 1050 2GB")])
-def test_one_card_does_not_speak_for_its_class(measured, other):
-    """Where one card is nearly all that was measured of a class, the others' bands are wider and say why: left out, it was missed by half and more."""
+@pytest.mark.parametrize(("measured", "other"), [("RX 7900 XT", "RX 7800 XT"), ("RTX 3090", "RTX 3080"), ("M4 Pro 24GB", "M4 Max 64GB")])
+def test_a_card_with_rows_of_its_own_is_doubted_less(measured, other):
+    """Its band is narrower than that of a card that only its class speaks for, and the reason names its rows."""
     own, its = (entry_for("llama.cpp", vram.parse_gpus(name).gpus[0].gpu, 4.5, experts=False) for name in (measured, other))
-    assert own.calibrated
-    assert not its.calibrated
-    assert its.doubt.decode >= 1.4 * own.doubt.decode
-    assert measured in its.why
-    assert measured not in own.why
+    assert own.doubt.decode < its.doubt.decode
+    assert "itself" in own.why
+    assert "itself" not in its.why
+
+
+def test_what_memory_a_card_has_is_no_matter_to_its_constants():
+    """Two sizes of one chip are one card."""
+    small, large = (entry_for("llama.cpp", vram.parse_gpus(f"M4 Pro {size}GB").gpus[0].gpu, 4.5, experts=False) for size in (24, 48))
+    assert small == large
+
+
+@pytest.mark.parametrize(("gpu", "held_up"), [("GTX 1050 Ti", True), ("MI50", True), ("RTX 3090", False), ("RTX 5090", False)])
+def test_little_arithmetic_holds_up_a_lone_sequence(gpu, held_up):
+    """Beside 19 operations a byte (13 on the MI50) unpacking Q4_K_M binds before memory does, beside 38 and 59 hardly; a server's kernels are not asked."""
+    d = demand(MODELS[0], gpu, concurrency=1, quant="Q4_K_M")
+    free = replace(d, gpu=replace(d.gpu, vector_tflops=None))
+    rates = [estimate(x, "llama.cpp").decode_tokens_per_second.value for x in (d, free)]
+    assert (rates[1] > 1.2 * rates[0]) is held_up
+    assert rates[1] >= rates[0]
+    assert estimate(d, "vllm").decode_tokens_per_second == estimate(free, "vllm").decode_tokens_per_second
 
 
 def test_the_table_is_complete():

@@ -16,14 +16,13 @@ from vram.cli.accuracy import _SPEEDS as TITLES
 from vram.cli.accuracy import loader
 
 HERE = Path(__file__).parent / "speed"
-FILES = ("batch_one.jsonl", "community.jsonl", "serving_tpot.jsonl", "serving_ttft.jsonl")
+FILES = ("batch_one.jsonl", "community.jsonl", "found.jsonl", "serving_tpot.jsonl", "serving_ttft.jsonl")
 LOCAL = {"llama.cpp", "llamacpp", "ollama", "vllm"}
 SERVED = (Q.TPOT_DENSE_SERVED, Q.TPOT_MOE_SERVED)
 # What was set: name, engines (None: all), quantities, which errors, median, p90.
 BARS = (
     ("one sequence, dense, llama.cpp and vLLM", LOCAL, (Q.DECODE_DENSE_ALONE,), "fitted", 0.07, 0.25),
-    ("the same, its card left out of a class that has others", LOCAL, (Q.DECODE_DENSE_ALONE,), "card", 0.07, 0.25),
-    ("the same, its card all of its class: the nearest class lends", LOCAL, (Q.DECODE_DENSE_ALONE,), "class", 0.07, 0.25),
+    ("the same, its card left out, in every memory size", LOCAL, (Q.DECODE_DENSE_ALONE,), "card", 0.07, 0.25),
     ("time per output token, dense", None, (Q.TPOT_DENSE_SERVED,), "fitted", 0.10, None),
     ("time per output token, experts", None, (Q.TPOT_MOE_SERVED,), "fitted", 0.18, None),
     ("time per output token, its model left out", None, SERVED, "model", 0.20, None),
@@ -45,7 +44,7 @@ def speeds() -> list[SpeedComparison]:
 
 @cache
 def record() -> dict[str, Any]:
-    """fit.py's: logarithm of predicted over measured seconds by what was left out, and the rows of cards that are all of their class."""
+    """fit.py's: logarithm of predicted over measured seconds by what was left out."""
     found: dict[str, Any] = json.loads((HERE / "held_out.json").read_text(encoding="utf-8"))
     return found
 
@@ -59,10 +58,8 @@ def error(c: SpeedComparison, logarithm: float) -> float:
 def held(found: list[SpeedComparison], left_out: str) -> list[float]:
     if left_out == "fitted":
         return sorted(c.error for c in found)
-    logs = record()["card" if left_out == "class" else left_out]
-    if left_out in {"card", "class"}:
-        alone = frozenset(record()["alone_in_class"])
-        found = [c for c in found if (c.id in alone) is (left_out == "class")]
+    # Servers' rows are fitted together, so for them a card left out is a system left out.
+    logs = {**record()["system"], **record()["card"]} if left_out == "card" else record()[left_out]
     return sorted(error(c, logs[c.id]) for c in found if c.id in logs)
 
 
@@ -108,6 +105,7 @@ def section() -> list[str]:
             cells.append(f"{percentile(errors, 0.5):.1%}, p90 {percentile(errors, 0.9):.1%}" if errors else "")
         shipped = f"{line.median:.1%} | {line.p90:.1%} | {line.inside:.0%} | {line.width:.0%}"
         out.append(f"| {line.engine} | {TITLES[line.quantity]} | {line.n} | {shipped} | {' | '.join(cells)} |")
+    out += ["", *sources_differ(), *first_sight()]
     out += ["", "### No evidence, counted apart", "", "| why | rows |", "|---|---|"]
     out += [f"| {why} | {n} |" for why, n in Counter(short(u.reason) for u in flagged).most_common()]
     out += ["", "Their errors all the same:", "", "| engine | speed | rows | median | p90 |", "|---|---|---|---|---|"]
@@ -117,6 +115,59 @@ def section() -> list[str]:
         reasons[short(u.reason)].append(u.id)
     out += ["", "### Could not be read", *(f"- {why}: {', '.join(ids)}" for why, ids in sorted(reasons.items(), key=lambda x: -len(x[1])))]
     return out
+
+
+def first_sight() -> list[str]:
+    """What the constants said of rows that were entered before anything was held against them, beside what they say today."""
+    first = json.loads((HERE / "found_first.json").read_text(encoding="utf-8"))
+    out = [
+        "",
+        "### At first sight",
+        f"The {first['rows']} rows of found.jsonl were looked up in public and entered before any prediction was held against them, then held against",
+        f"the constants of commit {first['commit']} (`first`); the fit has seen them since, so `today` is no measure of rows that nobody has seen.",
+        "",
+        "| engine | speed | first: rows | median | p90 | in band | today: rows | median | p90 | in band |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    today = {(x.engine, x.quantity): x for x in speed_table(checked()["found.jsonl"].speeds)}
+    for line in first["lines"]:
+        now = today.get((line["engine"], Q(line["quantity"])))
+        cells = f"{now.n} | {now.median:.1%} | {now.p90:.1%} | {now.inside:.0%}" if now else "0 | | |"
+        told = f"{line['n']} | {line['median']:.1%} | {line['p90']:.1%} | {line['inside']:.0%}"
+        out.append(f"| {line['engine']} | {TITLES[Q(line['quantity'])]} | {told} | {cells} |")
+    return out
+
+
+def sources_differ() -> list[str]:
+    """How far sources differ on the same model, quantization and card, alone: what no constant of a card can undo."""
+    values: dict[tuple[str, str, str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    rows = {r["id"]: r for name in FILES[:3] for r in map(json.loads, (HERE / name).read_text(encoding="utf-8").splitlines())}
+    for c in speeds():
+        if c.quantity is Q.DECODE_DENSE_ALONE and c.engine in LOCAL and c.id in rows:
+            row = rows[c.id]
+            values[same_model(row["model"]), row["quant"].split()[0].upper(), same_card(row["gpu"]), str(row.get("depth", 0))][row["source"]].append(c.measured)
+    pairs = []
+    for of in values.values():
+        means = [sum(v) / len(v) for v in of.values()]
+        pairs += [max(a, b) / min(a, b) - 1 for i, a in enumerate(means) for b in means[i + 1 :]]
+    if not pairs:
+        return []
+    told = sorted(pairs)
+    return [
+        f"{len(told)} pairs of sources measured the same model, quantization and card, one sequence: they differ by {percentile(told, 0.5):.0%} on the median, {percentile(told, 0.9):.0%} at p90.",
+    ]
+
+
+def same_card(name: str) -> str:
+    """A card's name without its maker's and its memory."""
+    words = [w for w in name.lower().split() if w not in {"nvidia", "geforce", "amd", "radeon", "apple"} and not w.endswith("gb")]
+    return " ".join(words)
+
+
+def same_model(name: str) -> str:
+    """A model's name without what sources write around it."""
+    text = name.rsplit("/", maxsplit=1)[-1].lower().removesuffix(".gguf").replace("-instruct", "").replace("-q4_k_m", "").replace(":", "-")
+    return text.removesuffix("-4bit")
 
 
 def short(reason: str) -> str:

@@ -13,103 +13,22 @@ import argparse
 import json
 import sys
 from collections import defaultdict
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
-from formula import columns, predict, read_rows, usable
-from scipy.optimize import least_squares
-
-from vram.speed.rates import Rates
+from constants import POOLED, PRIOR, SERVERS, Fit, groups_of
+from formula import read_rows, usable
+from lines import entries, own_doubts, table
 
 HERE = Path(__file__).parent
 TABLE = HERE.parent.parent / "src" / "vram" / "speed" / "table.py"
-NAMES = tuple(f.name for f in fields(Rates))
-BY_WEIGHTS = ("memory_share", "expert_share", "compute_share")
-# Where a constant starts from and is weakly held to, and the ends of what it can be.
-PRIOR = {
-    "memory_share": (0.8, 0.1, 1.0),
-    "expert_share": (0.7, 0.05, 1.0),
-    "cache_share": (0.7, 0.1, 1.0),
-    "compute_share": (0.4, 0.02, 1.0),
-    "attention_share": (0.3, 0.02, 1.0),
-    "layer_seconds": (5e-5, 1e-6, 3e-3),
-    "expert_layer_seconds": (2e-5, 1e-7, 1e-3),
-    "step_seconds": (3e-4, 1e-6, 2e-2),
-    "sequence_seconds": (1e-5, 1e-8, 1e-3),
-    "message_seconds": (6e-6, 5e-7, 2e-4),
-    "link_share": (0.4, 0.02, 1.0),
-    "interleave": (0.8, 0.2, 1.2),
-    "first_seconds": (2e-2, 1e-3, 0.3),
-    "queue": (0.1, 1e-3, 2.0),
-}
-SCALE = 0.08  # residuals beyond this count less and less
-WEIGHT = {"ttft": 0.35, "prefill": 0.5}
-# How an engine orders its work is its own, however near its kernels are to others'.
-LOAD = {"interleave", "first_seconds", "queue"}
-SERVERS = ("vllm", "tensorrt-llm", "sglang")
-
-
-class Fit:
-    """One group's constants: the group's own, and what its weights' classes change."""
-
-    def __init__(self, rows, prior, *, sigma, cited=(), warm=None):
-        self.classes = sorted({r["weights"] for r in rows})
-        self.prior, self.lows, self.highs = (np.log([prior[n] if k == 0 else PRIOR[n][k] for n in NAMES]) for k in range(3))
-        a = columns(rows)
-        self.slots = [(n, w) for n in BY_WEIGHTS for w in self.classes if len(self.classes) > 1]
-        pulls = [(NAMES.index(c["name"]), c) for c in cited if c["weights"] in {"", *self.classes}]
-        which = {w: a["weights"] == w for w in self.classes}
-        # Layers and steps trade places where few depths were measured: what a step takes beside its layers is held tighter.
-        widths = np.array([max(sigma, 0.3) if n in LOAD else sigma * (0.5 if n == "step_seconds" else 1) for n in NAMES])
-        logs, weight = np.log(a["seconds"]), np.array([WEIGHT.get(k, 1.0) for k in a["kind"]]) * np.sqrt(a.get("mass", np.ones(len(rows))))
-
-        def residuals(x):
-            r = (np.log(predict(a, self.at(x, which, len(rows)))) - logs) * weight
-            robust = np.sign(r) * np.sqrt(2 * (np.sqrt(1 + (r / SCALE) ** 2) - 1))
-            own = (x[: len(NAMES)] - self.prior) / widths
-            changes = x[len(NAMES) :] / 0.15
-            hard = [np.sqrt(min(c["rows"], 25)) * (x[i] + self.change(x, c["name"], c["weights"]) - np.log(c["value"])) / 0.3 for i, c in pulls]
-            return np.concatenate([robust, own, changes, hard])
-
-        start = np.concatenate([self.prior, np.zeros(len(self.slots))])
-        if warm is not None and warm.slots == self.slots:
-            start = warm.x
-        self.rows = len(rows)
-        self.x = least_squares(residuals, start, max_nfev=40 if warm is None else 12, ftol=1e-6, xtol=1e-6).x
-
-    def change(self, x, name, weights):
-        return x[len(NAMES) + self.slots.index((name, weights))] if (name, weights) in self.slots else 0.0
-
-    def at(self, x, which, n):
-        out = {}
-        for i, name in enumerate(NAMES):
-            value = np.full(n, x[i])
-            for w, mask in which.items():
-                value[mask] += self.change(x, name, w)
-            out[name] = np.exp(np.clip(value, self.lows[i], self.highs[i]))
-        return out
-
-    def rates(self, weights=""):
-        return {n: float(np.exp(np.clip(self.x[i] + self.change(self.x, n, weights), self.lows[i], self.highs[i]))) for i, n in enumerate(NAMES)}
-
-    def predicted(self, rows):
-        a = columns(rows)
-        return predict(a, self.at(self.x, {w: a["weights"] == w for w in self.classes}, len(rows)))
-
-
-def groups_of(rows):
-    """Rows by engine and, on servers, by whether the model has experts."""
-    out = defaultdict(list)
-    for r in rows:
-        out[r["engine"], r["experts"] if r["engine"] in SERVERS else "any"].append(r)
-    return out
-
-
 START = {n: v[0] for n, v in PRIOR.items()}
 
 
-POOLED = "servers"
+CLASS_SIGMA = 0.2
+"""How far (in logarithms) a class of card is taken to lie from its engine before its rows are looked at; local engines."""
+ALIKE_IN_SOURCE, ALIKE_IN_CLASS = 0.5, 0.5
+"""How much rows of one card in one source repeat each other, and a card's deviation weighed against a source's from its card."""
 NEAREST = "gddr"
 """The class whose constants the other classes of an engine start from: the one with the most cards."""
 
@@ -144,12 +63,14 @@ def fit_engine(engine, experts, rows, cited, warm=None):
     for card in cards:
         some = [r for r in mine if r["card"] == card]
         told = [c for c in cited if c["engine"] == engine and c["card"] == card]
-        near = out.get((engine, experts, NEAREST), base)
         key = engine, experts, card
         if engine in SERVERS and len(cards) == 1:
             out[key] = Fit(some, shared.rates(), sigma=sigma, cited=told, warm=warm.get(key))
-        else:
+        elif engine in SERVERS:
+            near = out.get((engine, experts, NEAREST), base)
             out[key] = Fit(some, near.rates(), sigma=0.2, cited=told, warm=warm.get(key))
+        else:
+            out[key] = Fit(some, base.rates(), sigma=CLASS_SIGMA, cited=told, warm=warm.get(key), yearly=base.yearly)
     return out
 
 
@@ -158,6 +79,33 @@ def fit_all(rows, cited):
     out = {}
     for engine, experts in groups_of(rows):
         out.update(fit_engine(engine, experts, rows, cited))
+    return out
+
+
+def weigh(rows):
+    """Gives every row its mass: rows of one card in one source repeat each other, so a hundred of them tell little more than two."""
+    groups = defaultdict(list)
+    for r in rows:
+        groups[r["engine"], r["gpu"], r["source"], r["kind"]].append(r)
+    for mine in groups.values():
+        for r in mine:
+            r["mass"] = 1.0 if r["engine"] in SERVERS else 1 / (1 + (len(mine) - 1) * ALIKE_IN_SOURCE)
+
+
+def own_factors(rows, fits):
+    """(engine, card) -> rows, factor: how much longer one sequence takes on a card than its class says, drawn in where few sources say so."""
+    found = defaultdict(list)
+    for (engine, experts), mine in groups_of(rows).items():
+        for r in mine if engine not in SERVERS else ():
+            if r["kind"] == "decode" and r["sequences"] == 1:
+                fit = fits[engine, experts, r["card"]]
+                found[engine, r["gpu"]].append((r["mass"], np.log(r["seconds"] / fit.predicted([r])[0]) - fit.yearly * r["years"]))
+    out = {}
+    for key, told in found.items():
+        mass, logs = np.array(told).T
+        at = np.median(logs)
+        mean = float(np.average(np.clip(logs, at - 0.2, at + 0.2), weights=mass))
+        out[key] = len(told), float(np.exp(mean * mass.sum() / (mass.sum() + ALIKE_IN_CLASS)))
     return out
 
 
@@ -174,124 +122,11 @@ def held_out(rows, cited, fits, by, only):
                 continue
             again = fit_engine(engine, experts, rest, cited, warm=fits)
             for r in asked:
-                keys = ((engine, experts, r["card"]), (engine, experts, NEAREST), (engine, experts, ""), (POOLED, experts, ""))
+                near = (engine, experts, NEAREST) if engine in SERVERS else (engine, experts, "")
+                keys = ((engine, experts, r["card"]), near, (engine, experts, ""), (POOLED, experts, ""))
                 fit = next(again[k] for k in keys if k in again)
                 out[r["id"]] = float(fit.predicted([r])[0])
     return out
-
-
-def alone_in_class(rows):
-    """Ids of the rows of a card that is, or nearly is, all that its class has."""
-    cards = defaultdict(lambda: defaultdict(list))
-    for r in rows:
-        cards[r["engine"], r["card"]][r["gpu"]].append(r["id"])
-    return {i for mine in cards.values() for ids in mine.values() if len(ids) > 0.9 * sum(map(len, mine.values())) for i in ids}
-
-
-def errors(rows, seconds):
-    """Logarithms of predicted over measured, by quantity."""
-    out = defaultdict(list)
-    for r in rows:
-        if r["id"] in seconds:
-            out[r["kind"]].append(float(np.log(seconds[r["id"]] / r["seconds"])))
-    return out
-
-
-LEAST = {"decode": 1.12, "tpot": 1.15, "prefill": 1.3, "ttft": 1.4}
-UNTOLD = {"decode": 1.5, "tpot": 1.6, "prefill": 2.0, "ttft": 2.5}
-COVER = 0.92
-MOST = {"prefill": 2.5, "ttft": 3.0}  # beyond, a band would say nothing: what lies outside is told by the report
-
-
-def doubts(rows, seconds, fallback):
-    """The factor that holds 92 of 100 figures, those that were fitted to and the same held out; where few were measured, no less than the engine's own."""
-    found = defaultdict(list)
-    for one in seconds:
-        for kind, some in errors(rows, one).items():
-            found[kind] += some
-    out = {}
-    for kind, floor in LEAST.items():
-        mine = sorted(abs(e) for e in found[kind])
-        own = float(np.exp(mine[min(int(np.ceil(COVER * (len(mine) + 1))) - 1, len(mine) - 1)])) if mine else 0.0
-        least = floor if len(mine) >= 16 else fallback.get(kind, UNTOLD[kind])
-        if kind == "decode" and len(mine) < 16 and len(found["tpot"]) >= 16:
-            own, least = 0.0, 0.0  # a sequence alone is a batch of one: as doubtful as a small batch
-        out[kind] = round(min(max(own, least), MOST.get(kind, 2.5)), 3)
-    out["decode"] = out["decode"] or out["tpot"]
-    return out
-
-
-def entries(rows, fits, seconds, cited):
-    """The table's lines, as keyword arguments."""
-    out = []
-    whole = {}
-    for (engine, experts), mine in groups_of(rows).items():
-        whole[engine, experts] = doubts(mine, seconds, UNTOLD)
-    for (engine, experts, card), fit in fits.items():
-        if engine == POOLED:
-            mine = [r for r in rows if r["engine"] in SERVERS and r["experts"] == experts]
-            out.append(line(engine, "", "", experts, fit.rates(), doubts(mine, seconds, UNTOLD), mine))
-            continue
-        mine = [r for r in groups_of(rows)[engine, experts] if card in {"", r["card"]}]
-        if not card:
-            out.append(line(engine, "", "", experts, fit.rates(), whole[engine, experts], mine))
-            continue
-        for weights in fit.classes:
-            some = [r for r in mine if r["weights"] == weights]
-            told = [c for c in cited if (c["engine"], c["card"]) == (engine, card) and c["weights"] in {"", weights} and "before" not in c]
-            out.append(line(engine, card, weights, experts, fit.rates(weights), doubts(some, seconds, whole[engine, experts]), some, cited=told))
-    return out + cited_entries(fits, cited)
-
-
-def cited_entries(fits, cited):
-    """Entries that stand on cited constants alone: engines and versions of which no open row was found."""
-    groups = defaultdict(list)
-    for c in cited:
-        if "before" in c or c["engine"] == "transformers":
-            groups[c["engine"], c["card"], c["weights"], c.get("before", "")].append(c)
-    out = []
-    for (engine, card, weights, before), told in sorted(groups.items()):
-        rates = {**fits["vllm", "dense", "hbm"].rates(weights), "step_seconds": 1e-6}
-        rates["memory_share"] = 0.8
-        rates.update({c["name"]: c["value"] for c in told})
-        experts = "any" if engine == "transformers" else "dense"
-        out.append(line(engine, card, weights, experts, rates, {"decode": 1.3, "tpot": 1.8, "prefill": 2.0, "ttft": 2.5}, [], cited=told, before=before))
-    return out
-
-
-def line(engine, card, weights, experts, rates, doubt, rows, *, cited=(), before=""):
-    return {
-        "engine": engine,
-        "card": card,
-        "weights": weights,
-        "experts": experts,
-        "before": before,
-        "rows": len(rows),
-        "cards": len({r["gpu"] for r in rows}),
-        "models": len({r["model"] for r in rows}),
-        "cited": max((c["rows"] for c in cited), default=0),
-        "doubt": doubt,
-        "rates": {n: float(f"{v:.4g}") for n, v in rates.items()},
-    }
-
-
-HEAD = '"""Constants of the step clock by engine, class of card and of weights. Written by truth/speed/fit.py; not edited by hand."""\n\n# fmt: off\n'
-
-
-def quoted(value):
-    return repr(value).replace("'", '"')
-
-
-def table(lines):
-    """The text of src/vram/speed/table.py."""
-    out = [HEAD, f"RATES = {quoted(NAMES)}\n", '"""Order of an entry\'s rates."""\n\n', "ENTRIES = (\n"]
-    out.append(
-        "    # engine, class of card, of weights, experts, before version, rows, cards, models, cited rows, doubt (decode, tpot, prefill, ttft), rates\n"
-    )
-    for x in sorted(lines, key=lambda x: (x["engine"], x["experts"], x["before"], x["card"], x["weights"])):
-        key = tuple(x[k] for k in ("engine", "card", "weights", "experts", "before", "rows", "cards", "models", "cited"))
-        out.append(f"    ({', '.join(map(quoted, key))}, {tuple(x['doubt'].values())!r}, {tuple(x['rates'][n] for n in NAMES)!r}),\n")
-    return "".join([*out, ")\n"])
 
 
 def main():
@@ -302,20 +137,23 @@ def main():
     pulls = [c for c in cited if "before" not in c]
     rows, seen = read_rows()
     good = usable(rows)
+    weigh(good)
     fits = fit_all(good, pulls)
     print(f"{seen} rows, {len(rows)} read, {len(good)} fitted to", file=sys.stderr)
     # A card that is new is what a local engine meets; a model that is new is what a server meets.
     by_card = held_out(good, pulls, fits, "gpu", lambda engine, _: engine not in SERVERS)
     by_model = held_out(good, pulls, fits, "model", lambda engine, _: engine in SERVERS)
     by_system = held_out(good, pulls, fits, "gpu", lambda engine, _: engine in SERVERS)
+    owns = own_factors(good, fits)
     fitted = {}
     for (engine, experts), mine in groups_of(good).items():
         for r in mine:
-            fitted[r["id"]] = float(fits[engine, experts, r["card"]].predicted([r])[0])
-    # Where one model is all that a group has, leaving it out leaves nothing: its cards are left out instead. A card that is
-    # all of its class says nothing of another card of that class: what a class without rows is off by, borrowing doubts.
-    outside = {**by_system, **by_model, **{i: s for i, s in by_card.items() if i not in alone_in_class(good)}}
-    text = table(entries(good, fits, (fitted, outside), cited))
+            seconds = float(fits[engine, experts, r["card"]].predicted([r])[0])
+            _, factor = owns.get((engine, r["gpu"]), (0, 1.0))
+            fitted[r["id"]] = seconds * (factor if r["kind"] in {"decode", "tpot"} else 1.0)
+    # Where one model is all that a group has, leaving it out leaves nothing: its cards are left out instead.
+    outside = {**by_system, **by_model, **by_card}
+    text = table(entries(good, fits, (fitted, outside), cited), own_doubts(good, owns, fitted))
     if args.check:
         if text != TABLE.read_text(encoding="utf-8"):
             sys.exit("truth/speed/fit.py gives another src/vram/speed/table.py: run it without --check")
@@ -326,7 +164,6 @@ def main():
         name: {i: float(f"{np.log(s / told[i]['seconds']):.4f}") for i, s in sorted(found.items())}
         for name, found in (("fitted", fitted), ("card", by_card), ("model", by_model), ("system", by_system))
     }
-    document["alone_in_class"] = sorted(alone_in_class([r for r in good if r["engine"] not in SERVERS]))
     (HERE / "held_out.json").write_text(json.dumps(document, separators=(",", ":")).replace('},"', '},\n"') + "\n")
     report(good, document)
 

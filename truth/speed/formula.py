@@ -13,13 +13,13 @@ from vram.accuracy.speed_check import engine_of, find
 from vram.accuracy.speed_row import Metric, parse_speed_row
 from vram.cli.accuracy import loader
 from vram.errors import VramError
-from vram.speed.calibration import card_class, weight_class
-from vram.speed.clock import HOP_MESSAGES, SLOW_LINK, engine_peak
+from vram.speed.calibration import base_name, card_class, weight_class
+from vram.speed.clock import HOP_MESSAGES, SLOW_LINK, engine_peak, vector_flops
 from vram.speed.estimate import chunk_tokens
 from vram.speed.work import work_of
 
 HERE = Path(__file__).parent
-FILES = ("batch_one.jsonl", "community.jsonl", "serving_tpot.jsonl", "serving_ttft.jsonl")
+FILES = ("batch_one.jsonl", "community.jsonl", "found.jsonl", "serving_tpot.jsonl", "serving_ttft.jsonl")
 NO_PEAK = 1e30
 
 
@@ -55,7 +55,7 @@ def features(case: Case) -> dict:
         "engine": {"ollama": "llama.cpp"}.get(engine, engine),
         "model": demand.model.name.split("/")[-1],
         "family": demand.model.model_type,
-        "gpu": gpu.name,
+        "gpu": base_name(gpu),
         "card": str(card_class(gpu)),
         "weights": weight_class(w.stored_bits),
         "experts": "moe" if w.experts else "dense",
@@ -71,6 +71,8 @@ def features(case: Case) -> dict:
         "head_ops": total("head_ops"),
         "expert_bytes": total("expert_bytes"),
         "expert_ops": total("expert_ops"),
+        "all_expert_ops": total("all_expert_ops"),
+        "vector": vector_flops(engine, gpu) or NO_PEAK,
         "unvisited": 1 - min(w.experts_per_token, w.experts) / w.experts if w.experts else 1.0,
         "cache_bytes": float(sum(x.reads.at(held) for x in works) * n),
         "cache_ops": float(sum(x.decode_pair * held * n + windows(x, n, held) for x in works)),
@@ -91,6 +93,30 @@ def features(case: Case) -> dict:
     }
 
 
+NEWEST = 2026.8
+# Pull requests of llama.cpp and when they were measured, as their threads say: others lie between.
+PULLS = (
+    (3084, 2023.69),
+    (4766, 2024.03),
+    (6766, 2024.30),
+    (10491, 2024.90),
+    (13326, 2025.35),
+    (15802, 2025.68),
+    (16900, 2025.87),
+    (21570, 2026.27),
+    (29107, 2026.72),
+)
+
+
+def years_old(told: dict) -> float:
+    """Years between a row and today's builds: its date, that of its pull request, else none."""
+    if "date" in told:
+        year, month, day = map(int, told["date"].split("-"))
+        return max(0.0, NEWEST - (year + (month - 1) / 12 + (day - 1) / 365))
+    source, _, number = told["source"].partition("#")
+    return max(0.0, NEWEST - float(np.interp(int(number), *zip(*PULLS, strict=True)))) if source == "ggml-org/llama.cpp" else 0.0
+
+
 def columns(rows):
     return {k: np.array([r[k] for r in rows]) for k in rows[0]}
 
@@ -102,9 +128,10 @@ def roof(reading, computing):
 def predict(a, p):
     """Seconds of every row: the formula of speed/clock.py and speed/estimate.py on columns."""
     from_memory = {
-        k: a[f"{k}_bytes"] / (p[s] * a["bandwidth"])
-        for k, s in (("dense", "memory_share"), ("head", "memory_share"), ("expert", "expert_share"), ("cache", "cache_share"))
+        k: roof(a[f"{k}_bytes"] / (p[s] * a["bandwidth"]), a[ops] / (p["vector_share"] * a["vector"]))
+        for k, s, ops in (("dense", "memory_share", "dense_ops"), ("head", "memory_share", "head_ops"), ("expert", "expert_share", "all_expert_ops"))
     }
+    cache = a["cache_bytes"] / (p["cache_share"] * a["bandwidth"])
     dense = a["dense_ops"] / (p["compute_share"] * a["dense_peak"])
     head = a["head_ops"] / (p["compute_share"] * a["half_peak"])
     expert = a["expert_ops"] / (p["compute_share"] * a["expert_peak"])
@@ -117,7 +144,7 @@ def predict(a, p):
         return fixed + roof(from_memory["dense"], dense * tokens) + roof(from_memory["head"], head * rows) + roof(read, expert * tokens) + message * tokens
 
     n = a["sequences"]
-    attention = roof(from_memory["cache"], a["cache_ops"] / (p["attention_share"] * a["half_peak"]))
+    attention = roof(cache, a["cache_ops"] / (p["attention_share"] * a["half_peak"]))
     step = pass_(n, n) + attention + p["sequence_seconds"] * n
     prefill = a["chunks"] * pass_(a["prompt"] / a["chunks"], 1) + a["prompt_ops"] / (p["attention_share"] * a["half_peak"])
     tpot = step + p["interleave"] * (n - 1) / a["output"] * prefill
@@ -139,11 +166,12 @@ def read_rows(names=FILES):
                 made = features(case_of(row, model, gpu))
             except VramError:
                 continue
-            made["copy"] = "duplicate_of" in told
+            made["old"] = row.engine == "vllm" and row.engine_version.startswith("0.2.")  # cited.json has what such were like
+            made["copy"], made["source"], made["years"] = "duplicate_of" in told, told["source"], years_old(told)
             out.append(made)
     return out, seen
 
 
 def usable(rows):
     """Evidence: not flagged, told once, and of a card whose arithmetic is known where that is what was measured."""
-    return [r for r in rows if not r["flag"] and not r["copy"] and not (r["kind"] in {"prefill", "ttft"} and r["dense_peak"] >= NO_PEAK)]
+    return [r for r in rows if not r["flag"] and not r["copy"] and not r["old"] and not (r["kind"] in {"prefill", "ttft"} and r["dense_peak"] >= NO_PEAK)]

@@ -14,7 +14,8 @@ from vram.memory.workload import Workload
 from vram.model.cache import CacheFormats
 from vram.model.format import F8_E4M3, KV_FORMATS
 from vram.model.model import Model
-from vram.speed.work import Spread, work_of
+from vram.speed.spread import Spread
+from vram.speed.work import work_of
 
 PROMPT_TOKENS, OUTPUT_TOKENS = 64, 256
 """What a chat benchmark is taken to have asked where it does not say: a line of prompt and a short answer."""

@@ -31,6 +31,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, kw_only=True, omit_def
     fp8: float | None = None
     fp4: float | None = None
     int8: float | None = None
+    vector: float | None = None
     link: str = ""
     link_gb_s: float | None = None
     tdp_watts: float | None = None
@@ -71,6 +72,7 @@ class Catalogue(msgspec.Struct, frozen=True):
             cuda_total_bytes=None if entry.cuda_gib is None else int(entry.cuda_gib * GIB),
             bandwidth_bytes_per_second=None if entry.bandwidth_gb_s is None else entry.bandwidth_gb_s * GB,
             tflops=DenseTflops(bf16=entry.bf16, fp16=entry.fp16, fp8=entry.fp8, fp4=entry.fp4, int8=entry.int8),
+            vector_tflops=entry.vector,
             link=Link(kind=entry.link, bytes_per_second=None if entry.link_gb_s is None else entry.link_gb_s * GB) if entry.link else None,
             tdp_watts=entry.tdp_watts,
             unified_memory=entry.unified_memory,

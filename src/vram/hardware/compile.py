@@ -40,6 +40,7 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     fp8_tflops: float | None = None
     fp4_tflops: float | None = None
     int8_tflops: float | None = None
+    vector_tflops: float | None = None
     link: str = ""
     link_gb_s: float | None = None
     tdp_watts: float | None = None
@@ -79,6 +80,7 @@ def _entry(row: _Row, memory_gb: int) -> Entry:
         fp8=row.fp8_tflops,
         fp4=row.fp4_tflops,
         int8=row.int8_tflops,
+        vector=row.vector_tflops,
         link=row.link,
         link_gb_s=row.link_gb_s,
         tdp_watts=row.tdp_watts,

@@ -70,6 +70,9 @@ class Gpu:
 
     bandwidth_bytes_per_second: float | None = None
     tflops: DenseTflops = DenseTflops()
+    vector_tflops: float | None = None
+    """Peak of the units beside the matrix ones, in 10^12 32-bit operations a second at boost clock; None is: not known."""
+
     link: Link | None = None
     tdp_watts: float | None = None
     unified_memory: bool = False

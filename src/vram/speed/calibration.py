@@ -4,7 +4,7 @@ A class without rows borrows the entry of the nearest that has some, says so, an
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any
@@ -30,19 +30,16 @@ class CardClass(StrEnum):
     """Graphics memory, with matrix units: NVIDIA's desktop, workstation and small server cards since Turing."""
     PLAIN = "plain"
     """Graphics memory, without matrix units: NVIDIA's Pascal and older."""
-    PLAIN_SMALL = "plain-small"
-    """The smallest of those (GTX 1050 and its kin): so little arithmetic that it binds a single sequence already."""
     RADEON = "radeon"
-    """AMD's desktop and workstation cards; Intel's stand with them until rows tell."""
+    """AMD's desktop and workstation cards."""
+    ARC = "arc"
+    """Intel's desktop and workstation cards."""
     APPLE = "apple"
-    """Apple's chips since the M3."""
-    APPLE_EARLY = "apple-early"
-    """Apple's M1 and M2."""
+    """Apple's chips."""
     UNIFIED = "unified"
     """A host's own memory: DGX Spark, Strix Halo, Jetson."""
 
 
-SMALL_BANDWIDTH = 150e9
 _HBM = ("H100", "H200", "H20", "H800", "GH200", "B200", "B100", "B300", "GB200", "GB300", "A100", "A800", "A30 ", "V100", "P100", "TITAN V")
 _HBM_AMD = ("MI", "Radeon VII")
 
@@ -50,17 +47,15 @@ _HBM_AMD = ("MI", "Radeon VII")
 def card_class(gpu: Gpu) -> CardClass:
     """The class of a card."""
     if gpu.vendor == "Apple":
-        return CardClass.APPLE_EARLY if gpu.name.startswith(("M1", "M2")) else CardClass.APPLE
+        return CardClass.APPLE
     if gpu.unified_memory and not gpu.name.startswith("MI"):
         return CardClass.UNIFIED
     stacked = _HBM_AMD if gpu.vendor == "AMD" else _HBM
     if gpu.name.startswith(stacked) or gpu.vendor not in {"NVIDIA", "AMD", "Intel"} or gpu.name.startswith("Data Center GPU Max"):
         return CardClass.HBM
     if gpu.vendor != "NVIDIA":
-        return CardClass.RADEON
-    if gpu.architecture not in {"Pascal", "Maxwell", "Kepler"}:
-        return CardClass.GDDR
-    return CardClass.PLAIN_SMALL if gpu.bandwidth_bytes_per_second is not None and gpu.bandwidth_bytes_per_second < SMALL_BANDWIDTH else CardClass.PLAIN
+        return CardClass.RADEON if gpu.vendor == "AMD" else CardClass.ARC
+    return CardClass.PLAIN if gpu.architecture in {"Pascal", "Maxwell", "Kepler"} else CardClass.GDDR
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,15 +94,12 @@ _NEAR = {
     CardClass.HBM: (CardClass.GDDR, CardClass.RADEON),
     CardClass.GDDR: (CardClass.HBM, CardClass.UNIFIED),
     CardClass.PLAIN: (CardClass.GDDR,),
-    CardClass.PLAIN_SMALL: (CardClass.PLAIN, CardClass.GDDR),
     CardClass.RADEON: (CardClass.GDDR, CardClass.HBM),
-    CardClass.APPLE: (CardClass.APPLE_EARLY, CardClass.UNIFIED),
-    CardClass.APPLE_EARLY: (CardClass.APPLE, CardClass.UNIFIED),
+    CardClass.ARC: (CardClass.RADEON, CardClass.GDDR),
+    CardClass.APPLE: (CardClass.UNIFIED, CardClass.GDDR),
     CardClass.UNIFIED: (CardClass.GDDR, CardClass.HBM),
 }
 _NEAR_WEIGHTS = {"16": ("8", "4"), "8": ("16", "4"), "4": ("8", "16")}
-# One card is all, or nearly all, that was measured of its class (held_out.json, `alone_in_class`): of another one rows say less.
-_ALONE = {("llama.cpp", CardClass.UNIFIED): "DGX Spark", ("llama.cpp", CardClass.PLAIN_SMALL): "GTX 1050 Ti"}
 OTHER_WEIGHTS, OTHER_CARD, OTHER_ENGINE = 1.15, 1.4, 1.3
 """By which factor a borrowed entry doubts more: it is of other weights, another class of card, another engine."""
 
@@ -123,6 +115,28 @@ def _table() -> Mapping[tuple[str, str, str, str], tuple[tuple[Any, ...], ...]]:
     return out
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Own:
+    """What a card's own rows say beside its class: how much longer a sequence alone takes, and how far that may be off."""
+
+    card: str
+    rows: int
+    factor: float
+    doubt: float
+
+
+def base_name(gpu: Gpu) -> str:
+    """A card's name without its memory: cards that differ in nothing else are as fast."""
+    return gpu.name.rpartition(" ")[0]
+
+
+@lru_cache(maxsize=1)
+def _owns() -> Mapping[tuple[str, str], _Own]:
+    from vram.speed.table import CARDS  # noqa: PLC0415  (see _table)
+
+    return {(engine, card): _Own(card=card, rows=rows, factor=factor, doubt=doubt) for engine, card, rows, factor, doubt in CARDS}
+
+
 def entry_for(engine: str, gpu: Gpu, stored_bits: float, *, experts: bool, version: str = "") -> Entry:
     """The entry for an engine on a card with weights of so many bits, or the nearest that has rows behind it.
 
@@ -133,10 +147,7 @@ def entry_for(engine: str, gpu: Gpu, stored_bits: float, *, experts: bool, versi
         experts: whether the model has routed experts.
         version: the engine's version, empty for the newest.
     """
-    kind = card_class(gpu)
-    alone = _ALONE.get((_ALIKE.get(engine, engine), kind), "")
-    other = alone if not gpu.name.startswith(alone) else ""
-    return _entry(engine, kind, weight_class(stored_bits), "moe" if experts else "dense", _version(version), other)
+    return _entry(engine, card_class(gpu), weight_class(stored_bits), "moe" if experts else "dense", _version(version), base_name(gpu))
 
 
 def _version(text: str) -> tuple[int, int]:
@@ -146,13 +157,13 @@ def _version(text: str) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=4096)
-def _entry(engine: str, card: CardClass, weights: str, experts: str, version: tuple[int, int], other: str) -> Entry:
+def _entry(engine: str, card: CardClass, weights: str, experts: str, version: tuple[int, int], base: str) -> Entry:
     for name, factor in _engines(engine, card):
         for place, further in _places(card, weights):
             for kind in (experts, "any"):
                 for line in _table().get((name, *place, kind), ()):
                     if not line[4] or version < _version(line[4]):
-                        return _made(line, factor * further, engine, card, weights, other if line[1] == card else "")
+                        return _made(line, factor * further, engine, card, weights, _owns().get((name, base)))
     raise LookupError(f"the table has no line for servers, {experts}")
 
 
@@ -177,7 +188,7 @@ def _places(card: CardClass, weights: str) -> Iterator[tuple[tuple[str, str], fl
     yield ("", ""), OTHER_CARD
 
 
-def _made(line: tuple[Any, ...], factor: float, engine: str, card: CardClass, weights: str, other: str) -> Entry:
+def _made(line: tuple[Any, ...], factor: float, engine: str, card: CardClass, weights: str, own: _Own | None) -> Entry:
     name, of_card, of_weights, experts, before, rows, cards, models, cited, doubt, rates = line
     what = f"{of_weights}-bit weights" if of_weights else "all weights"
     where = f"{of_card} cards" if of_card else "all cards"
@@ -186,16 +197,25 @@ def _made(line: tuple[Any, ...], factor: float, engine: str, card: CardClass, we
     why = f"{told} of {name}{f' before {before}' if before else ''}, {where}, {what}{kind}"
     if factor > 1:
         why += f"; borrowed: none of {engine} on {card} cards with {weights}-bit weights"
-    if other:
-        factor *= OTHER_CARD
-        why += f"; nearly all of them of {other}, which this card is not"
+    found = Rates(**dict(zip(_names(), rates, strict=True)))
+    doubts = dict(zip(("decode", "tpot", "prefill", "ttft"), doubt, strict=True))
+    if own:
+        found, doubts["decode"] = _slower(found, own.factor), own.doubt
+        why += f"; {own.rows} of {own.card} itself put it at {own.factor:.2f} of their time"
     return Entry(
-        rates=Rates(**dict(zip(_names(), rates, strict=True))),
-        doubt=Doubt(**{n: v * factor for n, v in zip(("decode", "tpot", "prefill", "ttft"), doubt, strict=True)}),
+        rates=found,
+        doubt=Doubt(**{n: v * factor for n, v in doubts.items()}),
         rows=rows,
         why=why,
         calibrated=factor == 1.0,
     )
+
+
+def _slower(r: Rates, factor: float) -> Rates:
+    """Rates with which a sequence alone takes so many times as long; what prompts and exchanges take stays."""
+    shares = ("memory_share", "expert_share", "cache_share", "vector_share")
+    times = ("layer_seconds", "expert_layer_seconds", "step_seconds")
+    return replace(r, **{n: getattr(r, n) / factor for n in shares}, **{n: getattr(r, n) * factor for n in times})
 
 
 def _names() -> tuple[str, ...]:

@@ -13,12 +13,15 @@ from vram.errors import UsageError
 from vram.hardware.gpu import Gpu
 from vram.speed.calibration import WEIGHTS_16_BITS, Entry, entry_for
 from vram.speed.rates import Rates
+from vram.speed.spread import Spread
 from vram.speed.step import StepClock
-from vram.speed.work import Spread, Work, work_of
+from vram.speed.work import Work, work_of
 
 SLOW_LINK = 16e9
 """Bytes a second of a link that the catalogue does not tell: PCIe 3.0 x16, what any host has."""
 LLAMA_CPP = frozenset({"llama.cpp", "ollama"})
+UNPACKING = LLAMA_CPP | {"mlx"}
+"""Engines whose kernels unpack weights beside multiplying them, whatever the card."""
 HOP_MESSAGES = 10
 """Handing a step to the next stage waits for this many exchanges' time: it is not overlapped, as an exchange is."""
 _NO_PEAK = 1e30
@@ -141,6 +144,17 @@ def engine_peak(engine: str, gpu: Gpu, computes_in: str, stored_bits: float) -> 
     return peak_flops(gpu, computes_in)
 
 
+def vector_flops(engine: str, gpu: Gpu) -> float | None:
+    """Operations a second of the units that unpack quantised weights for a single sequence; None where nothing is known to wait for them.
+
+    Kernels for one sequence multiply on them too, so a card with little beside much bandwidth (GTX 1050 Ti, MI50, M1 Max) is held up by
+    arithmetic before its memory is. Volta's and Turing's issue integers beside floats, which later cards' figures count already.
+    """
+    if engine not in UNPACKING or gpu.vector_tflops is None:
+        return None
+    return gpu.vector_tflops * (2e12 if gpu.architecture in {"Volta", "Turing"} else 1e12)
+
+
 def clock_over(demand: Demand, engine: str, spread: Spread) -> Clock:
     """`clock` for a spread that a plan's placement cannot say (data-parallel attention).
 
@@ -157,19 +171,25 @@ def clock_over(demand: Demand, engine: str, spread: Spread) -> Clock:
     return Clock(stages=tuple(_stage(w, gpu, bandwidth, entry.rates, spread, engine) for w in works), spread=spread, entry=entry)
 
 
+def _read(reading: float, operations: float, r: Rates, vector: float | None) -> float:
+    """Seconds in which weights come in: read, and unpacked, whatever the number of tokens."""
+    return reading if vector is None else roof(reading, operations / (r.vector_share * vector))
+
+
 def _stage(w: Work, gpu: Gpu, bandwidth: float, r: Rates, spread: Spread, engine: str) -> StageClock:
     dense, expert = (r.compute_share * (engine_peak(engine, gpu, t, w.stored_bits) or _NO_PEAK) for t in (w.dense_type, w.expert_type))
     half = engine_peak(engine, gpu, "bf16", 16) or _NO_PEAK
     attention = r.attention_share * half
+    vector = vector_flops(engine, gpu)
     link = (gpu.link.bytes_per_second if gpu.link else None) or SLOW_LINK
     ranks = spread.expert_ranks
     exchanges = 2 * w.layers if ranks > 1 else 0
     return StageClock(
         work=w,
         rates=r,
-        dense_read=w.dense_bytes / (r.memory_share * bandwidth),
-        head_read=w.head_bytes / (r.memory_share * bandwidth),
-        expert_read=w.expert_bytes / (r.expert_share * bandwidth),
+        dense_read=_read(w.dense_bytes / (r.memory_share * bandwidth), w.dense_ops, r, vector),
+        head_read=_read(w.head_bytes / (r.memory_share * bandwidth), w.head_ops, r, vector),
+        expert_read=_read(w.expert_bytes / (r.expert_share * bandwidth), w.all_expert_ops, r, vector),
         cache_byte=1 / (r.cache_share * bandwidth),
         dense_token=w.dense_ops / dense,
         head_row=w.head_ops / (r.compute_share * half),

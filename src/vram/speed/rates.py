@@ -13,6 +13,7 @@ class Rates:
         cache_share: the same for cached keys, values and states.
         compute_share: share of the peak of the type that the kernels compute in.
         attention_share: share of the 16-bit peak that attention reaches.
+        vector_share: operations that multiply weights, as a share of what the vector units could do, where unpacking holds them up.
         layer_seconds: time of a layer that neither bytes nor operations explain (launches, norms, small kernels).
         expert_layer_seconds: what routing adds to a layer that has experts.
         step_seconds: the same for a whole step (scheduling, sampling).
@@ -29,6 +30,7 @@ class Rates:
     cache_share: float
     compute_share: float
     attention_share: float
+    vector_share: float
     layer_seconds: float
     expert_layer_seconds: float
     step_seconds: float

@@ -7,46 +7,18 @@ meets, and two for every number that attention multiplies.
 from dataclasses import dataclass
 from math import ceil
 
-from vram.memory.placement import Placement, layer_count, stages
+from vram.memory.placement import layer_count, stages
 from vram.memory.weights import Split, split_of
 from vram.model.cache import Cache, CacheFormats, ChunkedCache, CompressedCache, FullCache, LatentCache, SharedCache, StateCache
 from vram.model.memo import once_per_model
 from vram.model.model import Model
 from vram.model.role import Component, Role
+from vram.speed.spread import Spread
 
 SPARSE_TOKENS = 2048
 """Tokens that sparse attention with an indexer attends to: `index_topk` of DeepSeek-V3.2's and GLM-5's configs."""
 _DECODER = frozenset({Component.TEXT, Component.ENCODER})
 _IDLE = frozenset({Role.EMBEDDING, Role.POSITION, Role.BUFFER})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spread:
-    """How ranks share one step. Experts may be dealt wider than attention is split.
-
-    Attributes:
-        tp: ranks that split attention and dense layers.
-        pp: pipeline stages.
-        dp: copies of attention, each with its own sequences, that share the experts (`data-parallel attention`).
-        ep: whether whole experts are dealt to the `tp * dp` ranks, instead of slices of each.
-        sequential: stages take turns on every step and nothing overlaps (llama.cpp's layer split).
-    """
-
-    tp: int = 1
-    pp: int = 1
-    dp: int = 1
-    ep: bool = False
-    sequential: bool = False
-
-    @classmethod
-    def of(cls, placement: Placement, *, dp: int | None = None, sequential: bool = False) -> "Spread":
-        """That of a plan's placement."""
-        return cls(tp=placement.tp, pp=placement.pp, dp=placement.dp if dp is None else dp, ep=placement.ep, sequential=sequential)
-
-    @property
-    def expert_ranks(self) -> int:
-        """Ranks that the experts of a layer lie on."""
-        return self.tp * self.dp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +88,12 @@ class Work:
     stored_bits: float
     dense_type: str
     expert_type: str
+
+    @property
+    def all_expert_ops(self) -> float:
+        """Operations that would multiply every routed expert that the rank holds once."""
+        visited = min(self.experts_per_token, self.experts) * self.copies
+        return self.expert_ops * self.experts / visited if visited else 0.0
 
     def expert_share(self, tokens: float) -> float:
         """Share of the experts that `tokens` tokens of each copy visit, chosen evenly: 1 - (1 - k/E)^(tokens x copies)."""

@@ -25,9 +25,10 @@ from vram.planner.bulk.table import Speeds, Table
 from vram.planner.make import _formats
 from vram.speed import work as scalar
 from vram.speed.calibration import WEIGHTS_16_BITS, entry_for, weight_class
-from vram.speed.clock import _NO_PEAK, HOP_MESSAGES, SLOW_LINK, engine_peak, peak_flops
+from vram.speed.clock import _NO_PEAK, HOP_MESSAGES, SLOW_LINK, engine_peak, peak_flops, vector_flops
 from vram.speed.estimate import chunk_tokens, decode_seconds, prefill_seconds, tpot_seconds, ttft_seconds
 from vram.speed.rates import Rates
+from vram.speed.spread import Spread
 
 _AT = {name: i for i, name in enumerate(MOVED)}
 _KINDS = (*(Split(name) for name in SPLITS), Split.EXPERT)
@@ -102,7 +103,7 @@ def _group(table: Table, rows: Ints, engine: str, placement: Placement) -> dict[
 
 def _clock(batch: Batch, cards: _Cards, engine: str) -> Any:
     """The clock of a group, as far as speed/estimate.py asks one: `seconds`, the spread, and the rates and doubts of its entry."""
-    placement, spread = batch.placement, scalar.Spread.of(batch.placement, sequential=batch.rules.layer_split)
+    placement, spread = batch.placement, Spread.of(batch.placement, sequential=batch.rules.layer_split)
     moved = batch.facts.moved(placement.pp)[batch.variants]  # (rows, stages, MOVED)
     shares = np.array([_shares(s.model, spread) for s in batch.subjects])[batch.subject_of]
 
@@ -128,12 +129,21 @@ def _clock(batch: Batch, cards: _Cards, engine: str) -> Any:
     reads = _reads(batch, spread)
     growing, fixed, pair, prefill = (reads[:, :, i] for i in range(4))
     windows = [tuple(reads[:, :, 4 + 3 * i + k] for k in range(3)) for i in range((reads.shape[2] - 4) // 3)]
-    dense_read, dense_token = dense("bytes") / (rates.memory_share * bandwidth), 2 * dense("parameters") / peaks[0]
-    head_read = moved[:, :, _AT["head_bytes"]] * even / (rates.memory_share * bandwidth)
-    head_row = 2 * (moved[:, :, _AT["head_parameters"]] * even) / (rates.compute_share * half)
+    vector = cards.each([vector_flops(engine, g) or 0.0 for g in cards.gpus])
+
+    def read(nbytes: Floats, share: Any, operations: Floats) -> Floats:
+        """speed/clock.py, _read."""
+        reading = nbytes / (share * bandwidth)
+        return np.asarray(np.where(vector > 0, _roof(reading, operations / (rates.vector_share * vector)), reading))
+
+    dense_ops, head_ops = 2 * dense("parameters"), 2 * (moved[:, :, _AT["head_parameters"]] * even)
     expert_share = shares[:, len(SPLITS), None]
-    expert_read = moved[:, :, _AT["expert_bytes"]] * expert_share / (rates.expert_share * bandwidth)
-    expert_token = 2 * (moved[:, :, _AT["expert_parameters"]] * expert_share) * active / peaks[1]
+    expert_ops = 2 * (moved[:, :, _AT["expert_parameters"]] * expert_share)
+    with np.errstate(all="ignore"):
+        dense_read = read(dense("bytes"), rates.memory_share, dense_ops)
+        head_read = read(moved[:, :, _AT["head_bytes"]] * even, rates.memory_share, head_ops)
+        expert_read = read(moved[:, :, _AT["expert_bytes"]] * expert_share, rates.expert_share, expert_ops)
+    dense_token, head_row, expert_token = dense_ops / peaks[0], head_ops / (rates.compute_share * half), expert_ops * active / peaks[1]
     cache_byte = 1 / (rates.cache_share * bandwidth)
     always = rates.layer_seconds * layers + rates.expert_layer_seconds * expert_layers + exchanges * rates.message_seconds
     message_token = exchanges * 2 * (ranks - 1) / ranks * message / (rates.link_share * link)
@@ -178,7 +188,7 @@ def _roof(reading: Any, computing: Any) -> Any:
 
 
 @once_per_model
-def _shares(model: Model, spread: scalar.Spread) -> tuple[float, ...]:
+def _shares(model: Model, spread: Spread) -> tuple[float, ...]:
     """The share of weights of each way to split them that one rank holds."""
     if spread.tp == 1:
         return (1.0,) * len(_KINDS)
@@ -216,7 +226,7 @@ def _entries(cards: _Cards, engine: str, bits: Floats, sparse: Any) -> tuple[Any
     return rates, doubt
 
 
-def _reads(batch: Batch, spread: scalar.Spread) -> Floats:
+def _reads(batch: Batch, spread: Spread) -> Floats:
     """What attention reads and computes on each stage.
 
     Growing and fixed bytes, operations of a pair while decoding and in a prefill; then for each window bytes of a token, tokens, operations.
@@ -230,9 +240,9 @@ def _reads(batch: Batch, spread: scalar.Spread) -> Floats:
     return np.asarray(full[batch.subject_of])
 
 
-def _reads_of(batch: Batch, s: Subject, spread: scalar.Spread) -> list[list[float]]:
+def _reads_of(batch: Batch, s: Subject, spread: Spread) -> list[list[float]]:
     # What a kind of layers reads does not depend on how many stages there are.
-    kinds, windows, widths = _kinds(s.model, s.body.layers, scalar.Spread(tp=spread.tp), batch.workload(s).formats)
+    kinds, windows, widths = _kinds(s.model, s.body.layers, Spread(tp=spread.tp), batch.workload(s).formats)
     out = []
     for counts in batch.facts.stage_kinds(s.body, batch.placement.pp):
         numbers = [sum([n * kinds[kind][i] for kind, n in counts.items()]) for i in range(4)]
@@ -248,7 +258,7 @@ _Windows = dict[int, dict[int, tuple[float, float]]]
 
 
 @once_per_model
-def _kinds(model: Model, layers: bytes, spread: scalar.Spread, formats: CacheFormats) -> tuple[dict[int, tuple[float, ...]], _Windows, tuple[int, ...]]:
+def _kinds(model: Model, layers: bytes, spread: Spread, formats: CacheFormats) -> tuple[dict[int, tuple[float, ...]], _Windows, tuple[int, ...]]:
     """Of each kind of layers what one reads and computes, of its windows too, and the widths of all windows."""
     kinds: dict[int, tuple[float, ...]] = {}
     windows: _Windows = {}
