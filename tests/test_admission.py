@@ -1,5 +1,6 @@
 """Admission: never above capacity, nothing leaked, nobody starved; decided by a pure function."""
 
+from bisect import bisect_left
 from itertools import count
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from vram.admission.books import FRESH_SECONDS, Books
 from vram.admission.decide import LARGER, OTHER, SHORTER, WAIT, Admit, Pool, Refuse, Route, decide
-from vram.admission.learn import ENOUGH, EventTokens, OutputTokens, PromptTokens
+from vram.admission.learn import ENOUGH, EventTokens, OutputTokens, PromptTokens, place
 from vram.admission.line import AGING_SECONDS, LOOKED_AT, Line, Shares
 from vram.admission.need import Need
 from vram.admission.peak import LINGER_STEPS
@@ -427,3 +428,12 @@ def test_a_pump_looks_at_a_bounded_number(waiting, monkeypatch):
     monkeypatch.setattr("vram.admission.line.decide", lambda *a, **k: asked.append(1) or decide(*a, **k))
     line.pump(1.0, lambda *_: None, lambda *_: None)
     assert len(asked) <= LOOKED_AT
+
+
+@given(st.lists(st.floats(-1e9, 1e9), max_size=80), st.floats(-1e9, 1e9))
+def test_a_place_is_bisects(edges, value):
+    """Where a value lies between edges is what the standard library says, between them and on them."""
+    ordered = tuple(sorted(edges))
+    assert place(ordered, value) == bisect_left(ordered, value)
+    for edge in ordered[:5]:
+        assert place(ordered, edge) == bisect_left(ordered, edge)

@@ -25,8 +25,9 @@ from mock_engine import MockEngine
 from vram.errors import UsageError
 from vram.gateway.group import Groups
 from vram.gateway.moment import moment
-from vram.gateway.store import Store, Used
+from vram.gateway.store import Store
 from vram.gateway.usage import UsageWriter
+from vram.gateway.used import Used
 
 try:
     import httptools
@@ -36,7 +37,13 @@ else:
     from test_gateway import ask, chat, pools, run, running
 
 needs_gateway = pytest.mark.skipif("httptools is None", reason="the gateway's extra is not installed")
-LINE = Used(0.0, "r", "a", "m", "p", "u", "ok", 200, 10, 5, True, 2**31, 1_500_000, 2_000_001, 0.0, 0.1, 0.2)  # noqa: FBT003
+
+
+def line(**changed):
+    """What one request used; what is not said is the same for all."""
+    same = {"at": 0.0, "request_id": b"r", "key": "a", "model": "m", "pool": "p", "replica": "u", "outcome": "ok", "status": 200, "counted": True}
+    counts = {"prompt_tokens": 10, "completion_tokens": 5, "kv_byte_seconds": 2**31, "gpu_microseconds": 1_500_000, "nano_dollars": 2_000_001}
+    return Used(**{**same, **counts, "queue_seconds": 0.0, "ttft_seconds": 0.1, "total_seconds": 0.2, **changed})
 
 
 def vram(db, *args):
@@ -107,7 +114,7 @@ def test_usage_is_summed_as_the_database_sums_it(tmp_path):
     """Table, JSON and CSV say what plain SQL says; the total is the sum of the rows; money is exact to the billionth."""
     db, now = tmp_path / "g.db", time.time()
     store = Store(db)
-    lines = [LINE._replace(at=now - i * 3600, key="ab"[i % 2], model="mn"[i % 3 == 0], outcome=("ok", "engine_lost")[i % 5 == 0]) for i in range(40)]
+    lines = [line(at=now - i * 3600, key="ab"[i % 2], model="mn"[i % 3 == 0], outcome=("ok", "engine_lost")[i % 5 == 0]) for i in range(40)]
     store.add_usage(Groups(lines))
     store.add_rents({(int(now // 3600), "p", "u"): (10**9, 4 * 10**8)})
     store.add_rents({(int(now // 3600), "p", "u"): (10**9, 10**8)})
@@ -215,9 +222,9 @@ def test_requests_that_differ_in_nothing_share_a_row(tmp_path):
     """The file grows with what differs, not with requests; every sum is that of the requests."""
     store = Store(tmp_path / "g.db")
     writer = UsageWriter(store)
-    lines = [LINE._replace(at=1_790_000_040 + i / 100, key="ab"[i % 2], ttft_seconds=None if i % 4 else 0.25, nano_dollars=i) for i in range(4000)]
-    for line in lines:
-        writer.add(line)
+    lines = [line(at=1_790_000_040 + i / 100, key="ab"[i % 2], ttft_seconds=None if i % 4 else 0.25, nano_dollars=i) for i in range(4000)]
+    for one in lines:
+        writer.add(one)
     writer.flush()
     rows = store._db.execute(
         "SELECT key, MAX(at), SUM(requests), SUM(answered), SUM(ttft_seconds), SUM(nano_dollars), COUNT(*) FROM usage GROUP BY key"
@@ -262,8 +269,8 @@ def test_a_budget_holds_over_restarts_and_ends_with_the_month(tmp_path):
         store = Store(tmp_path / "gateway.db")
         poor, rich = store.add_key("poor", dollars_per_month=1.0), store.add_key("rich", dollars_per_month=100.0)
         before = store.add_key("before", dollars_per_month=1.0)
-        store.add_usage(Groups([LINE._replace(at=time.time(), key=k, nano_dollars=1_000_000_000) for k in ("poor", "rich")]))
-        store.add_usage(Groups([LINE._replace(at=time.time() - 32 * 86400, key="before", nano_dollars=10**10)]))
+        store.add_usage(Groups([line(at=time.time(), key=k, nano_dollars=1_000_000_000) for k in ("poor", "rich")]))
+        store.add_usage(Groups([line(at=time.time() - 32 * 86400, key="before", nano_dollars=10**10)]))
         async with MockEngine() as engine, running(tmp_path, pools(engine)) as gateway:
             said = {k: await ask(gateway, chat(), headers=f"Authorization: Bearer {k}\r\n") for k in (poor, rich, before)}
             assert [s[0] for s in said.values()] == [429, 200, 200]
@@ -306,7 +313,7 @@ def test_a_full_disk_is_told_once_and_loses_nothing_within_bounds(tmp_path, monk
     monkeypatch.setattr(store, "add_usage", full_disk)
     with caplog.at_level(logging.WARNING, "vram.gateway"):
         for i in range(8):
-            writer.add(LINE._replace(key=str(i)))
+            writer.add(line(key=str(i)))
             writer.flush()
         assert (writer.waiting, writer.lost, writer.failing) == (5, 3, True)
         monkeypatch.undo()
@@ -324,7 +331,7 @@ def test_a_really_full_file_keeps_what_it_has(tmp_path):
     store._db.execute(f"PRAGMA max_page_count={pages + 2}")
     writer = UsageWriter(store)
     for i in range(2000):
-        writer.add(LINE._replace(key=f"{i:050}"))
+        writer.add(line(key=f"{i:050}"))
     writer.flush()
     assert writer.failing
     assert writer.waiting == 2000
@@ -344,7 +351,7 @@ def test_a_store_may_be_closed_while_threads_use_it(tmp_path):
             for _ in range(200):
                 try:
                     store.version()
-                    store.add_usage(Groups([LINE]))
+                    store.add_usage(Groups([line()]))
                 except sqlite3.ProgrammingError:
                     return
 

@@ -3,7 +3,6 @@
 Until enough was seen the safe bound stands in: it is said to be one, and it never admits what would not fit.
 """
 
-from bisect import bisect_left
 from typing import Final
 
 SAFE_TOKENS_PER_BYTE: Final = 0.5
@@ -13,6 +12,18 @@ ENOUGH: Final = 20
 """Samples from which on what was learned is used."""
 _FORGET_AT: Final = 4096
 """At so many samples all counts are halved: what was long ago fades."""
+
+
+def place(edges: tuple[float, ...], value: float) -> int:
+    """Which of the ascending edges is the first that `value` does not pass: `bisect.bisect_left`, which compares objects one by one through the interpreter."""
+    low, high = 0, len(edges)
+    while low < high:
+        middle = (low + high) // 2
+        if edges[middle] < value:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 class Quantiles:
@@ -33,7 +44,7 @@ class Quantiles:
 
     def add(self, value: float) -> None:
         """One more sample."""
-        self._counts[bisect_left(self._edges, value)] += 1
+        self._counts[place(self._edges, value)] += 1
         self._total += 1
         if self._total >= _FORGET_AT:
             self._counts = [c // 2 for c in self._counts]
@@ -44,15 +55,15 @@ class Quantiles:
 
         Infinite when the bin beyond the last edge is hit; 0 without samples.
         """
-        first = bisect_left(self._edges, above) + 1 if above >= 0 else 0
+        first = place(self._edges, above) + 1 if above >= 0 else 0
         counts = self._counts[first:]
         wanted = share * sum(counts)
         seen = 0
         for i, count in enumerate(counts):
             seen += count
             if seen >= wanted and seen:
-                place = first + i
-                return self._edges[place] if place < len(self._edges) else float("inf")
+                found = first + i
+                return self._edges[found] if found < len(self._edges) else float("inf")
         return float("inf") if above >= 0 else 0.0
 
 

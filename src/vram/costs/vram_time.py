@@ -79,9 +79,8 @@ def token_cost(
     return kv_byte_seconds * price / tokens, shared_bytes / shared_by * seconds * price / tokens
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """What one request used until now.
+    """What one request used until now; a plain class, because one is made for every request.
 
     Attributes:
         kv_byte_ns: its own cache, in byte-nanoseconds.
@@ -89,9 +88,21 @@ class Held:
         nanodollars: what both cost, rounded down; what rounding leaves is idle money.
     """
 
-    kv_byte_ns: int
-    shared_byte_ns: int
-    nanodollars: int
+    __slots__ = ("kv_byte_ns", "nanodollars", "shared_byte_ns")
+
+    def __init__(self, kv_byte_ns: int, shared_byte_ns: int, nanodollars: int) -> None:
+        self.kv_byte_ns = kv_byte_ns
+        self.shared_byte_ns = shared_byte_ns
+        self.nanodollars = nanodollars
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Held) and self._all() == other._all()
+
+    def __hash__(self) -> int:
+        return hash(self._all())
+
+    def _all(self) -> tuple[int, int, int]:
+        return self.kv_byte_ns, self.shared_byte_ns, self.nanodollars
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,12 +136,14 @@ class Balance:
         return self.whole_byte_ns - self.kv_byte_ns - self.shared_byte_ns
 
 
-@dataclass(slots=True)
 class _Request:
-    kv_bytes: int
-    kv_byte_ns: int
-    seen_ns: int
-    seen_shared: int
+    __slots__ = ("kv_byte_ns", "kv_bytes", "seen_ns", "seen_shared")
+
+    def __init__(self, kv_bytes: int, seen_ns: int, seen_shared: int) -> None:
+        self.kv_bytes = kv_bytes
+        self.kv_byte_ns = 0
+        self.seen_ns = seen_ns
+        self.seen_shared = seen_shared
 
 
 @dataclass(slots=True, kw_only=True)
@@ -151,6 +164,7 @@ class Meter:
     shared_bytes: int
     began_ns: int
     _now: int = field(init=False, default=0)
+    _per_nanodollar: int = field(init=False, default=1)
     _each: int = field(init=False, default=0)
     _left: int = field(init=False, default=0)
     _busy_ns: int = field(init=False, default=0)
@@ -164,6 +178,7 @@ class Meter:
         if self.usable_bytes < 1 or not 0 <= self.shared_bytes <= self.usable_bytes or self.nanodollars_per_hour < 0:
             raise ValueError("a meter needs usable bytes, of which the shared ones are a part, and a rent of 0 or more")
         self._now = self.began_ns
+        self._per_nanodollar = NS_PER_HOUR * self.usable_bytes
 
     def start(self, key: Hashable, now_ns: int, kv_bytes: int = 0) -> None:
         """A request begins to run with so many bytes of cache.
@@ -174,7 +189,7 @@ class Meter:
         if key in self._requests or kv_bytes < 0:
             raise ValueError(f"{key!r} runs already" if key in self._requests else "bytes are 0 or more")
         self._to(now_ns)
-        self._requests[key] = _Request(kv_bytes, 0, now_ns, self._each)
+        self._requests[key] = _Request(kv_bytes, now_ns, self._each)
         self._kv_bytes += kv_bytes
 
     def resize(self, key: Hashable, now_ns: int, kv_bytes: int) -> None:
@@ -232,7 +247,8 @@ class Meter:
             raise ValueError("the time runs backwards")
         if span and self._requests:
             self._left += span * self.shared_bytes
-            part, self._left = divmod(self._left, len(self._requests))
+            part = self._left // len(self._requests)
+            self._left -= part * len(self._requests)
             self._each += part
             self._busy_ns += span
             self._kv_byte_ns += span * self._kv_bytes
@@ -241,4 +257,4 @@ class Meter:
     def _held(self, request: _Request) -> Held:
         own = request.kv_byte_ns + request.kv_bytes * (self._now - request.seen_ns)
         shared = self._each - request.seen_shared
-        return Held(kv_byte_ns=own, shared_byte_ns=shared, nanodollars=(own + shared) * self.nanodollars_per_hour // (NS_PER_HOUR * self.usable_bytes))
+        return Held(own, shared, (own + shared) * self.nanodollars_per_hour // self._per_nanodollar)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from vram.gateway.store import Used
+    from vram.gateway.used import Used
 
 HAND_ON_SECONDS: Final = 0.2
 MOST_WAITING: Final = 100_000

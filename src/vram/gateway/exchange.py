@@ -287,10 +287,8 @@ class Exchange:
         at = tail.rfind(b'"usage"')
         if at < 0:
             return
-        if found := _PROMPT.search(tail, at):
-            self.prompt_tokens = int(found[1])
-        if found := _OUTPUT.search(tail, at):
-            self.completion_tokens = int(found[1])
+        self.prompt_tokens = _number(tail, at, b'"prompt_tokens":', _PROMPT)
+        self.completion_tokens = _number(tail, at, b'"completion_tokens":', _OUTPUT)
 
     def _end(self, outcome: str) -> None:
         if self.over:
@@ -306,3 +304,25 @@ class Exchange:
         front = self.front
         if front.handler is self:
             front.finished(keep_alive=self.keep_alive)
+
+
+def _number(text: bytes, at: int, name: bytes, pattern: "re.Pattern[bytes]") -> int:
+    """The number of that name from `at` on, as `pattern` finds it; -1 where there is none.
+
+    Written as most engines write it, it is read without the pattern, which takes ten times as long.
+    """
+    start = text.find(name, at)
+    if start >= 0:
+        end = start = start + len(name)
+        most = min(len(text), start + 12)
+        value = 0
+        while end < most:
+            digit = text[end] - 48
+            if digit < 0 or digit > 9:
+                break
+            value = value * 10 + digit
+            end += 1
+        if end > start and end < len(text) and (text[end] == 44 or text[end] == 125):
+            return value
+    found = pattern.search(text, at)
+    return int(found[1]) if found else -1

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
+from vram.gateway.known import Known, known
 from vram.gateway.refusal import HEAD_TOO_LARGE, STOPPING, TOO_SLOW, Refusal, bad_request, too_large
 
 if TYPE_CHECKING:
@@ -29,11 +30,15 @@ _NO_PARSER: Final = HttpRequestParser(object())
 
 
 class Request:
-    """A whole request of a client: the head as llhttp let it through, in lower case for looking things up, and the body."""
+    """A whole request of a client: the head as llhttp let it through, in lower case for looking things up, and the body.
 
-    __slots__ = ("body", "head", "keep_alive", "low", "method", "path")
+    `known`: the same head, where it may come again or came before on this connection; then its Content-Length is not this body's.
+    """
 
-    def __init__(self, method: bytes, path: bytes, head: bytes, low: bytes, body: bytes, *, keep_alive: bool) -> None:
+    __slots__ = ("body", "head", "keep_alive", "known", "low", "method", "path")
+
+    def __init__(self, method: bytes, path: bytes, head: bytes, low: bytes, body: bytes, known: Known | None, *, keep_alive: bool) -> None:
+        self.known = known
         self.method = method
         self.path = path
         self.head = head
@@ -64,11 +69,13 @@ class Front(asyncio.Protocol):
         "_deadline",
         "_folded",
         "_head",
+        "_known",
         "_low",
         "_parser",
         "_path",
         "_reading",
         "_turn",
+        "_want",
         "ahead",
         "closed",
         "handler",
@@ -96,6 +103,9 @@ class Front(asyncio.Protocol):
         self._body: list[bytes] = []
         self._body_bytes = self._folded = 0
         self._deadline = 0.0
+        # The last head, and bytes of its body that are to come, where it came again: of those llhttp hears nothing.
+        self._known: Known | None = None
+        self._want = 0
 
     # --- the connection
 
@@ -159,7 +169,12 @@ class Front(asyncio.Protocol):
             elif self._answered():
                 self._close()
             return
+        if self._want:
+            self._more(data, 0)
+            return
         if not self._reading:
+            if self._known is not None and not self._head and self._again(self._known, data):
+                return
             if self._head:
                 self._head += data
             elif head := data if data[:1] not in b"\r\n" else data.lstrip(b"\r\n"):
@@ -184,6 +199,57 @@ class Front(asyncio.Protocol):
                 self._refuse(HEAD_TOO_LARGE)
             elif self.ahead and self._answered() and not self._broken:
                 self.finished(keep_alive=False)
+
+    def _again(self, known: Known, data: bytes) -> bool:
+        """Whether this begins with the head that came before. Its body is followed here, by its length."""
+        at = known.body_at(data)
+        if at < 0 or self.house.stopping:
+            return False
+        length = known.length
+        limits = self.house.limits
+        if length > limits.body_bytes:
+            return False
+        if len(data) - at == length:
+            self.house.serve(self, Request(known.method, known.path, known.head, known.low, data[at:], known, keep_alive=True))
+            return True
+        self._reading = True
+        self._deadline = self.house.now() + limits.body_seconds
+        self._want = length
+        self._more(data, at)
+        return True
+
+    def _more(self, data: bytes, at: int) -> None:
+        """Bytes of such a body, from `at` on; what is more than that came ahead."""
+        want, known = self._want, self._known
+        got = len(data) - at
+        if got > want:
+            self.ahead += got - want
+            got = want
+        if got:
+            self._piece(data[at : at + got] if at or got < len(data) else data)
+        self._want = want = want - got
+        if want or known is None:
+            return
+        body = self._joined()
+        self._reading = False
+        if self.house.stopping:
+            self._refuse(STOPPING)
+            return
+        self.house.serve(self, Request(known.method, known.path, known.head, known.low, body, known, keep_alive=True))
+        if self.ahead and self._answered() and not self._broken:
+            self.finished(keep_alive=False)
+
+    def _piece(self, body: bytes) -> None:
+        parts = self._body
+        parts.append(body)
+        if len(parts) - self._folded > PIECES:
+            parts[self._folded :] = [b"".join(parts[self._folded :])]
+            self._folded += 1
+
+    def _joined(self) -> bytes:
+        parts, self._body = self._body, []
+        self._body_bytes = self._folded = 0
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _answered(self) -> bool:
         """Whether nobody works on an answer. Asked anew: parsing calls back, and what it changed, no type checker sees."""
@@ -220,22 +286,15 @@ class Front(asyncio.Protocol):
         if self._body_bytes > self.house.limits.body_bytes:
             self._refuse(too_large("the body", self.house.limits.body_bytes))
             return
-        parts = self._body
-        parts.append(body)
-        if len(parts) - self._folded > PIECES:
-            parts[self._folded :] = [b"".join(parts[self._folded :])]
-            self._folded += 1
+        self._piece(body)
 
     def on_message_complete(self) -> None:
         """A request is whole: it has its turn."""
         if self._turn or self._broken or self.closed:
             return
         self._turn = True
-        parts = self._body
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        body = self._joined()
         head, low, path = self._head, self._low, self._path
-        self._body = []
-        self._body_bytes = self._folded = 0
         self._reading = False
         self._head = self._path = b""
         if self.house.stopping:
@@ -244,7 +303,9 @@ class Front(asyncio.Protocol):
         # llhttp knows the versions and tokens of Connection; only a head that has something to ask is worth the question.
         asks = low.find(b"\r\nconnection:") >= 0 or head.find(b" HTTP/1.0\r\n") >= 0
         keep_alive = self._parser.should_keep_alive() if asks else True
-        self.house.serve(self, Request(self._parser.get_method(), path, head, low, body, keep_alive=keep_alive))
+        method = self._parser.get_method()
+        self._known = again = known(method, path, head, low) if keep_alive else None
+        self.house.serve(self, Request(method, path, head, low, body, again, keep_alive=keep_alive))
 
     # --- turns
 

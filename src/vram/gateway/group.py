@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from vram.gateway.store import Used
+    from vram.gateway.used import Used
 
 MINUTE: Final = 60.0
 """Requests that ended in different minutes stay apart, however long they wait to be written: hours and months stay sharp."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from vram.errors import UsageError, VramError
 from vram.gateway.ask import Ask, AskError, read_chat, read_completion, read_embeddings, read_responses
 from vram.gateway.exchange import Exchange
-from vram.gateway.keys import OPEN
+from vram.gateway.keys import OPEN, digest_of
 from vram.gateway.limits import WireLimits
 from vram.gateway.refusal import NO_KEY, NOT_FOUND, WRONG_METHOD, Refusal, bad_request
 
@@ -105,7 +105,7 @@ class House:
         self.desk: Admission
         self.pages: dict[bytes, Page] = {}
         self.open_pages: dict[bytes, Page] = {}
-        self.on_end: Callable[[Exchange], None] = _nothing
+        self.on_end: Callable[[Exchange, float], None] = _nothing
         self.on_refusal: Callable[[Refusal], None] = _nothing
         self._tasks: set[asyncio.Task[None]] = set()
         self._count = 0
@@ -127,18 +127,25 @@ class House:
         if request.method != b"POST":
             self._refuse(front, request, WRONG_METHOD, b"Allow: POST\r\n")
             return
-        key = self.keys.find(request.header(b"authorization"))
+        known = request.known
+        digested = known.digest if known is not None else None
+        if digested is None:
+            digested = digest_of(request.header(b"authorization"))
+            if known is not None:
+                known.digest = digested
+        key = self.keys.of(digested)
         if key is None:
             self._refuse(front, request, NO_KEY, b"WWW-Authenticate: Bearer\r\n")
             return
+        plain = known is not None and known.plain
         try:
             ask = reader(request.body)
         except AskError as e:
             self._refuse(front, request, bad_request(e.message, e.code))
             return
         self._count += 1
-        exchange = Exchange(self, front, key, ask, path, request.body, keep_alive=request.keep_alive, request_id=self._request_id(request))
-        if request.low.find(b"\r\nx-") >= 0:
+        exchange = Exchange(self, front, key, ask, path, request.body, keep_alive=request.keep_alive, request_id=self._request_id(request, plain=plain))
+        if not plain and request.low.find(b"\r\nx-") >= 0:
             exchange.session = request.header(b"x-session-id")[:200]
             exchange.wish(request.header(b"x-vram-priority"), request.header(b"x-vram-deadline-seconds"))
         if self.traces:
@@ -147,12 +154,12 @@ class House:
         self.exchanges.add(exchange)
         self.desk.come(exchange)
 
-    def _request_id(self, request: "Request") -> bytes:
-        if request.low.find(b"\r\nx-request-id:") >= 0:
+    def _request_id(self, request: "Request", *, plain: bool) -> bytes:
+        if not plain and request.low.find(b"\r\nx-request-id:") >= 0:
             given = request.header(b"x-request-id")
             if 0 < len(given) <= 128 and _ID_CHARACTERS.issuperset(given):
                 return given
-        return b"%b%x" % (self._id_prefix, self._count)
+        return b"%b%d" % (self._id_prefix, self._count)
 
     def _page(self, front: "Front", request: "Request") -> None:
         path = request.path.partition(b"?")[0]
@@ -218,7 +225,7 @@ class House:
     def ended(self, exchange: Exchange) -> None:
         """An exchange is over: called once for each."""
         self.exchanges.discard(exchange)
-        self.on_end(exchange)
+        self.on_end(exchange, self.now())
         # Its need knows it as its owner: taken apart here, no circle is left for the collector.
         exchange.ticket = None
 
@@ -273,5 +280,5 @@ def said(e: VramError) -> Refusal:
     return Refusal(status=503, kind="service_unavailable", code="unavailable", message=message, retry_after_seconds=5)
 
 
-def _nothing(_: object) -> None:
+def _nothing(*_: object) -> None:
     """Nobody listens."""

@@ -26,6 +26,11 @@ def digest(key: bytes) -> bytes:
     return hashlib.sha256(key).digest()
 
 
+def digest_of(authorization: bytes) -> bytes:
+    """The digest of the key in an `Authorization` header; empty where it has none."""
+    return digest(authorization[7:].strip()) if authorization[:7].lower() == b"bearer " else b""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyTerms:
     """What a key allows; None: no limit.
@@ -145,10 +150,13 @@ class KeyRing:
 
     def find(self, authorization: bytes) -> Key | None:
         """The key of an `Authorization` header; None when it is none of ours."""
-        if authorization[:7].lower() == b"bearer ":
-            found = self._keys.get(digest(authorization[7:].strip()))
-            if found is not None:
-                return found
+        return self.of(digest_of(authorization))
+
+    def of(self, digested: bytes) -> Key | None:
+        """The key of a header's digest; None when it is none of ours."""
+        found = self._keys.get(digested) if digested else None
+        if found is not None:
+            return found
         return None if self.required else OPEN
 
     def __len__(self) -> int:

@@ -73,7 +73,7 @@ def request_line(e: Ended) -> str:
             "time": _time(used.at),
             "level": "info",
             "event": "request",
-            "request_id": used.request_id,
+            "request_id": used.request_id.decode("ascii", "replace"),
             "key": used.key,
             "path": e.path,
             "model": used.model[:_NAME],

@@ -33,7 +33,7 @@ def affinity_of(ask: "Ask", session: bytes, by: str = PREFIX) -> int:
         return crc32(ask.cache_key) | _FOUND
     if by == SESSION or not ask.text:
         return 0
-    text = ask.text
+    text = bytes(ask.text)
     if text[:1] != b"[":
         return crc32(text[:_TEXT]) | _FOUND
     end = min(len(text), _LOOKED_AT)

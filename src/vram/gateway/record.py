@@ -3,7 +3,7 @@
 import time
 from typing import TYPE_CHECKING
 
-from vram.gateway.store import Used
+from vram.gateway.used import Used
 
 if TYPE_CHECKING:
     from vram.gateway.exchange import Exchange
@@ -13,7 +13,7 @@ def _untouched(x: "Exchange", now: float) -> Used:
     """Of one that was refused before it reached a line: nothing was used."""
     return Used(
         at=time.time(),
-        request_id=x.request_id.decode("ascii", "replace"),
+        request_id=x.request_id,
         key=x.key.terms.name,
         model=x.ask.model,
         pool="",
@@ -56,22 +56,22 @@ def record(x: "Exchange", now: float) -> Used:
         if seat.meter is not None and seat.meter.nanodollars_per_hour:
             gpu_us = int(nanodollars * 3600 * 1_000_000 / seat.meter.nanodollars_per_hour)
     return Used(
-        time.time(),
-        x.request_id.decode("ascii", "replace"),
-        ticket.need.key,
-        x.ask.model,
-        answer.pool.name if answer is not None else "",
-        x.replica.url if x.replica is not None else "",
-        x.outcome,
-        x.status,
-        (x.prompt_tokens if counted else ticket.need.prompt_tokens) if ran else 0,
-        completion if ran else 0,
-        counted,
-        kv_byte_ns // 1_000_000_000,
-        gpu_us,
-        nanodollars,
-        max((x.sent or now) - x.arrived, 0.0),
-        x.first - x.arrived if x.first else None,
-        now - x.arrived,
-        ",".join(answer.fallback) if answer is not None else "",
+        at=time.time(),
+        request_id=x.request_id,
+        key=ticket.need.key,
+        model=x.ask.model,
+        pool=answer.pool.name if answer is not None else "",
+        replica=x.replica.url if x.replica is not None else "",
+        outcome=x.outcome,
+        status=x.status,
+        prompt_tokens=(x.prompt_tokens if counted else ticket.need.prompt_tokens) if ran else 0,
+        completion_tokens=completion if ran else 0,
+        counted=counted,
+        kv_byte_seconds=kv_byte_ns // 1_000_000_000,
+        gpu_microseconds=gpu_us,
+        nano_dollars=nanodollars,
+        queue_seconds=max((x.sent or now) - x.arrived, 0.0),
+        ttft_seconds=x.first - x.arrived if x.first else None,
+        total_seconds=now - x.arrived,
+        fallback=",".join(answer.fallback) if answer is not None and answer.fallback else "",
     )

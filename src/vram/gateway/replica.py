@@ -10,10 +10,11 @@ from vram.gateway.back import Back
 from vram.gateway.health import Health
 
 if TYPE_CHECKING:
-    from vram.gateway.back import Asker
+    from vram.gateway.back import Asker, Head
     from vram.gateway.call import Call
     from vram.gateway.exchange import Exchange
     from vram.gateway.house import House
+    from vram.gateway.wire import Wire
 
 IDLE_CONNECTIONS = 2048
 
@@ -26,6 +27,7 @@ class Replica:
         health: whether it may be asked.
         failed: requests that it failed since the gateway began.
         idle: connections that wait for a request, the last one used last.
+        last_head: of its last answer.
         retired: whether the pools file names it no more: what runs there ends, and no connection is kept.
     """
 
@@ -44,7 +46,10 @@ class Replica:
         auth = f"Authorization: Bearer {key}\r\n" if key else ""
         self._head = f"Host: {name}\r\nContent-Type: application/json\r\nAccept: */*\r\n{auth}Content-Length: ".encode()
         self.idle: dict[Back, None] = {}
+        self.last_head: Head | None = None
         self.open: set[Back] = set()
+        # Connections that may come about yet, on sockets of the gateway's own.
+        self._dialled: dict[Back, Wire] = {}
 
     def head(self, path: bytes, request_id: bytes, length: int, method: bytes = b"POST") -> bytes:
         """The head of a request to this engine: headers of ours only, none of a client's."""
@@ -69,10 +74,14 @@ class Replica:
             return
 
         def failed() -> None:
+            self._dialled.pop(back, None)
             if not exchange.over:
                 exchange.unreachable()
 
-        sockets.dial(self.host, self.port, Back(self, (exchange, head, body)), failed, self.house.limits.connect_seconds)
+        back = Back(self, (exchange, head, body))
+        wire = sockets.dial(self.host, self.port, back, failed, self.house.limits.connect_seconds)
+        if wire is not None:
+            self._dialled[back] = wire
 
     async def _dial(self, exchange: "Exchange | Call", head: bytes, body: bytes) -> None:
         back = Back(self, (exchange, head, body))
@@ -86,6 +95,7 @@ class Replica:
 
     def connected(self, back: Back, exchange: "Asker", head: bytes, body: bytes) -> None:
         """A new connection is there, with the request that it was made for."""
+        self._dialled.pop(back, None)
         self.open.add(back)
         if exchange.over:
             self.give_back(back)
@@ -124,5 +134,7 @@ class Replica:
         """Drop every connection."""
         for back in list(self.open):
             back.abort()
+        for wire in list(self._dialled.values()):
+            wire.give_up()
         self.open.clear()
         self.idle.clear()

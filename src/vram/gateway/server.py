@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from vram.errors import UsageError, VramError
 from vram.gateway.admin import AdminHouse
-from vram.gateway.after import After, Ended, TurnedAway
+from vram.gateway.after import After
 from vram.gateway.assemble import Assembled, PoolPlan, addresses_of, assemble
 from vram.gateway.doors import open_doors
+from vram.gateway.ends import Ends
 from vram.gateway.exposition import TEXT, metrics
 from vram.gateway.follow import follow_keys
 from vram.gateway.front import Front
@@ -23,7 +24,6 @@ from vram.gateway.keys import KeyRing
 from vram.gateway.options import Options
 from vram.gateway.pages import Pages
 from vram.gateway.planned import read_and_plan
-from vram.gateway.record import record
 from vram.gateway.store import Store
 from vram.gateway.tally import Tally
 from vram.gateway.usage import UsageWriter
@@ -39,9 +39,7 @@ if TYPE_CHECKING:
     from vram.gateway.front import Request
     from vram.gateway.house import Answer
     from vram.gateway.keys import Key
-    from vram.gateway.refusal import Refusal
     from vram.gateway.seats import Seat
-    from vram.gateway.store import Used
 
 log = logging.getLogger("vram.gateway")
 
@@ -67,6 +65,7 @@ class Gateway:
         self._reading = asyncio.Lock()
         self.began = int(time.time())
         self.tally = Tally()
+        self.ends = Ends(self.tally, self.writer, self.after)
 
     async def start(self) -> None:
         """Plan, listen, watch.
@@ -85,8 +84,8 @@ class Gateway:
             ring.replace(self.store.keys())
         limits = self.options.limits
         self.house = House(loop, ring, limits)
-        self.house.on_end = self._ended
-        self.house.on_refusal = self._turned_away
+        self.house.on_end = self.ends.ended
+        self.house.on_refusal = self.ends.turned_away
         self.house.traces = self.options.traces
         self._take(file, plans, addresses)
         if self.writer is not None:
@@ -129,6 +128,7 @@ class Gateway:
         if before is not None:
             self._write_idle()
         self.assembled = assembled = assemble(self.house, file, plans, addresses, before, self.options.ledger)
+        self.ends.plans = assembled.plans
         for plan in plans.values():
             for note in plan.notes:
                 log.warning("%s", note)
@@ -212,38 +212,6 @@ class Gateway:
         if self.writer is not None:
             seats = ((name, seat) for name, seats in self.assembled.seats.items() for seat in seats)
             self.writer.add_rents(self._idle.since(seats, self.house.now()))
-
-    def _ended(self, exchange: "Exchange") -> None:
-        used = record(exchange, self.house.now())
-        if exchange.refusal is not None:
-            self.tally.refused(exchange.refusal)
-        if self.after is not None:
-            self.after.add(self._told(exchange, used))
-        if exchange.ticket is None:
-            # Of a model that is not served, or past a limit: counted and logged, but no usage.
-            return
-        self.tally.ended(exchange, used)
-        if self.writer is not None:
-            self.writer.add(used)
-
-    def _told(self, x: "Exchange", used: "Used") -> Ended:
-        plan = self.assembled.plans.get(used.pool)
-        return Ended(
-            used=used,
-            path=x.path.decode("ascii", "replace"),
-            engine=plan.pool.engine if plan is not None else "",
-            stream=x.ask.stream,
-            max_tokens=x.ask.max_output_tokens,
-            sequences=x.ask.sequences,
-            tries=x.tries,
-            code=x.refusal.code if x.refusal is not None else "",
-            trace=x.trace,
-        )
-
-    def _turned_away(self, refusal: "Refusal") -> None:
-        self.tally.refused(refusal)
-        if self.after is not None:
-            self.after.add(TurnedAway(time.time(), refusal.code, refusal.status))
 
     def watched(self, seat: "Seat") -> Watched | None:
         """What a replica's engine said of itself."""

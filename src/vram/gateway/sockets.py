@@ -113,13 +113,16 @@ class Sockets:
         except Exception as e:  # noqa: BLE001  (of one connection: the others go on)
             self._fault(wire, e)
 
-    def dial(self, host: str, port: int, protocol: "asyncio.Protocol", failed: "Callable[[], None]", seconds: float) -> None:
-        """Connect to a numeric address. `failed` is called where nothing came of it in that time, never before this returns."""
+    def dial(self, host: str, port: int, protocol: "asyncio.Protocol", failed: "Callable[[], None]", seconds: float) -> Wire | None:
+        """Connect to a numeric address. `failed` is called where nothing came of it in that time, never before this returns.
+
+        Returns the connection that may come about, to give it up; None where nothing will.
+        """
         try:
             sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
         except OSError:
             self.loop.call_soon(failed)
-            return
+            return None
         try:
             sock.settimeout(0)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -129,9 +132,10 @@ class Sockets:
         if code not in {0, errno.EINPROGRESS, errno.EAGAIN, errno.EINTR}:
             sock.close()
             self.loop.call_soon(failed)
-            return
+            return None
         wire = Wire(self, sock, protocol, failed)
         self.loop.call_later(seconds, wire.give_up)
+        return wire
 
     def watch(self, fd: int, wire: Wire, before: int, wanted: int) -> None:
         """Tell the kernel what a connection waits for."""

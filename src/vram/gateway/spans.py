@@ -83,7 +83,7 @@ def attributes(e: Ended) -> dict[str, str | int | float | bool]:
         "gen_ai.response.time_to_first_chunk": used.ttft_seconds if e.stream else None,
         "http.response.status_code": used.status or None,
         "error.type": (e.code or used.outcome) if used.outcome not in {"ok", "client_left"} else None,
-        "vram.request_id": used.request_id,
+        "vram.request_id": used.request_id.decode("ascii", "replace"),
         "vram.key": used.key,
         "vram.pool": used.pool or None,
         "vram.replica": used.replica or None,

@@ -14,7 +14,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from vram.errors import UsageError
 from vram.gateway.group import Groups
@@ -47,38 +47,6 @@ INSERT INTO usage SELECT MAX(at), key, model, pool, replica, outcome, fallback, 
   FROM usage_before GROUP BY CAST(at / 60 AS INTEGER), key, model, pool, replica, outcome, fallback, counted;
 DROP TABLE usage_before;
 """
-
-
-class Used(NamedTuple):
-    """One request that ended; a tuple, because one is made for every request.
-
-    Attributes:
-        at: when it ended, seconds since 1970 (UTC).
-        counted: whether the tokens are the engine's own count (else they are estimates).
-        kv_byte_seconds: bytes of KV cache that it held, times seconds.
-        gpu_microseconds: its share of its replica's GPU time.
-        nano_dollars: what it cost, in billionths of a dollar: a short request costs some 30 millionths, which would be rounded by percents.
-        fallback: what was done for it beyond its first pool: "" or larger_pool, other_model, shorter_output, joined by commas.
-    """
-
-    at: float
-    request_id: str
-    key: str
-    model: str
-    pool: str
-    replica: str
-    outcome: str
-    status: int
-    prompt_tokens: int
-    completion_tokens: int
-    counted: bool
-    kv_byte_seconds: int
-    gpu_microseconds: int
-    nano_dollars: int
-    queue_seconds: float
-    ttft_seconds: float | None
-    total_seconds: float
-    fallback: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

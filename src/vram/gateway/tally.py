@@ -4,13 +4,14 @@ Once a request, never once a chunk: a few additions and four searches in short l
 (models, pools) and by the program itself (outcomes, codes); keys are none of them – money by key is `vram usage`'s.
 """
 
-from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
+
+from vram.admission.learn import place
 
 if TYPE_CHECKING:
     from vram.gateway.exchange import Exchange
     from vram.gateway.refusal import Refusal
-    from vram.gateway.store import Used
+    from vram.gateway.used import Used
 
 # Bounds of vLLM's own histograms (vllm/v1/metrics/buckets.py of 0.32), so that panels made for them read ours; and below them shorter
 # times, which small models reach.
@@ -33,7 +34,7 @@ class Histogram:
 
     def saw(self, value: float) -> None:
         """One value more."""
-        self.counts[bisect_left(self.bounds, value)] += 1
+        self.counts[place(self.bounds, value)] += 1
         self.total += value
 
 

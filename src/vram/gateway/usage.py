@@ -10,10 +10,11 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from vram.gateway.group import Groups
-from vram.gateway.store import Store, Used
 
 if TYPE_CHECKING:
     from vram.gateway.idle import Rents
+    from vram.gateway.store import Store
+    from vram.gateway.used import Used
 
 FLUSH_SECONDS: Final = 0.5
 MOST_WAITING: Final = 500_000
@@ -30,14 +31,14 @@ class UsageWriter:
         failing: whether the last try to write failed.
     """
 
-    def __init__(self, store: Store, *, most_waiting: int = MOST_WAITING) -> None:
+    def __init__(self, store: "Store", *, most_waiting: int = MOST_WAITING) -> None:
         self._store = store
         self._most = most_waiting
         self._waiting = Groups(most=most_waiting)
         self._rents: Rents = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="usage", daemon=True)
+        self._writes = threading.Thread(target=self._run, name="usage", daemon=True)
         self.lost = 0
         self.failing = False
 
@@ -48,9 +49,9 @@ class UsageWriter:
 
     def start(self) -> None:
         """Begin to write."""
-        self._thread.start()
+        self._writes.start()
 
-    def add(self, record: Used) -> None:
+    def add(self, record: "Used") -> None:
         """Take a record; never waits for the disk."""
         with self._lock:
             if self._waiting.add(record):
@@ -99,4 +100,4 @@ class UsageWriter:
     def close(self) -> None:
         """Write the rest and end."""
         self._stop.set()
-        self._thread.join(10)
+        self._writes.join(10)
