@@ -41,6 +41,7 @@ bench-gateway: $(FULL)/.full
 	for router in sglang-router==0.3.2 vllm-router==0.1.17; do test -d build/peers/$${router%%=*} || { $(PYTHON) -m venv build/peers/$${router%%=*} && \
 	build/peers/$${router%%=*}/bin/python -m pip install --quiet --disable-pip-version-check $$router; } || exit 1; done
 	SGLANG_ROUTER_BIN=build/peers/sglang-router/bin VLLM_ROUTER_BIN=build/peers/vllm-router/bin $(FULL)/bin/python benchmarks/gateway/run.py --compiled $(CURDIR)/build/compiled/site
+	$(FULL)/bin/python benchmarks/gateway/leave.py
 
 # A hundred thousand requests of clients that misbehave to engines that misbehave, through one gateway process: every ledger has to end at 0 (some minutes, Linux).
 chaos: $(FULL)/.full

@@ -240,6 +240,13 @@ def test_what_comes_ahead_is_not_executed():
             assert b" 401 " in got
             assert len(engine.bodies) == 1
             writer.close()
+            # Also where it has hardly begun; line ends between two requests are none.
+            for more, ends in ((b"GET ", True), (b"\r\n", False)):
+                reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+                writer.write(house.request() + more)
+                head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 3)
+                assert (b"connection: close" in head.lower()) is ends
+                writer.close()
             del end
 
     run(test())
@@ -255,6 +262,11 @@ def test_what_comes_ahead_is_not_executed():
         (b"\x16\x03\x01\x02\x00\x01\x00", 400),
         (b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", 404),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+        # Of other versions: none, none with a bare line feed behind it, and one that is refused at its head and breaks HTTP as well.
+        (b"POST /v1/chat/completions\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 400),
+        (b"POST /v1/cha\nHost:t/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 400),
+        (b"POST /v1/chat/completions HTTP/2.0\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 400),
+        (b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 0\r\n\r\n\xff\xff\xff", 400),
         (b"GET /v1/nothing HTTP/1.1\r\nHost: x\r\n\r\n", 404),
         (b"GET /v1/chat/completions HTTP/1.1\r\nHost: x\r\n\r\n", 405),
     ],
@@ -266,6 +278,7 @@ def test_bad_heads(data, status):
         async with MockEngine() as engine, Running(engine) as house:
             got, _ = await house.talk(data, seconds=0.5)
             assert (int(got[9:12]) if got else None) == status
+            assert got.count(b"HTTP/1.1 4") == (status is not None)
             assert not engine.heads
 
     run(test())

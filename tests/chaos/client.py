@@ -142,7 +142,8 @@ class Client(asyncio.Protocol):
         self.size = self.seen = self.status = 0
         self.slowed = self.whole = self.keeps = False
         self.until_close = True
-        self.timers = [loop.call_later(PATIENCE_SECONDS, self._hung)]
+        # A line of a gibibyte takes its time.
+        self.timers = [loop.call_later(PATIENCE_SECONDS + t.events / 2048, self._hung)]
         self.ending = ending = loop.create_future()
         data = request(name, t)
         if t.leaves == "half":

@@ -10,6 +10,7 @@ for anybody who left; as many descriptors are open as before the first request; 
 
 import argparse
 import asyncio
+import http.client
 import json
 import os
 import re
@@ -53,8 +54,10 @@ def free_ports(count: int) -> list[int]:
 class Run:
     """One run: gateway and engines as processes, clients here."""
 
-    def __init__(self, requests: int, seed: int, at_once: int, endless_mib: int, place: Path) -> None:
-        self.requests, self.at_once, self.endless_mib, self.place = requests, at_once, endless_mib, place
+    def __init__(self, requests: int, seed: int, at_once: int, endless_mib: int, workers: int, place: Path) -> None:
+        self.requests, self.at_once, self.endless_mib, self.workers, self.place = requests, at_once, endless_mib, workers, place
+        self.kills: list[float] = []
+        self.when: dict[str, float] = {}
         self.chance = Random(seed)  # noqa: S311  (dice)
         self.port, self.admin, self.tight, *self.engines = free_ports(7)
         self.gateway: subprocess.Popen[bytes]
@@ -116,7 +119,9 @@ queue_seconds = 4
         command = [sys.executable, "-m", "vram", "serve", str(self.place / "pools.toml"), "--port", str(self.port), "--admin-port", str(self.admin)]
         environment = {**os.environ, "VRAM_GATEWAY_DB": str(self.place / "gateway.db"), "VRAM_ADMIN_TOKEN": TOKEN}
         with (self.place / "gateway.log").open("wb") as log:
-            self.gateway = subprocess.Popen([*command, "--offline", "--keys", "--log-json"], stderr=log, env=environment)
+            self.gateway = subprocess.Popen(
+                [*command, "--offline", "--keys", "--log-json", *(["--workers", str(self.workers)] if self.workers > 1 else [])], stderr=log, env=environment
+            )
 
     def start_engine(self, name: str) -> None:
         ports = [f"{p}" for p in self.engines[:3]] + [f"{self.tight}:24"] if name == "most" else [str(self.engines[3])]
@@ -124,8 +129,16 @@ queue_seconds = 4
 
     def ask_admin(self, path: str, method: str = "GET") -> Any:
         asked = urllib.request.Request(f"http://127.0.0.1:{self.admin}{path}", headers={"Authorization": f"Bearer {TOKEN}"}, method=method)
-        with urllib.request.urlopen(asked, timeout=20) as answer:  # noqa: S310  (of ours)
-            return json.loads(answer.read())
+        for tries in range(4 if self.workers > 1 else 1):
+            try:
+                with urllib.request.urlopen(asked, timeout=20) as answer:  # noqa: S310  (of ours)
+                    return json.loads(answer.read())
+            except (OSError, http.client.HTTPException):
+                # The worker that was asked may be the one that was killed.
+                if tries == 3 or self.workers == 1:
+                    raise
+                time.sleep(0.3)
+        raise AssertionError
 
     async def admin_page(self, path: str, method: str = "GET") -> Any:
         return await asyncio.to_thread(self.ask_admin, path, method)
@@ -144,16 +157,28 @@ queue_seconds = 4
         self.faults.append(f"not within {seconds:g} s: {what}")
         return False
 
+    def children(self) -> list[int]:
+        """The workers' processes."""
+        return [int(p) for p in Path(f"/proc/{self.gateway.pid}/task/{self.gateway.pid}/children").read_text().split()]
+
     def rss_mib(self) -> float:
-        return int(Path(f"/proc/{self.gateway.pid}/statm").read_text().split()[1]) * PAGE / 2**20
+        """Of all processes; what they share is counted once for each."""
+        pages = 0
+        for pid in (self.gateway.pid, *self.children()):
+            try:
+                pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+            except OSError:
+                continue
+        return pages * PAGE / 2**20
 
     def descriptors(self) -> list[str]:
         found = []
-        for path in Path(f"/proc/{self.gateway.pid}/fd").iterdir():
-            try:
-                found.append(str(path.readlink()).partition(":")[0])
-            except OSError:
-                continue
+        for pid in (self.gateway.pid, *self.children()):
+            for path in Path(f"/proc/{pid}/fd").iterdir():
+                try:
+                    found.append(str(path.readlink()).partition(":")[0])
+                except OSError:
+                    continue
         return sorted(found)
 
     async def fewest_descriptors(self) -> list[str]:
@@ -183,7 +208,7 @@ queue_seconds = 4
                     client.transport.close()
                     client = None
             if client is None:
-                _, client = await loop.create_connection(Client, "127.0.0.1", self.port)
+                client = await self.connected()
             end = await client.ask(name, t)
             self.done += 1
             self.judge(name, t, end)
@@ -193,12 +218,29 @@ queue_seconds = 4
             else:
                 client.transport.close()
 
+    async def connected(self) -> Client:
+        """A new connection. Of several workers none may be there for a moment, when another is killed before the last one is back."""
+        loop, tries = asyncio.get_running_loop(), 0
+        while True:
+            try:
+                return (await loop.create_connection(Client, "127.0.0.1", self.port))[1]
+            except OSError:
+                tries += 1
+                if self.workers == 1 or tries > 200:
+                    raise
+                await asyncio.sleep(0.1)
+
     def judge(self, name: str, t: Throw, end: str) -> None:
         self.ends[t.kind, end] += 1
         if end.startswith("WRONG"):
             for other in set(re.findall(r"c\d+", end)) - {name}:
                 print(f"  {name} got of {other}: {self.said.get(other)}", file=sys.stderr)
             end = end[:600]
+        if self.workers > 1:
+            # A worker that is killed takes its connections along, and the last second of its log.
+            self.when[name] = time.monotonic()
+            if end in {"cut", "cut before its head"} and self.near_a_kill(name):
+                return
         allowed = t.ends | LOST | BUSY if t.key != "wrong" and t.raw in {"", "ahead", "too-long", "many"} else t.ends
         if end not in allowed:
             self.faults.append(f"{t.kind} ended as {end} ({name})")
@@ -208,6 +250,10 @@ queue_seconds = 4
             self.turned_away[end.partition(" ")[2]] += 1
         else:
             self.said[name] = t.kind, end
+
+    def near_a_kill(self, name: str) -> bool:
+        """Whether a request ended when a worker was killed, or so shortly before that its line was not written yet."""
+        return any(k - 1 <= self.when.get(name, 0.0) <= k + 2 for k in self.kills)
 
     # --- meanwhile
 
@@ -238,7 +284,12 @@ queue_seconds = 4
         fewer = False
         while True:
             await asyncio.sleep(0.7)
-            match self.chance.choice(["reload", "reload", "broken file", "drain", "kill"]):
+            match self.chance.choice(["reload", "reload", "broken file", "drain", "kill", *(["worker"] * 2 if self.workers > 1 else [])]):
+                case "worker" if len(self.children()) == self.workers:
+                    self.kills.append(time.monotonic())
+                    os.kill(self.chance.choice(self.children()), signal.SIGKILL)
+                    self.deeds["workers killed"] += 1
+                    await asyncio.sleep(2.0)
                 case "reload":
                     fewer = not fewer
                     self.write(self.pools(fewer=fewer))
@@ -346,11 +397,18 @@ queue_seconds = 4
         lines = [json.loads(line) for line in (self.place / "gateway.log").read_text().splitlines()]
         requests = [line for line in lines if line.get("event") == "request"]
         away = Counter(line["code"] for line in lines if line.get("event") == "turned_away")
-        errors = [line for line in lines if line.get("level") in {"error", "critical"} and "was not taken" not in line.get("message", "")]
+        errors = [
+            line
+            for line in lines
+            if line.get("level") in {"error", "critical"} and not ("was not taken" in line["message"] or (self.kills and "ended with -9" in line["message"]))
+        ]
         self.faults += [f"the gateway logged {json.dumps(e)[:1500]}" for e in errors[:5]]
         ids = Counter(line["request_id"] for line in requests)
         self.faults += [f"{count} lines for {name}" for name, count in list(ids.items())[: 10**6] if count != 1][:20]
         missing, surplus = self.said.keys() - ids.keys(), ids.keys() - self.said.keys()
+        if self.workers > 1:
+            missing = {name for name in missing if not self.near_a_kill(name)}
+            surplus = {name for name in surplus if not self.near_a_kill(name)}
         if missing or surplus:
             self.faults.append(f"{len(missing)} requests have no line ({[(m, self.said[m]) for m in list(missing)[:5]]}), {len(surplus)} lines have no request")
         pairs: Counter[tuple[str, str]] = Counter()
@@ -365,16 +423,16 @@ queue_seconds = 4
                 agrees = {"engine_error"}
             elif end[:3].isdigit():
                 agrees = {"refused" if not line["tries"] else end[4:]}
-            if agrees is not None and outcome not in agrees and not (end == "cut" and kind == "until-close"):
+            if agrees is not None and line["request_id"] in self.said and outcome not in agrees and not (end == "cut" and kind == "until-close"):
                 self.faults.append(f"{kind} ended as {end}, and is logged as {outcome} ({line['request_id']})")
-        if away != self.turned_away:
+        if away != self.turned_away and self.workers == 1:
             self.faults.append(f"turned away by the log {dict(away - self.turned_away)} more, by the clients {dict(self.turned_away - away)} more")
         # Of those refused before they reached a line there is a log line, and no usage.
         ticketless = sum(1 for line in requests if not line["pool"] and line["code"] in {"model_not_found", "too_many_sequences", "requests_exceeded"})
         with sqlite3.connect(self.place / "gateway.db") as db:
             used = db.execute("SELECT SUM(requests) FROM usage").fetchone()[0]
         counted = int(self.counted("vram_requests_total"))
-        if used != counted or not len(requests) - ticketless <= counted <= len(requests):
+        if self.workers == 1 and (used != counted or not len(requests) - ticketless <= counted <= len(requests)):
             self.faults.append(f"usage has {used} requests, metrics {counted}, the log {len(requests)} of which {ticketless} may have no usage")
         memory = self.judge_memory()
         return {
@@ -442,12 +500,13 @@ def main() -> None:
     options.add_argument("--seed", type=int, default=7)
     options.add_argument("--at-once", type=int, default=128, help="clients at once")
     options.add_argument("--endless-mib", type=int, default=1024, help="size of the one line without an end that is read whole")
+    options.add_argument("--workers", type=int, default=1, help="processes of the gateway; with several, some are killed meanwhile")
     options.add_argument("--json", type=Path, help="file for the result")
     args = options.parse_args()
     if not Path("/proc/self/fd").exists():
         raise SystemExit("Linux only: descriptors and memory are read from /proc")
     with tempfile.TemporaryDirectory() as folder:
-        work = Run(args.requests, args.seed, args.at_once, args.endless_mib, Path(folder)).whole()
+        work = Run(args.requests, args.seed, args.at_once, args.endless_mib, args.workers, Path(folder)).whole()
         try:
             import uvloop
         except ImportError:

@@ -17,6 +17,8 @@ Resolve = Callable[[str, int], list[str]]
 
 _METADATA = frozenset({"169.254.169.254", "fd00:ec2::254", "100.100.100.200", "168.63.129.16"})
 """Metadata services of AWS/GCP/Azure/OCI, of EC2 over IPv6, of Alibaba Cloud, and Azure's wire server."""
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_COMPATIBLE = ipaddress.IPv6Network("::/96")
 _URL = re.compile(r"(https?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?(/[!-~]*)?")
 
 
@@ -68,8 +70,16 @@ def address_of(url: str, look_up: Resolve = resolve) -> Address:
     if not found:
         raise UsageError(f"{url}: {name} has no address", hint="give an address instead of a name")
     for address in found:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-        mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
-        if str(mapped or ip) in _METADATA or (mapped or ip).is_link_local or (mapped or ip).is_multicast or (mapped or ip).is_unspecified:
+        ip = _meant(ipaddress.ip_address(address.partition("%")[0]))
+        if str(ip) in _METADATA or ip.is_link_local or ip.is_multicast or ip.is_unspecified or str(ip) == "255.255.255.255":
             raise UsageError(f"{url} leads to {address}, where no engine is", hint="link-local, metadata, multicast and unspecified addresses are refused")
     return Address(url=url, host=found[0], port=port, prefix=prefix, tls=ssl.create_default_context() if secure else None)
+
+
+def _meant(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The IPv4 address that an IPv6 one stands for: mapped, compatible, 6to4, or behind the NAT64 of RFC 6052; else the address itself."""
+    if isinstance(ip, ipaddress.IPv4Address):
+        return ip
+    if ip in _NAT64 or (ip in _COMPATIBLE and int(ip) > 1):
+        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip.ipv4_mapped or ip.sixtofour or ip

@@ -25,6 +25,10 @@ _STATUS: Final = re.compile(rb"HTTP/1\.([01]) (\d{3})(?: [^\r\n]*)?\r\n")
 _LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,15})[ \t]*\r\n")
 _CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n")
 _CLOSE: Final = re.compile(rb"\r\nconnection:[^\r\n]*close")
+_FIELDS: Final = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\r\n\0]*\r\n)*")
+_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,10})(?:[ \t]*;[^\r\n]*)?\r\n")
+# Of the line that says a chunk's size.
+_SIZE_BYTES: Final = 64
 _HOP_BY_HOP: Final = re.compile(rb"\r\n(?:connection|keep-alive|proxy-connection|upgrade|trailer|te|proxy-authenticate):[^\r\n]*", re.IGNORECASE)
 
 
@@ -53,6 +57,9 @@ class Head:
         first = _STATUS.match(lines)
         if first is None:
             raise ValueError("no status line")
+        # A client could read lines that are none otherwise than we do.
+        if _FIELDS.fullmatch(lines, first.end()) is None:
+            raise ValueError("a broken header line")
         low = lines.lower()
         self.status = status = int(first[2])
         self.close = first[1] == b"0"
@@ -275,27 +282,31 @@ class Back(asyncio.Protocol):
         size, left, chunks = len(data), self._left, 0
         while position < size:
             if left:
-                if left >= size - position:
-                    left -= size - position
+                after = position + left
+                if after > size:
+                    left = after - size
+                    if left == 1 and data[-1:] != b"\r":
+                        self._broken(exchange)
+                        return
                     break
-                position += left
-                left = 0
+                # A line ends behind each chunk; of one that was cut inside of it its second half is here.
+                if data[after - 2 : after] != b"\r\n" if left > 1 else data[after - 1 : after] != b"\n":
+                    self._broken(exchange)
+                    return
+                position, left = after, 0
                 continue
             end = data.find(b"\r\n", position)
             if end < 0:
-                if size - position > 64:
+                if size - position > _SIZE_BYTES + 1:
                     self._broken(exchange)
                     return
                 self._held = data[position:]
                 break
-            try:
-                length = int(data[position:end].partition(b";")[0], 16)
-            except ValueError:
+            said = _SIZE.match(data, position) if end - position <= _SIZE_BYTES else None
+            if said is None:
                 self._broken(exchange)
                 return
-            if length < 0 or length > 2**40:
-                self._broken(exchange)
-                return
+            length = int(said[1], 16)
             if length == 0:
                 # Trailers are none of ours, and none are sent by engines: only the plain end is taken.
                 if size < end + 4:

@@ -163,10 +163,11 @@ class Front(asyncio.Protocol):
             return
         if self.handler is not None or self.write_paused:
             # An answer that is not taken yet is not out: who asks on and reads nothing would fill the house with answers.
-            self.ahead += len(data)
+            # Line ends between two requests mean nothing (RFC 9112, 2.2).
+            self.ahead += len(data.strip(b"\r\n"))
             if self.ahead > AHEAD_BYTES:
                 self.transport.abort()
-            elif self._answered():
+            elif self.ahead and self._answered():
                 self._close()
             return
         if self._want:
@@ -184,6 +185,9 @@ class Front(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (HttpParserUpgrade, HttpParserError) as e:
+            if self._refused():
+                # It was refused at its head; what else is wrong with it is not told as well.
+                return
             if self._turn:
                 # What follows a whole request breaks HTTP: that request is answered all the same, as the last one.
                 self.ahead += 1
@@ -255,10 +259,17 @@ class Front(asyncio.Protocol):
         """Whether nobody works on an answer. Asked anew: parsing calls back, and what it changed, no type checker sees."""
         return self.handler is None
 
-    def on_url(self, url: bytes) -> None:
-        """The request target, perhaps in pieces."""
+    def _refused(self) -> bool:
+        """Whether nothing more is read of it; asked anew for the same reason."""
+        return self._broken
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
         if self._turn:
             self.ahead += 1
+
+    def on_url(self, url: bytes) -> None:
+        """The request target, perhaps in pieces."""
         self._path += url
 
     def on_headers_complete(self) -> None:
@@ -271,9 +282,14 @@ class Front(asyncio.Protocol):
         self._low = low = head.lower()
         self._reading = True
         self._deadline = self.house.now() + limits.body_seconds
-        if end > limits.head_bytes or low.count(b"\r\n") > limits.headers:
+        first = head.find(b"\n")
+        version = head[first - 10 : first + 1]
+        if version != b" HTTP/1.1\r\n" and version != b" HTTP/1.0\r\n":  # noqa: PLR1714  (once a request: a tuple would be built)
+            # llhttp takes a line without a version, too, with a bare line feed at its end, and what HTTP/2 begins with.
+            self._refuse(bad_request("HTTP/1.1 is spoken here", "bad_http"))
+        elif end > limits.head_bytes or low.count(b"\r\n") > limits.headers:
             self._refuse(HEAD_TOO_LARGE)
-        elif low.count(b"\r\nhost:") != 1 and self._parser.get_http_version() == "1.1":
+        elif low.count(b"\r\nhost:") != 1 and version == b" HTTP/1.1\r\n":
             self._refuse(bad_request("exactly one Host header is needed", "bad_host"))
         elif low.find(b"\r\nexpect:") >= 0:
             self.transport.write(CONTINUE)

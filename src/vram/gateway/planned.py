@@ -3,6 +3,7 @@
 What was planned can be handed to another process as a plain document, so that several go by one reading and one plan.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import msgspec
 
 from vram.gateway.assemble import PoolPlan, plan_pool
 from vram.memory.curve import KvCurve, KvRoom, Term
-from vram.readers.pools import PoolsFile
+from vram.readers.pools import Pool, PoolsFile
 from vram.sources.pools import read_pools
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ def read_and_plan(
 ) -> tuple[PoolsFile, dict[str, PoolPlan]]:
     """The pools file, each pool planned (by `vram.plan` unless another planner is given).
 
-    A pool that stands in the file as it did when `known` was made keeps its plan, unless its model is a file of this machine, which may have
-    changed: planning takes time from the requests that run, and the planner remembers every model that it was given.
+    A pool of `known` whose replicas would be planned as before keeps its plan, unless its model is a file of this machine, which may have changed:
+    planning takes time from the requests that run, and the planner remembers every model that it was given.
 
     Raises:
         UsageError: something in the file is wrong.
@@ -38,9 +39,16 @@ def read_and_plan(
     plans = {}
     for pool in file.pools:
         before = known.get(pool.name) if known is not None else None
-        same = before is not None and before.pool == pool and not Path(pool.model).exists()
-        plans[pool.name] = before if same and before is not None else plan_pool(pool, planner, offline=offline)
+        if before is not None and _one_replica(before.pool) == _one_replica(pool) and not Path(pool.model).exists():
+            plans[pool.name] = replace(before, pool=pool)
+        else:
+            plans[pool.name] = plan_pool(pool, planner, offline=offline)
     return file, plans
+
+
+def _one_replica(pool: Pool) -> Pool:
+    """What of a pool decides what one of its replicas holds."""
+    return msgspec.structs.replace(pool, replicas=(), count=None, dollars_per_hour=None)
 
 
 def planned_document(file: PoolsFile, plans: dict[str, PoolPlan]) -> dict[str, Any]:

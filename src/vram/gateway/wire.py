@@ -281,4 +281,4 @@ class Wire:
             self._sock.close()
             # A protocol knows its connection, and this its protocol: taken apart here, no circle is left for the collector.
             self._protocol = _NOBODY
-            self._failed = None
+            self._failed = self._why = None
