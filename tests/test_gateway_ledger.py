@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,6 +18,7 @@ from vram.admission.decide import Admit, Pool, Route, decide
 from vram.admission.need import Need
 from vram.costs.vram_time import Meter
 from vram.gateway.block import Block
+from vram.gateway.health import Health, State
 from vram.gateway.keys import Key, KeyTerms
 from vram.gateway.shared import SharedLedger, bury, settle_in
 from vram.memory.curve import KvRoom, blocks
@@ -268,3 +270,78 @@ def test_a_replica_that_left_and_came_back_pays_no_rent_for_the_time_between():
     again = ledgers[1].meter(ledgers[1].books("http://a", "p/0", ROOM), **RENT, began_ns=90 * SECOND)
     assert again.balance(91 * SECOND).rent_nanodollars == 1_000_000_000
     block.close()
+
+
+class Seats:
+    """Two workers with a seat each at one replica."""
+
+    def __init__(self):
+        self.block = Block.make(workers=2, places=2, slots=4, keys=1)
+        self.ledgers = [SharedLedger(self.block, n) for n in range(2)]
+        self.healths = [Health(), Health()]
+        self.books = []
+        for number in range(2):
+            self.sit(number)
+
+    def sit(self, number):
+        self.healths[number] = health = Health()
+        books = self.ledgers[number].books("http://a", "p/0", ROOM)
+        books.owner = SimpleNamespace(replica=SimpleNamespace(health=health))
+        self.books = [*self.books[:number], books, *self.books[number + 1 :]]
+
+    def tick(self):
+        # Twice: what the second tells the first hears at its next turn.
+        for ledger in self.ledgers * 2:
+            ledger.tick()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 1), st.sampled_from(["good", "bad", "probe fails"])), min_size=1, max_size=40))
+def test_workers_agree_on_a_replicas_health(events):
+    """Whatever each sees in turn, all say the same once they have agreed: in service after an answer, out once one of them took it out."""
+    both, now = Seats(), 1_000.0
+    for number, what in events:
+        now += 1.0
+        health = both.healths[number]
+        if what == "good":
+            health.good(now)
+            expected = False
+        else:
+            was = health.out
+            expected = health.bad(now, "no", probe=what == "probe fails") or was
+        both.tick()
+        assert [h.out for h in both.healths] == [expected] * 2
+    both.block.close()
+
+
+def test_one_worker_probes_for_all():
+    """Of workers that want to know whether a replica still generates one asks it, and the answer is known to all; a dead one's turn passes."""
+    both, now = Seats(), 1_000.0
+    assert [both.ledgers[n].may_probe(both.books[n], now) for n in (0, 1, 0)] == [True, False, False]
+    both.healths[0].good(now + 1)
+    both.ledgers[0].probed(both.books[0])
+    assert not both.ledgers[1].may_probe(both.books[1], now + 2)
+    # Silent again for long: the other's turn, and it dies at it.
+    now += 60
+    assert both.ledgers[1].may_probe(both.books[1], now)
+    assert not both.ledgers[0].may_probe(both.books[0], now + 5)
+    assert both.ledgers[0].may_probe(both.books[0], now + 30)
+    both.block.close()
+
+
+def test_a_new_worker_knows_what_the_others_know():
+    """The cache's size by the engine's word, a replica that is out of service, one that is drained: a worker that starts begins with that."""
+    both = Seats()
+    both.books[0].resize(CAPACITY // 2)
+    both.healths[0].bad(5.0, "no", probe=True)
+    both.ledgers[0].drain(both.books[0], draining=True)
+    both.tick()
+    settle_in(both.block, 1, 7, 1, 0)
+    bury(both.block, 1, 7, 1, 6 * SECOND)
+    both.ledgers[1] = SharedLedger(both.block, 1)
+    both.sit(1)
+    assert both.books[1].capacity_bytes == CAPACITY // 2
+    both.tick()
+    assert both.healths[1].out
+    assert both.healths[1].state(10.0) is State.DRAINING
+    both.block.close()

@@ -30,10 +30,10 @@ PID, GENERATION, BEGAN = range(3)
 _WORKER: Final = 8
 
 # Words of a place: after the four of its name.
-VERSION, USERS, KEPT, DRAINED, GOOD, SHARED = range(4, 10)
-TILL: Final = 10
+VERSION, USERS, KEPT, DRAINED, GOOD, OUT, PROBE, CAPACITY, CONTEXT, MOST_SEQUENCES, SHARED = range(4, 15)
+TILL: Final = 16
 """Where the meter's long numbers begin, two words each."""
-_PLACE: Final = 32
+_PLACE: Final = 40
 
 # Words of a worker's row at a place, and of a lease's slot.
 HELD, PROMISED, SEQUENCES, LEASES, USED_SLOTS, UNLISTED, KV, COUNT, KV_OWN, EACH_OWN = 0, 1, 2, 3, 4, 5, 6, 7, 8, 10

@@ -37,17 +37,20 @@ class Health:
         failures: in a row, now.
         coming: whether it is being started, or will be when it is asked for: requests wait for it.
         last_good: when it last answered well; None: never yet.
+        out: whether failures took it out of service.
+        changed: when they did.
         why: what took it out, for people.
     """
 
-    __slots__ = ("_backoff", "_draining", "_out", "_until", "coming", "failures", "last_good", "why")
+    __slots__ = ("_backoff", "_draining", "_until", "changed", "coming", "failures", "last_good", "out", "why")
 
     def __init__(self) -> None:
         self.failures = 0
         self.coming = False
         self.last_good: float | None = None
         self.why = ""
-        self._out = False
+        self.out = False
+        self.changed = 0.0
         self._until = 0.0
         self._backoff = FIRST_BACKOFF_SECONDS
         self._draining = False
@@ -56,13 +59,13 @@ class Health:
         """The state at `now`."""
         if self._draining:
             return State.DRAINING
-        if not self._out:
+        if not self.out:
             return State.UP
         return State.TRIAL if now >= self._until else State.OUT
 
     def usable(self) -> bool:
         """Whether requests may go there."""
-        return not self._out and not self._draining
+        return not self.out and not self._draining
 
     def wants_probe(self, now: float) -> bool:
         """Whether it has to show that it can still generate."""
@@ -71,10 +74,10 @@ class Health:
 
     def good(self, now: float) -> bool:
         """It answered well. Returns whether that brings it back."""
-        back = self._out
+        back = self.out
         self.failures = 0
         self.last_good = now
-        self._out = False
+        self.out = False
         self._backoff = FIRST_BACKOFF_SECONDS
         self.why = ""
         return back
@@ -83,7 +86,7 @@ class Health:
         """It failed. Returns whether that takes it out."""
         self.failures += 1
         self.why = why
-        if self._out:
+        if self.out:
             # Of those whom it served when it went, each tells of the same failure: only a probe tells of one more.
             if probe:
                 self._backoff = min(self._backoff * 2, LONGEST_BACKOFF_SECONDS)
@@ -91,7 +94,8 @@ class Health:
             return False
         if not probe and self.failures < FAILURES:
             return False
-        self._out = True
+        self.out = True
+        self.changed = now
         self._until = now + self._backoff
         return True
 

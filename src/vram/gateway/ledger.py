@@ -64,6 +64,14 @@ class Ledger:
     def drain(self, books: Books, *, draining: bool) -> None:
         """An operator takes a replica out of service, or back into it: for all who keep its books."""
 
+    def may_probe(self, books: Books, now: float) -> bool:
+        """Whether a replica that is to show that it still generates is probed by this process."""
+        del books, now
+        return True
+
+    def probed(self, books: Books) -> None:
+        """The probe is over."""
+
     def look(self) -> None:
         """See what others wrote: before a page shows the books."""
 

@@ -155,7 +155,7 @@ class Gateway:
             self._watchers.pop(url)[1].cancel()
         for url, (seat, plan) in watched.items():
             if url not in self._watchers:
-                watcher = Watched(seat, plan.room, plan.in_tokens, plan.pool.served_as or plan.pool.model, plan.shared)
+                watcher = Watched(seat, plan.room, plan.in_tokens, plan.pool.served_as or plan.pool.model, plan.shared, ledger=self.options.ledger)
                 self._watchers[url] = watcher, self.house.loop.create_task(watcher.run())
 
     async def reload(self) -> bool:

@@ -19,9 +19,9 @@ from vram.gateway.block import (
     EMPTY,
     FREED,
     GENERATION,
-    GOOD,
     KEPT,
     LEASES,
+    MOST_SEQUENCES,
     PID,
     RESTARTS,
     ROW,
@@ -37,6 +37,7 @@ from vram.gateway.keys import Key, KeyTerms
 from vram.gateway.ledger import Ledger
 from vram.gateway.shared_books import SharedBooks
 from vram.gateway.shared_desk import SharedDesk
+from vram.gateway.shared_health import agree, agree_on_sizes, may_probe, probed
 from vram.gateway.shared_key import SharedKey
 from vram.gateway.shared_meter import BEGAN, TOLD_IDLE, SharedMeter, bring_to
 
@@ -120,6 +121,7 @@ class SharedLedger(Ledger):
                 self._clear(place)
             words[place + USERS] |= 1 << self.number
             made = SharedBooks(self, place, url, name, room)
+            agree_on_sizes(self.block, made)
             made.take_over()
             self._open.append(made)
         finally:
@@ -128,7 +130,7 @@ class SharedLedger(Ledger):
 
     def _clear(self, place: int) -> None:
         words = self.block.words
-        for at in (KEPT, DRAINED, GOOD):
+        for at in range(KEPT, MOST_SEQUENCES + 1):
             words[place + at] = 0
         for at in range(BEGAN, TOLD_IDLE + 2):
             words[place + at] = 0
@@ -185,6 +187,25 @@ class SharedLedger(Ledger):
             finally:
                 self.leave()
 
+    def may_probe(self, books: Books, now: float) -> bool:
+        """Whether this worker is to probe a replica, and no other."""
+        if not isinstance(books, SharedBooks):
+            return True
+        self.enter()
+        try:
+            return may_probe(self.block, books, books.owner.replica.health, now)
+        finally:
+            self.leave()
+
+    def probed(self, books: Books) -> None:
+        """Its probe is over."""
+        if isinstance(books, SharedBooks):
+            self.enter()
+            try:
+                probed(self.block, books, books.owner.replica.health)
+            finally:
+                self.leave()
+
     # --- time
 
     def seated(self, books: set[Books]) -> None:
@@ -195,10 +216,16 @@ class SharedLedger(Ledger):
 
     def tick(self) -> None:
         """About once a second."""
-        for books in self._open:
-            seat: Seat | None = books.owner
-            if seat is not None:
-                seat.replica.health.drain(draining=bool(self.block.words[books.place + DRAINED]))
+        self.enter()
+        try:
+            for books in self._open:
+                seat: Seat | None = books.owner
+                if seat is not None:
+                    seat.replica.health.drain(draining=bool(self.block.words[books.place + DRAINED]))
+                    agree(self.block, books, seat.replica.health)
+                    agree_on_sizes(self.block, books)
+        finally:
+            self.leave()
         if done := [b for b in self._over if not b.leases]:
             self.enter()
             try:

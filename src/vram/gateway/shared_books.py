@@ -27,6 +27,8 @@ class SharedBooks(Books):
     Attributes:
         place: where the replica's words are in the block.
         seen: version of the place that was taken over.
+        planned: its sizes by the plan.
+        was_out: whether this worker found the replica out of service when all last agreed.
     """
 
     def __init__(self, ledger: "SharedLedger", place: int, url: str, name: str, room: KvRoom) -> None:
@@ -34,11 +36,17 @@ class SharedBooks(Books):
         self.ledger = ledger
         self.place = place
         self.seen = -1
+        self.planned = self.sizes()
+        self.was_out = False
         self._row = ledger.block.row(place, ledger.number)
         self._slots_at = ledger.block.slots_of(place, ledger.number)
         self._slots: dict[Lease, int] = {}
         self._free: list[int] = []
         self._their_held = self._their_promised = self._their_sequences = 0
+
+    def sizes(self) -> tuple[int, int, int]:
+        """Capacity, longest sequence, most sequences."""
+        return self.capacity_bytes, self.context_tokens, self.max_sequences
 
     # --- what others do
 

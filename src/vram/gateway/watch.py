@@ -13,6 +13,7 @@ from typing import Final
 
 from vram.admission.books import FRESH_SECONDS
 from vram.gateway.call import CallError, call
+from vram.gateway.ledger import Ledger
 from vram.gateway.scrape import Load, load_from_metrics, load_from_models, load_from_props, load_from_server_info, load_from_slots, merged
 from vram.gateway.seats import Seat
 from vram.memory.curve import KvRoom
@@ -41,6 +42,7 @@ class Watched:
     at: float = float("-inf")
     about_at: float = float("-inf")
     told: str = ""
+    ledger: Ledger = field(default_factory=Ledger)
 
     def waiting(self, now: float) -> int:
         """Requests that wait inside the engine, by its own word while that is fresh."""
@@ -80,8 +82,12 @@ class Watched:
             if self.load.blocks is not None and self.load.blocks != self.about.blocks:
                 self.about_at = float("-inf")
             self._report(now())
-        if replica.health.wants_probe(now()) and not self.seat.books.leases:
-            await self.probe()
+        books = self.seat.books
+        if replica.health.wants_probe(now()) and not books.sequences and self.ledger.may_probe(books, now()):
+            try:
+                await self.probe()
+            finally:
+                self.ledger.probed(books)
 
     async def _about(self) -> Load:
         replica, said = self.seat.replica, []
