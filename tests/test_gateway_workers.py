@@ -24,8 +24,11 @@ from test_gateway import ENGINE_METRICS, pools
 from test_gateway_admin import check
 
 from vram.errors import UsageError
+from vram.gateway.block import Block
 from vram.gateway.limits import WireLimits
 from vram.gateway.options import Options
+from vram.gateway.server import Gateway
+from vram.gateway.shared import SharedLedger
 from vram.gateway.store import Store
 from vram.gateway.supervisor import Supervisor
 
@@ -433,5 +436,43 @@ def test_what_killed_two_engines_is_kept_from_all_workers(tmp_path):
                 assert [(s["state"], s["deaths"]) for s in await told()] == [("quarantined", 2)]
                 assert await admin(supervisor, "/v1/quarantine/clear", method="POST") == {"cleared": 1}
                 assert await told() == []
+
+    run(test())
+
+
+def test_a_long_line_at_one_worker_does_not_starve_another(tmp_path):
+    """Room for one: forty at one worker, then five at another. Room is free for both in turns, and the five need not wait for the forty."""
+
+    async def test():
+        async with Watching(chunks=1, delay_seconds=0.005) as engine:
+            engine.pages["/metrics"] = (200, ENGINE_METRICS.format(blocks=11))
+            (tmp_path / "pools.toml").write_text(pools(engine))
+            block = Block.make(workers=2, places=8, slots=16, keys=1)
+            options = {"pools": tmp_path / "pools.toml", "port": 0, "offline": True, "limits": WireLimits(drain_seconds=0.2)}
+            gateways = [Gateway(Options(ledger=SharedLedger(block, n), **options)) for n in range(2)]
+            for gateway in gateways:
+                await gateway.start()
+            seats = [gateway.assembled.seats["p0"][0] for gateway in gateways]
+            ends = time.monotonic() + 20
+            while any(seat.books.capacity_bytes != 10 * 16 * 12_288 for seat in seats):
+                assert time.monotonic() < ends
+                await asyncio.sleep(0.02)
+            order = []
+
+            async def one(number):
+                assert (await complete(gateways[number].port, tokens(), f"x-session-id: {len(order)}\r\n"))[0] == 200
+                order.append(number)
+
+            many = [asyncio.create_task(one(0)) for _ in range(40)]
+            await asyncio.sleep(0.1)
+            few = [asyncio.create_task(one(1)) for _ in range(5)]
+            await asyncio.gather(*many, *few)
+            assert engine.most == 1
+            # Whose turn is next is a matter of chance: that the five go last of all is one chance in 2^30.
+            assert len(order) - 1 - order[::-1].index(1) < 40
+            for gateway in gateways:
+                await gateway.stop()
+            assert all(seat.books.held_bytes == 0 for seat in seats)
+            block.close()
 
     run(test())

@@ -1,7 +1,7 @@
 """The memory that all workers of one gateway share: who holds what of which replica, what keys used of their rates. Plain words in a file.
 
-It is an anonymous file, mapped by every process. A record lock on it lets one process in at a time; the kernel takes the lock from a
-process that dies. What a worker wrote stands in rows of its own, so that whoever buries it strikes them out, whatever it was doing.
+It is an anonymous file, mapped by every process. A lock in it lets one process in at a time; the kernel takes the lock from a process
+that dies. What a worker wrote stands in rows of its own, so that whoever buries it strikes them out, whatever it was doing.
 Nothing here knows what the words mean to admission or money: that is for those who keep books, meters and keys in them.
 
     header | workers | places: one for each replica, with a row and slots for each worker | keys
@@ -14,8 +14,7 @@ import sys
 import tempfile
 from typing import Final
 
-if sys.platform != "win32":
-    import fcntl
+from vram.gateway.lock import MUTEX_BYTES, make_lock
 
 MOST_WORKERS: Final = 32
 _WORD: Final = 8
@@ -23,7 +22,8 @@ _BITS: Final = 2**64 - 1
 
 # Words of the header.
 WORKERS, PLACES, SLOTS, KEYS, CHANGES, FREED, RESTARTS = range(7)
-_HEADER: Final = 16
+_LOCK: Final = 8
+_HEADER: Final = _LOCK + MUTEX_BYTES // 8
 
 # Words of a worker.
 PID, GENERATION, BEGAN = range(3)
@@ -36,10 +36,10 @@ TILL: Final = 16
 _PLACE: Final = 40
 
 # Words of a worker's row at a place, and of a lease's slot.
-HELD, PROMISED, SEQUENCES, LEASES, USED_SLOTS, UNLISTED, KV, COUNT, KV_OWN, EACH_OWN = 0, 1, 2, 3, 4, 5, 6, 7, 8, 10
-ROW: Final = 12
+HELD, PROMISED, SEQUENCES, LEASES, USED_SLOTS, UNLISTED, KV, COUNT, KV_OWN, EACH_OWN, WAITS = 0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12
+ROW: Final = 13
 SLOT: Final = 7
-"""To go, held, promised, tokens, sequences, shared, ahead: a lease's growth."""
+"""To go, held, promised, tokens, sequences, shared, and the step of the replica that was last seen of it: a lease's growth."""
 EMPTY: Final = -1
 """Stands in a slot's first word where no lease is in it."""
 
@@ -58,13 +58,15 @@ class Block:
         slots: leases of one worker at one place that are listed one by one; more are counted in sum.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, *, new: bool = False) -> None:
         """Map the file behind a descriptor, which `make` made in this process or in the one that handed it on."""
         self.descriptor = descriptor
         self._map = mmap.mmap(descriptor, 0)
         raw = memoryview(self._map)
         self.words = raw.cast("q")
         self.reals = raw.cast("d")
+        # Wait until no other process is in; let others in.
+        self.lock, self.unlock = make_lock(self._map, _LOCK * _WORD, descriptor, new=new)
         self.workers = self.words[WORKERS]
         self.slots = self.words[SLOTS]
         self.most_places = self.words[PLACES]
@@ -85,23 +87,13 @@ class Block:
         os.ftruncate(descriptor, words * _WORD)
         for at, value in ((WORKERS, workers), (PLACES, places), (SLOTS, slots), (KEYS, keys)):
             os.pwrite(descriptor, value.to_bytes(_WORD, sys.byteorder), at * _WORD)
-        return cls(descriptor)
+        return cls(descriptor, new=True)
 
     def close(self) -> None:
         """Let the memory go."""
         self.words.release()
         self.reals.release()
         os.close(self.descriptor)
-
-    def lock(self) -> None:
-        """Wait until no other process is in; one thread of each process uses the block."""
-        if sys.platform != "win32":
-            fcntl.lockf(self.descriptor, fcntl.LOCK_EX)
-
-    def unlock(self) -> None:
-        """Let others in."""
-        if sys.platform != "win32":
-            fcntl.lockf(self.descriptor, fcntl.LOCK_UN)
 
     # --- where things are
 

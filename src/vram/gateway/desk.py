@@ -127,7 +127,7 @@ class Desk:
                 x.refuse(reasons.quarantined(left))
                 return
             need.beside = self.quarantine.beside(shape)
-        if not len(counter.line):
+        if self._is_next(counter):
             self._count(counter, now)
             answer = decide(need, counter.route, now)
             if isinstance(answer, Admit):
@@ -143,6 +143,10 @@ class Desk:
         counter.line.join(need)
         if len(counter.line) > 1:
             self._pump((counter,), now)
+
+    def _is_next(self, counter: Counter) -> bool:
+        """Whether one who comes now comes before all who wait."""
+        return not len(counter.line)
 
     def _pump(self, counters: "Iterable[Counter]", now: float) -> None:
         """Ask the lines again whether somebody can go."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from vram.admission.books import Books, Lease
 from vram.admission.need import Need
 from vram.admission.peak import Growth
-from vram.gateway.block import EMPTY, HELD, KEPT, LEASES, PROMISED, ROW, SEQUENCES, SLOT, UNLISTED, USED_SLOTS, USERS, VERSION
+from vram.gateway.block import EMPTY, HELD, KEPT, LEASES, PROMISED, ROW, SEQUENCES, SLOT, UNLISTED, USED_SLOTS, USERS, VERSION, WAITS
 from vram.memory.curve import KvRoom
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class SharedBooks(Books):
     Attributes:
         place: where the replica's words are in the block.
         seen: version of the place that was taken over.
+        others_wait: whether anybody waits for this replica at another worker.
         planned: its sizes by the plan.
         was_out: whether this worker found the replica out of service when all last agreed.
     """
@@ -36,6 +37,7 @@ class SharedBooks(Books):
         self.ledger = ledger
         self.place = place
         self.seen = -1
+        self.others_wait = False
         self.planned = self.sizes()
         self.was_out = False
         self._row = ledger.block.row(place, ledger.number)
@@ -54,7 +56,7 @@ class SharedBooks(Books):
         """See what the others hold now."""
         block, words = self.ledger.block, self.ledger.block.words
         self.seen = words[self.place + VERSION]
-        held = promised = sequences = 0
+        held = promised = sequences = waiting = 0
         for worker in range(block.workers):
             if worker != self.ledger.number:
                 row = block.row(self.place, worker)
@@ -62,11 +64,13 @@ class SharedBooks(Books):
                 held += theirs[HELD]
                 promised += theirs[PROMISED]
                 sequences += theirs[SEQUENCES]
+                waiting += theirs[WAITS]
         self.held_bytes += held - self._their_held
         self._top_held = max(self._top_held, self.held_bytes)
         self.promised_bytes += promised - self._their_promised
         self.sequences += sequences - self._their_sequences
         self._their_held, self._their_promised, self._their_sequences = held, promised, sequences
+        self.others_wait = waiting > 0
         kept = words[self.place + KEPT]
         if kept and kept != self.ledger.number + 1:
             self.reserved = ANOTHER
@@ -99,6 +103,14 @@ class SharedBooks(Books):
         if mine != (words[at] == self.ledger.number + 1) and (mine or words[at] == self.ledger.number + 1):
             words[at] = self.ledger.number + 1 if mine else 0
             self.ledger.block.changed(self.place, freed=not mine)
+            self.seen = words[self.place + VERSION]
+
+    def tell_waiting(self, number: int) -> None:
+        """So many wait for this replica here. To be called inside the ledger."""
+        words = self.ledger.block.words
+        if words[self._row + WAITS] != number:
+            words[self._row + WAITS] = number
+            self.ledger.block.changed(self.place)
             self.seen = words[self.place + VERSION]
 
     # --- what we do

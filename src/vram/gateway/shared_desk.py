@@ -1,12 +1,15 @@
 """The desk of one worker among several: each of its deeds is one visit to the ledger, and who waits hears of room that others freed."""
 
+import random
 from typing import TYPE_CHECKING, Final
 
 from vram.gateway.desk import Desk
 from vram.gateway.prefix import PREFIX
+from vram.gateway.shared_books import SharedBooks
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Iterable
 
     from vram.admission.line import Shares
     from vram.gateway.exchange import Exchange
@@ -14,7 +17,8 @@ if TYPE_CHECKING:
     from vram.gateway.shared import SharedLedger
 
 LOOK_SECONDS: Final = 0.002
-"""How often a worker in whose lines somebody waits looks whether another freed room: one word is read."""
+"""How often a worker in whose lines somebody waits looks whether another freed room: one word is read. By chance a little sooner or later,
+so that whose look comes first after an end is nobody's privilege."""
 
 
 class SharedDesk(Desk):
@@ -34,13 +38,16 @@ class SharedDesk(Desk):
         super().__init__(counters, shares, queue_seconds=queue_seconds, queue_requests=queue_requests, output_tokens=output_tokens, affinity=affinity)
         self.ledger = ledger
         self._freed = 0
-        self._looks = False
+        self._looks = self._turn = self._told = False
+
+    # --- deeds, each a visit
 
     def come(self, x: "Exchange") -> None:
         """A request is here."""
         self.ledger.enter()
         try:
             super().come(x)
+            self._tell()
         finally:
             self.ledger.leave()
         if x.ticket is not None and x.ticket.lease is None:
@@ -59,6 +66,7 @@ class SharedDesk(Desk):
         self.ledger.enter()
         try:
             super().leave(x)
+            self._tell()
         finally:
             self.ledger.leave()
 
@@ -75,6 +83,7 @@ class SharedDesk(Desk):
         self.ledger.enter()
         try:
             found = super().elsewhere(x)
+            self._tell()
         finally:
             self.ledger.leave()
         self._begin(x)
@@ -85,6 +94,7 @@ class SharedDesk(Desk):
         self.ledger.enter()
         try:
             super().tick(now)
+            self._tell()
         finally:
             self.ledger.leave()
         for counter in self.counters.values():
@@ -93,23 +103,66 @@ class SharedDesk(Desk):
                 self._begin(next(iter(counter.line)).owner)
                 return
 
+    # --- turns
+
+    def _is_next(self, counter: "Counter") -> bool:
+        return not len(counter.line) and not self._others_wait(counter)
+
+    def _others_wait(self, counter: "Counter") -> bool:
+        for route in (counter.route, *counter.route.others):
+            for pool in route.pools:
+                for books in pool.books:
+                    if isinstance(books, SharedBooks) and books.others_wait:
+                        return True
+        return False
+
+    def _pump(self, counters: "Iterable[Counter]", now: float) -> None:
+        """Room that became free here is not ours alone where others wait for it: all look for it in their turns, whoever freed it."""
+        super()._pump(counters if self._turn else [counter for counter in counters if len(counter.line) and not self._others_wait(counter)], now)
+
+    def _tell(self) -> None:
+        """Tell the others how many wait here for which replica."""
+        waiting = False
+        for counter in self.counters.values():
+            if len(counter.line):
+                waiting = True
+                break
+        if not waiting and not self._told:
+            return
+        self._told = waiting
+        for books, counters in self._lines.items():
+            if isinstance(books, SharedBooks):
+                number = 0
+                for counter in counters:
+                    number += len(counter.line)
+                books.tell_waiting(number)
+
     def _begin(self, x: "Exchange") -> None:
         if not self._looks:
             self._looks = True
-            self._look(x.house.loop)
+            self._freed = -1
+            loop = x.house.loop
+            loop.call_later(_soon(), self._look, loop)
 
     def _look(self, loop: "asyncio.AbstractEventLoop") -> None:
-        """Ask the lines again whenever somebody freed room, as long as there is anybody in them."""
+        """Our turn: ask the lines again when somebody freed room, as long as there is anybody in them."""
         freed = self.ledger.freed()
         if freed != self._freed:
             self._freed = freed
             self.ledger.enter()
+            self._turn = True
             try:
                 self._pump(self.counters.values(), loop.time())
+                self._tell()
             finally:
+                self._turn = False
                 self.ledger.leave()
         for counter in self.counters.values():
             if len(counter.line):
-                loop.call_later(LOOK_SECONDS, self._look, loop)
+                loop.call_later(_soon(), self._look, loop)
                 return
         self._looks = False
+
+
+def _soon() -> float:
+    return LOOK_SECONDS * (0.5 + random.random())  # noqa: S311  (a turn, no secret)

@@ -27,6 +27,8 @@ def bring_to(block: Block, place: int, now_ns: int) -> int:
         row = block.row(place, worker)
         count += words[row + COUNT]
         kv += words[row + KV]
+    # First the time: who dies amid this leaves something idle, and charges nobody twice.
+    block.put_long(place + NOW, now_ns)
     if count:
         span = now_ns - before
         part, left = divmod(block.long(place + LEFT) + span * words[place + SHARED], count)
@@ -34,7 +36,6 @@ def bring_to(block: Block, place: int, now_ns: int) -> int:
         block.put_long(place + EACH, block.long(place + EACH) + part)
         block.put_long(place + BUSY, block.long(place + BUSY) + span)
         block.put_long(place + KV_NS, block.long(place + KV_NS) + span * kv)
-    block.put_long(place + NOW, now_ns)
     return now_ns
 
 
