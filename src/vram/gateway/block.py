@@ -30,7 +30,7 @@ PID, GENERATION, BEGAN = range(3)
 _WORKER: Final = 8
 
 # Words of a place: after the four of its name.
-VERSION, USERS, KEPT, DRAINED, GOOD, OUT, PROBE, CAPACITY, CONTEXT, MOST_SEQUENCES, SHARED = range(4, 15)
+VERSION, USERS, KEPT, DRAINED, GOOD, OUT, PROBE, CAPACITY, CONTEXT, MOST_SEQUENCES, STEPS, SHARED = range(4, 16)
 TILL: Final = 16
 """Where the meter's long numbers begin, two words each."""
 _PLACE: Final = 40

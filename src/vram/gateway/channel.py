@@ -60,6 +60,8 @@ class Channel:
                     waiting.exception()
             self._asked.clear()
             self._writer.close()
+            with suppress(ConnectionError):
+                await self._writer.wait_closed()
 
     async def ask(self, what: str, asked: Any = None, *, seconds: float = ANSWER_SECONDS) -> Any:
         """Ask the other side.

@@ -21,11 +21,11 @@ from vram.gateway.block import (
     GENERATION,
     KEPT,
     LEASES,
-    MOST_SEQUENCES,
     PID,
     RESTARTS,
     ROW,
     SLOT,
+    STEPS,
     USED_SLOTS,
     USERS,
     VERSION,
@@ -130,7 +130,7 @@ class SharedLedger(Ledger):
 
     def _clear(self, place: int) -> None:
         words = self.block.words
-        for at in range(KEPT, MOST_SEQUENCES + 1):
+        for at in range(KEPT, STEPS + 1):
             words[place + at] = 0
         for at in range(BEGAN, TOLD_IDLE + 2):
             words[place + at] = 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from vram.admission.books import Books, Lease
 from vram.admission.need import Need
 from vram.admission.peak import Growth
-from vram.gateway.block import EMPTY, HELD, KEPT, LEASES, PROMISED, ROW, SEQUENCES, SLOT, UNLISTED, USED_SLOTS, USERS, VERSION, WAITS
+from vram.gateway.block import EMPTY, HELD, KEPT, LEASES, PROMISED, ROW, SEQUENCES, SLOT, STEPS, UNLISTED, USED_SLOTS, USERS, VERSION, WAITS
 from vram.memory.curve import KvRoom
 
 if TYPE_CHECKING:
@@ -71,6 +71,8 @@ class SharedBooks(Books):
         self.sequences += sequences - self._their_sequences
         self._their_held, self._their_promised, self._their_sequences = held, promised, sequences
         self.others_wait = waiting > 0
+        # What one stream shows of the engine's steps, at whatever worker, is true of all that run there.
+        self.steps = max(self.steps, words[self.place + STEPS])
         kept = words[self.place + KEPT]
         if kept and kept != self.ledger.number + 1:
             self.reserved = ANOTHER
@@ -91,7 +93,9 @@ class SharedBooks(Books):
             listed = words[at : at + SLOT * words[row + USED_SLOTS]].tolist()
             for i in range(0, len(listed), SLOT):
                 if listed[i] != EMPTY:
-                    found.append(Growth(listed[i], listed[i + 1], listed[i + 2], listed[i + 3], listed[i + 4], listed[i + 5], listed[i + 6]))  # noqa: PERF401  (compiled, a loop is as quick)
+                    found.append(
+                        Growth(listed[i], listed[i + 1], listed[i + 2], listed[i + 3], listed[i + 4], listed[i + 5], max(self.steps - listed[i + 6], 0))
+                    )  # noqa: PERF401  (compiled, a loop is as quick)
             if unlisted := words[row + UNLISTED]:
                 found.append(Growth(FOR_EVER, unlisted, unlisted, 0, 0, 0))
         return found
@@ -158,6 +162,11 @@ class SharedBooks(Books):
             self.ledger.leave()
         return first
 
+    def asked(self) -> None:
+        """The engine is asked how much is used."""
+        self.ledger.look()
+        super().asked()
+
     def report(self, used_bytes: int, now: float) -> None:
         """The engine says how much is used: beside what all hold together."""
         self.ledger.look()
@@ -187,10 +196,11 @@ class SharedBooks(Books):
         at, words = self._slots_at + slot * SLOT, self.ledger.block.words
         growth = lease.growth()
         words[at], words[at + 1], words[at + 2] = growth.to_go, growth.held_bytes, growth.promised_bytes
-        words[at + 3], words[at + 4], words[at + 5], words[at + 6] = growth.tokens, growth.sequences, growth.shared_bytes, growth.ahead
+        words[at + 3], words[at + 4], words[at + 5], words[at + 6] = growth.tokens, growth.sequences, growth.shared_bytes, lease.began + lease.produced
 
     def _write(self, leases: int) -> None:
         words, row = self.ledger.block.words, self._row
+        words[self.place + STEPS] = max(words[self.place + STEPS], self.steps)
         words[row + HELD] = self.held_bytes - self._their_held
         words[row + PROMISED] = self.promised_bytes - self._their_promised
         words[row + SEQUENCES] = self.sequences - self._their_sequences

@@ -104,7 +104,9 @@ class Supervisor:
 
     def _read(self) -> tuple[PoolsFile, dict[str, PoolPlan]]:
         options = self.options
-        file, plans = options.read() if options.read is not None else read_and_plan(options.pools, offline=options.offline, plan=options.plan)
+        file, plans = (
+            options.read() if options.read is not None else read_and_plan(options.pools, offline=options.offline, plan=options.plan, known=self._plans or None)
+        )
         addresses_of(file)
         return file, plans
 
