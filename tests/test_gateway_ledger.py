@@ -1,9 +1,9 @@
 """The ledger that workers share: it decides as one process with the same leases would, never gives the same room twice, and loses nothing when a worker dies."""
 
+import asyncio
 import subprocess
 import sys
 import threading
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,10 +18,14 @@ from vram.admission.books import Books
 from vram.admission.decide import Admit, Pool, Route, decide
 from vram.admission.need import Need
 from vram.costs.vram_time import Meter
+from vram.gateway.bench import Bench
 from vram.gateway.block import Block
-from vram.gateway.health import Health, State
-from vram.gateway.keys import Key, KeyTerms
+from vram.gateway.health import State
+from vram.gateway.house import House
+from vram.gateway.keys import Key, KeyRing, KeyTerms
 from vram.gateway.lock import _record
+from vram.gateway.replica import Replica
+from vram.gateway.seats import Seat
 from vram.gateway.shared import SharedLedger, bury, settle_in
 from vram.memory.curve import KvRoom, blocks
 
@@ -321,15 +325,19 @@ class Seats:
     def __init__(self):
         self.block = Block.make(workers=2, places=2, slots=4, keys=1)
         self.ledgers = [SharedLedger(self.block, n) for n in range(2)]
-        self.healths = [Health(), Health()]
+        loop = asyncio.new_event_loop()
+        self.house = House(loop, KeyRing(required=False))
+        loop.close()
+        self.healths = [None, None]
         self.books = []
         for number in range(2):
             self.sit(number)
 
     def sit(self, number):
-        self.healths[number] = health = Health()
+        replica = Replica(self.house, url="http://a", host="127.0.0.1", port=1)
+        self.healths[number] = replica.health
         books = self.ledgers[number].books("http://a", "p/0", ROOM)
-        books.owner = SimpleNamespace(replica=SimpleNamespace(health=health))
+        books.owner = Seat(replica, books, None, Pool("p", "m", [books]), Bench("p"))
         self.books = [*self.books[:number], books, *self.books[number + 1 :]]
 
     def tick(self):

@@ -92,10 +92,9 @@ class SharedBooks(Books):
             at = block.slots_of(self.place, worker)
             listed = words[at : at + SLOT * words[row + USED_SLOTS]].tolist()
             for i in range(0, len(listed), SLOT):
-                if listed[i] != EMPTY:
-                    found.append(
-                        Growth(listed[i], listed[i + 1], listed[i + 2], listed[i + 3], listed[i + 4], listed[i + 5], max(self.steps - listed[i + 6], 0))
-                    )  # noqa: PERF401  (compiled, a loop is as quick)
+                to_go, held, promised, tokens, sequences, shared, step = listed[i : i + SLOT]
+                if to_go != EMPTY:
+                    found.append(Growth(to_go, held, promised, tokens, sequences, shared, max(self.steps - step, 0)))
             if unlisted := words[row + UNLISTED]:
                 found.append(Growth(FOR_EVER, unlisted, unlisted, 0, 0, 0))
         return found
