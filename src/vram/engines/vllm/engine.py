@@ -123,15 +123,23 @@ class Vllm(Engine):
         return Capacity(tokens=blocks // len(layout.groups) * layout.block_size, concurrency=layout.concurrency(blocks))
 
     def kv_room(self, demand: Demand, stage: int, pool_bytes: int) -> KvRoom:
-        """Whole blocks of every group's table; the null block is nobody's."""
+        """Whole blocks of every group's table, as many as a sequence has while it generates; the null block is nobody's.
+
+        In a window's table a prompt has more than it keeps, but only while it is computed, and no step computes more than its batch: that
+        is set aside once. Where it would be more than a quarter of the pool, each sequence is charged for its own.
+        """
         layout = self._layout(demand, stage)
         if layout is None:
             return super().kv_room(demand, stage, pool_bytes)
-        unit = layout.bytes_per_block
-        terms = Counter(layout.terms)
+        unit, blocks = layout.bytes_per_block, max(layout.blocks(pool_bytes) - 1, 0)
+        terms, aside = layout.while_generating()
+        if 4 * aside > blocks:
+            terms, aside = layout.terms, 0
         return KvRoom(
-            curve=KvCurve(terms=tuple(CurveTerm(unit * n, t.block_size, t.most_tokens, t.extra) for t, n in terms.items())),
-            capacity_bytes=max(layout.blocks(pool_bytes) - 1, 0) * unit,
+            curve=KvCurve(terms=tuple(CurveTerm(unit * n, t.block_size, t.most_tokens, t.extra) for t, n in Counter(terms).items())),
+            capacity_bytes=(blocks - aside) * unit,
+            block_bytes=unit,
+            aside_bytes=aside * unit,
             context_tokens=layout.settings.max_model_len,
             max_sequences=self.budget(demand, stage).batch.sequences,
         )

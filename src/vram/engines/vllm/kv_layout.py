@@ -140,6 +140,28 @@ class Layout:
             total += extra - (-(min(most, tokens)) // size)
         return total
 
+    def while_generating(self) -> tuple[tuple[Term, ...], int]:
+        """How the blocks of a request that generates follow from its tokens; and the blocks that all prompts of a step have beside.
+
+        vLLM frees what fell out of a window before each step (`remove_skipped_blocks`, single_type_kv_cache_manager.py): the blocks
+        that the window and the tokens in flight touch are left.
+        """
+        s = self.settings
+        flight = s.max_batched_tokens * s.batches_in_flight
+        terms, beside = [], 0
+        for found, term in zip(self.groups, self.terms, strict=True):
+            spec = found.spec
+            if spec.kind not in {Kind.WINDOW, Kind.CHUNKED}:
+                terms.append(term)
+                continue
+            span = spec.window - 1 + spec.retained + (1 + s.speculative_tokens) * s.batches_in_flight
+            size = spec.block_size
+            touched = 1 if span < 2 else (span - 2) // size + 2
+            terms.append(Term(block_size=size, most_tokens=touched * size, extra=0))
+            # Prompts shorter than a window keep all that they have; of longer ones a step holds but so many, each with a block begun.
+            beside += -(-flight // size) + flight // max(spec.window, 1) + 2
+        return tuple(terms), beside
+
     @property
     def blocks_per_request(self) -> int:
         """Blocks that one request of the greatest length takes."""
