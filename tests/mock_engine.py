@@ -2,7 +2,10 @@
 
 import asyncio
 import json
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class MockEngine:
@@ -28,6 +31,8 @@ class MockEngine:
         self._open: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.closes_next = self.dies_once = False
+        # What it answers to JSON sent to a path that is none of OpenAI's.
+        self.tells: dict[str, Callable[[dict], str]] = {}
         self.pages: dict[str, tuple[int, str]] = {}
 
     @property
@@ -65,7 +70,11 @@ class MockEngine:
                     status, text = self.pages[path]
                     writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: {len(text)}\r\n\r\n{text}".encode())
                     continue
-                if head.startswith(b"GET "):
+                if path in self.tells:
+                    text = self.tells[path](json.loads(body))
+                    writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(text)}\r\n\r\n{text}".encode())
+                    continue
+                if head.startswith(b"GET ") or not path.startswith("/v1/"):
                     writer.write(b"HTTP/1.1 404 X\r\nContent-Length: 0\r\n\r\n")
                     continue
                 asked = json.loads(body or b"{}")

@@ -202,6 +202,7 @@ def assemble(
             replica = old.replica if old is not None else Replica(house, url=url, host=address.host, port=address.port, prefix=address.prefix, tls=address.tls)
             meter = old.meter if old is not None and old.books is books else _meter(ledger, books, plan, house.now())
             seat = Seat(replica, books, meter, made, bench)
+            seat.engine = pool.engine.partition("@")[0]
             books.owner = seat
             made.books.append(books)
             seats.setdefault(pool.name, []).append(seat)
@@ -225,7 +226,7 @@ def assemble(
         affinity=limits.affinity,
     )
     if before is not None:
-        desk.quarantine = before.desk.quarantine
+        desk.quarantine, desk.counting = before.desk.quarantine, before.desk.counting
     desk.quarantine.seconds = limits.quarantine_seconds
     return Assembled(desk=desk, seats=seats, plans=plans, public=public)
 

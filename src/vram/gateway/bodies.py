@@ -51,3 +51,10 @@ class EmbeddingsBody(msgspec.Struct):
 
     model: str
     input: Raw
+
+
+class Tokenized(msgspec.Struct):
+    """An engine's answer to `/tokenize`."""
+
+    count: int | None = None
+    tokens: list[Raw] | None = None

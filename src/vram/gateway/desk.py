@@ -13,6 +13,7 @@ from vram.admission.need import Need
 from vram.admission.quarantine import Quarantine
 from vram.gateway import reasons
 from vram.gateway.ask import AskError
+from vram.gateway.counting import MOST_BYTES_PER_TOKEN, Counting
 from vram.gateway.prefix import PREFIX, affinity_of
 from vram.gateway.refusal import Refusal, bad_request
 from vram.gateway.rewrite import rewritten
@@ -43,6 +44,7 @@ class Desk:
         most_sequences: most sequences of one request.
         affinity: by what requests are brought together (`prefix.affinity_of`).
         quarantine: requests that killed engines.
+        counting: prompts that engines count.
         on_suspect: who hears of shapes that are suspected, quarantined or cleared.
     """
 
@@ -65,6 +67,7 @@ class Desk:
         self.most_sequences = most_sequences
         self.affinity = affinity
         self.quarantine = Quarantine()
+        self.counting = Counting()
         self.on_suspect: Callable[[int], None] = _nobody
         # Lines that are to be asked again, and whether that is going on: an end inside a pump only notes its line, so that a thousand
         # refusals in a row are a loop and no tower of calls.
@@ -127,6 +130,11 @@ class Desk:
                 x.refuse(reasons.quarantined(left))
                 return
             need.beside = self.quarantine.beside(shape)
+        self.go(need, counter, now)
+
+    def go(self, need: Need, counter: Counter, now: float) -> None:
+        """A request goes, waits, or is refused."""
+        x: Exchange = need.owner
         if self._is_next(counter):
             self._count(counter, now)
             answer = decide(need, counter.route, now)
@@ -137,7 +145,7 @@ class Desk:
                 self._refuse(need, answer)
                 return
         elif len(counter.line) >= self.queue_requests:
-            x.refuse(reasons.busy(f"{len(counter.line):,} requests wait for {ask.model!r} already"))
+            x.refuse(reasons.busy(f"{len(counter.line):,} requests wait for {x.ask.model!r} already"))
             return
         need.deadline = now + self.queue_seconds if x.deadline is None else min(x.deadline, now + self.queue_seconds)
         counter.line.join(need)
@@ -197,7 +205,42 @@ class Desk:
 
     def _refuse(self, need: Need, answer: Refuse) -> None:
         x: Exchange = need.owner
+        if not answer.down and self._in_doubt(x, need, answer):
+            x.house.spawn(self._counted(x, need, answer))
+            return
         x.refuse(reasons.no_replica(x.ask.model) if answer.down else reasons.too_long(x.ask.model, answer))
+
+    def _in_doubt(self, x: "Exchange", need: Need, answer: Refuse) -> bool:
+        """Whether it is too long by an estimate only: with as few tokens as its text may have it would fit."""
+        ask, ticket = x.ask, x.ticket
+        if ticket is None or ticket.counted or ask.prompt_tokens is not None or ask.pictures or ask.prompts != 1:
+            return False
+        if not 0 < ask.prompt_bytes <= answer.longest_tokens * MOST_BYTES_PER_TOKEN:
+            return False
+        most, need.prompt_tokens = need.prompt_tokens, ticket.counter.prompts.least(ask.prompt_bytes)
+        doubt = not isinstance(decide(need, ticket.counter.route, x.house.now(), last=True), Refuse)
+        need.prompt_tokens = most
+        return doubt
+
+    async def _counted(self, x: "Exchange", need: Need, answer: Refuse) -> None:
+        """It is counted first, and decided anew."""
+        ticket = x.ticket
+        if ticket is None:
+            return
+        route = ticket.counter.route
+        seats: list[Seat] = [books.owner for pool in route.pools for books in pool.books if books.usable]
+        tokens = await self.counting.tokens(x, seats[:3])
+        if x.over or x.ticket is not ticket:
+            return
+        ticket.counted = True
+        if tokens is None:
+            self._refuse(need, answer)
+        elif x.house.desk is not self:
+            x.refuse(reasons.busy("the pools file was read again meanwhile"))
+        else:
+            ticket.counter.prompts.saw(x.ask.prompt_bytes, tokens)
+            need.prompt_tokens = tokens
+            self.go(need, ticket.counter, x.house.now())
 
     # --- going on
 

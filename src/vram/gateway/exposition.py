@@ -102,6 +102,14 @@ def _requests(out: Writer, gateway: "Gateway") -> None:
     budgets = [(labelled(pool=b.pool), b.retries) for b in benches]
     out.family("vram_retries_denied_total", "counter", "Retries not made, for want of retry budget.", [(labels, r.denied) for labels, r in budgets])
     out.family("vram_retry_budget", "gauge", "Retries that a pool may make now.", [(labels, r.left()) for labels, r in budgets])
+    counting = desk.counting
+    how = (("counted", counting.counted), ("remembered", counting.remembered), ("failed", counting.failed))
+    out.family(
+        "vram_counted_prompts_total",
+        "counter",
+        "Prompts that were too long by an estimate, by how they were counted.",
+        [(labelled(result=r), n) for r, n in how],
+    )
     table = desk.quarantine
     held = sum(found.until > now for found in table.shapes.values())
     out.family(

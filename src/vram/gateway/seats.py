@@ -26,7 +26,7 @@ UNKNOWN_TOKENS: Final = 2**40
 class Seat:
     """A replica at the desk: its books' owner, with what the money needs, and its last death."""
 
-    __slots__ = ("bench", "books", "death", "meter", "pool", "replica")
+    __slots__ = ("bench", "books", "death", "engine", "meter", "pool", "replica")
 
     def __init__(self, replica: "Replica", books: "Books", meter: "Meter | None", pool: Pool, bench: "Bench") -> None:
         self.replica = replica
@@ -34,6 +34,8 @@ class Seat:
         self.meter = meter
         self.pool = pool
         self.bench = bench
+        self.engine = ""
+        """Its kind, as the pools file has it."""
         self.death: Death | None = None
 
     def dies(self, now: float) -> Death:
@@ -85,13 +87,15 @@ class Counter:
 class Ticket:
     """What an exchange holds: its need and counter from the start, a lease once it is let in."""
 
-    __slots__ = ("answer", "counter", "estimated", "held", "lease", "need", "seat", "shape")
+    __slots__ = ("answer", "counted", "counter", "estimated", "held", "lease", "need", "seat", "shape")
 
     def __init__(self, need: Need, counter: Counter, estimated: int, shape: int = 0) -> None:
         self.need = need
         self.counter = counter
         self.estimated = estimated
         self.shape = shape
+        self.counted = False
+        """Whether its prompt was counted, or could not be: it is refused for its length then, if it is too long."""
         self.answer: Admit | None = None
         self.lease: Lease | None = None
         self.seat: Seat | None = None

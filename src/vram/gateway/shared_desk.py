@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from vram.admission.line import Shares
+    from vram.admission.need import Need
     from vram.gateway.exchange import Exchange
     from vram.gateway.seats import Counter
     from vram.gateway.shared import SharedLedger
@@ -48,6 +49,17 @@ class SharedDesk(Desk):
         try:
             super().come(x)
             self._tell()
+        finally:
+            self.ledger.leave()
+        if x.ticket is not None and x.ticket.lease is None:
+            self._begin(x)
+
+    def go(self, need: "Need", counter: "Counter", now: float) -> None:
+        """A request goes, waits, or is refused."""
+        x: Exchange = need.owner
+        self.ledger.enter()
+        try:
+            super().go(need, counter, now)
         finally:
             self.ledger.leave()
         if x.ticket is not None and x.ticket.lease is None:
