@@ -4,11 +4,13 @@ VENV := .venv
 FULL := .venv-full
 SOURCES := $(shell find src -name '*.py' -o -name '*.toml' -o -name '*.json' -o -name py.typed) pyproject.toml
 
-.PHONY: demo test test-all test-compiled oracle-llama-cpp oracle-vllm oracle-replay lint fit bench bench-gateway chaos fuzz truth clean
+.PHONY: demo test test-all test-compiled oracle-llama-cpp oracle-vllm oracle-replay lint fit bench bench-gateway bench-up chaos fuzz truth clean
 
-# Plans for real models on the GPUs of this machine, or on a named one when there is none.
-demo: $(VENV)/.base
+# Plans for real models on the GPUs of this machine, or on a named one when there is none; then a tiny model served by a real engine, which is
+# compiled once (.venv-engine) where no llama-server is installed.
+demo: $(VENV)/.serve
 	$(VENV)/bin/python examples/demo.py
+	$(VENV)/bin/python examples/serve.py
 
 # The built wheel is what gets tested.
 test: $(VENV)/.test
@@ -91,15 +93,25 @@ bench: $(FULL)/.full
 	$(FULL)/bin/python benchmarks/simulate.py
 	$(FULL)/bin/python benchmarks/bulk.py
 
+# What vram up adds to the start of a real llama-server, and what it takes when nothing is asked: a minute, on a quiet machine.
+bench-up: $(FULL)/.full
+	VRAM_LLAMA_SERVER=$$(PYTHON=$(FULL)/bin/python sh truth/oracle/build_llama_cpp.sh)/llama-server && export VRAM_LLAMA_SERVER && \
+	$(FULL)/bin/python benchmarks/up.py
+
 $(VENV)/.base: $(SOURCES)
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check .
 	touch $@
 
+$(VENV)/.serve: $(SOURCES)
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check ".[serve]"
+	touch $@ $(VENV)/.base
+
 $(VENV)/.test: $(SOURCES)
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check ".[test]"
-	touch $@ $(VENV)/.base
+	touch $@ $(VENV)/.base $(VENV)/.serve
 
 # torch comes first and pinned: any other way to it pulls gigabytes of GPU libraries.
 $(FULL)/.full: $(SOURCES)
@@ -109,4 +121,4 @@ $(FULL)/.full: $(SOURCES)
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(FULL) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(FULL) .venv-engine build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -4,7 +4,7 @@
 
 What it does beside that stands in variables: STAND_IN_SAYS (a file whose lines it prints), STAND_IN_COUNTER (a file that counts its starts),
 STAND_IN_FAILS (so many starts fail, printing STAND_IN_LAST and ending with code 1), STAND_IN_NEVER_READY, STAND_IN_MOST_TOKENS (a longer prompt
-kills it, with STAND_IN_LAST), STAND_IN_CHUNKS and STAND_IN_DELAY (of a stream), STAND_IN_DIES_AFTER (seconds), STAND_IN_HELPER (it starts a
+kills it, with STAND_IN_LAST), STAND_IN_CHUNKS and STAND_IN_DELAY (of a stream), STAND_IN_THINKS (seconds before an answer), STAND_IN_DIES_AFTER (seconds), STAND_IN_HELPER (it starts a
 process of its own that ignores SIGTERM, in a session of its own).
 """
 
@@ -86,6 +86,7 @@ class Engine(BaseHTTPRequestHandler):
         if seen := ENV("STAND_IN_SEEN"):
             with Path(seen).open("a") as file:
                 file.write(json.dumps({"path": self.path, "tokens": tokens, "max_tokens": asked.get("max_tokens")}) + "\n")
+        time.sleep(float(ENV("STAND_IN_THINKS", "0")))
         made = min(asked.get("max_tokens") or int(ENV("STAND_IN_CHUNKS", "5")), int(ENV("STAND_IN_CHUNKS", "5")))
         usage = {"prompt_tokens": tokens, "completion_tokens": made, "total_tokens": tokens + made}
         if not asked.get("stream"):

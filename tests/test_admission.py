@@ -437,3 +437,25 @@ def test_a_place_is_bisects(edges, value):
     assert place(ordered, value) == bisect_left(ordered, value)
     for edge in ordered[:5]:
         assert place(ordered, edge) == bisect_left(ordered, edge)
+
+
+# --- replicas that come back
+
+
+def test_whoever_fits_waits_for_a_replica_that_is_coming():
+    """Not usable and coming: what fits it waits, what never fits is refused at once; gone for good: refused as down; another that is there goes first."""
+    dying = books(context=500)
+    dying.usable = False
+    small, large = Need(10, 20, 20), Need(10, 20, 10_000)
+    told = decide(small, route(dying), 0.0)
+    assert isinstance(told, Refuse)
+    assert told.down
+    dying.coming = True
+    assert decide(small, route(dying), 0.0) is WAIT
+    assert isinstance(decide(large, route(dying), 0.0), Refuse)
+    there = books("there", context=500)
+    found = decide(small, route(dying, there), 0.0)
+    assert isinstance(found, Admit)
+    assert found.books is there
+    dying.usable = True
+    assert isinstance(decide(small, route(dying), 0.0), Admit)

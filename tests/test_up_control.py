@@ -5,13 +5,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
+from http.client import HTTPException
 from importlib.resources import files
 from pathlib import Path
 
 import jsonschema
 import pytest
-from upping import alive, environment, gone, processes_with, stand_in, up, vram
+from upping import Running, alive, environment, gone, processes_with, stand_in, up, vram
 
 from vram.errors import ExitCode
 from vram.runtime.runs import Entry, runs
@@ -75,6 +78,22 @@ def test_two_models_are_listed_one_is_stopped_then_all(env, tmp_path):
     assert "nothing ran" in vram("down", env=env).stderr
 
 
+def test_detached_it_goes_on_until_it_is_told_to_end(env):
+    """--detach returns once all is ready; what fails to start is told, with its exit code."""
+    done = vram("up", "calm=demo", "--gpu", "cpu", "--port", "0", "--admin-port", "0", "-d", env=env)
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert "serving calm" in done.stderr
+    (run,) = ps(env)
+    assert run["ready"] is True
+    assert alive(run["pid"])
+    assert vram("down", env=env).returncode == ExitCode.OK
+    assert gone([run["pid"]], 5)
+    failed = vram("up", "calm=demo", "--gpu", "cpu", "--port", "0", "--admin-port", "0", "-d", env={**env, "STAND_IN_FAILS": "9", "STAND_IN_LAST": "cheese"})
+    assert failed.returncode == ExitCode.ERROR
+    assert "cheese" in failed.stderr
+    assert ps(env) == []
+
+
 def test_logs_are_there_while_it_runs_and_after(env, tmp_path):
     """The last lines of an engine's log, followed as they come; control characters of its lines reach no terminal."""
     says = tmp_path / "says"
@@ -109,6 +128,29 @@ def test_an_engine_that_dies_comes_back_at_the_same_address(env, tmp_path):
         after = state_of(env, "phoenix")
         assert (after["state"], after["starts"], after["port"]) == ("ready", 2, before["port"])
         assert running.post("/v1/completions", {"model": "phoenix", "prompt": "x", "max_tokens": 2})[0] == 200
+
+
+def test_requests_wait_for_an_engine_that_is_started_again(env, tmp_path):
+    """Killed before the first byte of an answer: that request and those that come meanwhile are answered by the next engine, none is refused."""
+    slow = {**env, "STAND_IN_THINKS": "1.5", "STAND_IN_COUNTER": str(tmp_path / "starts")}
+    with up(tmp_path, "again=demo", "--gpu", "cpu", "--no-probe", env=slow) as running:
+        running.until("serving")
+        found: list[tuple[int, bytes]] = []
+
+        def post():
+            found.append(running.post("/v1/completions", {"model": "again", "prompt": "x", "max_tokens": 2}))
+
+        threads = [threading.Thread(target=post) for _ in range(3)]
+        threads[0].start()
+        time.sleep(0.7)
+        os.kill(state_of(env, "again")["pid"], signal.SIGKILL)
+        for thread in threads[1:]:
+            time.sleep(0.1)
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert [status for status, _ in found] == [200, 200, 200], found
+        assert (tmp_path / "starts").read_text() == "2"
 
 
 def test_a_crash_loop_is_taken_out_with_its_last_lines(env, tmp_path):
@@ -155,3 +197,47 @@ def test_a_run_is_known_as_long_as_its_process_lives(tmp_path):
     entry.close()
     assert runs(deep) == []
     assert list(deep.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
+def test_a_disk_that_takes_no_more_stops_nobody(env, tmp_path):
+    """Files that cannot grow: it is told once, the engine's last lines are still shown, requests are answered."""
+    says = tmp_path / "says"
+    says.write_text("".join(f"line {i} {'x' * 1000}\n" for i in range(4000)))
+    code = "import resource, sys, os; resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000)); os.execv(sys.executable, [sys.executable, '-m', 'vram', *sys.argv[1:]])"
+    said = tmp_path / "said.txt"
+    with said.open("wb") as out:
+        words = [sys.executable, "-c", code, "up", "full=demo", "--gpu", "cpu", "--port", "0", "--admin-port", "0"]
+        process = subprocess.Popen(words, stdout=out, stderr=out, env={**env, "STAND_IN_SAYS": str(says)})
+    running = Running(process, said)
+    try:
+        running.until("serving")
+        assert running.post("/v1/completions", {"model": "full", "prompt": "x", "max_tokens": 2})[0] == 200
+        told = running.until("is not kept")
+        assert told.count("is not kept") == 1
+        assert (tmp_path / "state/vram/logs/full.log").stat().st_size <= 3_000_000
+        assert running.end() == ExitCode.OK
+    finally:
+        process.kill()
+        process.wait(10)
+    assert not processes_with("--alias full")
+
+
+def test_who_asks_twice_is_not_kept_waiting(env, tmp_path):
+    """A second SIGINT cuts off the request that the first one waits for."""
+    with up(tmp_path, "slow=demo", "--gpu", "cpu", "--no-probe", env={**env, "STAND_IN_THINKS": "300"}) as running:
+        running.until("serving")
+
+        def post():
+            with suppress(OSError, HTTPException):
+                running.post("/v1/completions", {"model": "slow", "prompt": "x", "max_tokens": 2})
+
+        thread = threading.Thread(target=post)
+        thread.start()
+        until(lambda: state_of(env, "slow")["requests"] == 1)
+        running.process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        assert running.process.poll() is None
+        assert running.end(signal.SIGINT, 8) == ExitCode.OK
+        thread.join(10)
+    assert not processes_with("--alias slow")

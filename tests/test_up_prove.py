@@ -68,6 +68,18 @@ def test_settings_step_down_until_it_holds_and_are_remembered(env, tmp_path):
     assert max(s["tokens"] for s in sent) >= 1536 - 16
 
 
+def test_an_engine_that_dies_of_memory_under_requests_goes_on_with_less(env, tmp_path):
+    """Not proved, and killed by a client's long request: it comes back with a gentler setting, and that is kept."""
+    dying = {**env, "STAND_IN_MOST_TOKENS": "900", "STAND_IN_LAST": COMPUTE_FAILED}
+    with up(tmp_path, "late=demo", "--gpu", "cpu", "--no-probe", env=dying) as running:
+        running.until("serving")
+        running.post("/v1/completions", {"model": "late", "prompt": list(range(10, 500)) * 2, "max_tokens": 4})
+        running.until("it goes on with --ubatch 256")
+        running.until("late is back")
+        assert running.post("/v1/completions", {"model": "late", "prompt": "x", "max_tokens": 4})[0] == 200
+    assert json.loads((tmp_path / "state/vram/learned.jsonl").read_text().splitlines()[0])["works"]["ubatch"] == 256
+
+
 def test_an_exact_start_fails_and_says_what_was_short(env):
     """`--exact` tries nothing gentler: the part and its mend are named."""
     done = vram(

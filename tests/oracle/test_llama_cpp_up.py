@@ -88,7 +88,7 @@ def test_every_buffer_is_as_planned(tmp_path):
             fleet = fleet_of("cpu", dry=False)
             placed = replan(Placed(wanted=wanted, model=model, engine=engine, here=here, fleet=fleet, plan=None), wanted)
             found = beside(placed.plan, read_start(started(placed), "llama.cpp"))
-            print(wanted, [(b.name, b.planned.bytes, b.measured_bytes) for b in found])
+            print(wanted, [(b.name, b.planned.bytes, b.measured) for b in found])
             assert {b.name for b in found} == {"weights", "kv_cache", "output", "compute"}
             assert [b for b in found if b.inside is not True] == []
             seen += len(found)

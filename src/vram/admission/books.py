@@ -103,6 +103,7 @@ class Books:
         leases: the live ones of this process.
         firm: whether its engine fails what it has no room for (llama.cpp), where others make it wait: then nothing counts but limits.
         usable: whether anybody may come (health, draining).
+        coming: whether it becomes usable by itself (it is being loaded, or started again): who fits waits for it.
         steps: steps of its engine since the books were opened, as far as some stream showed them.
         counted_at: when the output of its streams was last counted, by the caller's clock.
         reserved: a request that waited too long and comes next here, before all others; None: nobody.

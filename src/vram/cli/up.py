@@ -68,6 +68,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Print plans and commands, and start nothing.")
 @click.option("--assume-gpu", is_flag=True, help="Start engines for the GPUs that --gpu names, though this machine is not seen to have them.")
 @click.option("--force", is_flag=True, help="Start also what does not fit by its plan.")
+@click.option("--detach", "-d", is_flag=True, help="Go on in the background once all is ready: vram ps shows it, vram down ends it.")
 @click.option("--offline", is_flag=True, help="Touch no network: local files, the hub's cache and the built-in catalogue.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, schema vram.up/1: plans and commands, and once all is ready the addresses.")
 @click.pass_context
@@ -95,6 +96,10 @@ def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> Non
 
     found = settings()
     dry = bool(given["dry_run"])
+    if given["detach"] and not dry:
+        from vram.cli.detach import in_background
+
+        ctx.exit(in_background(found.state))
     same = {f.name: given[f.name] for f in fields(Wanted) if f.name not in {"name", "model"}}
     wanted = []
     for text in models:

@@ -373,8 +373,9 @@ class Desk:
         try:
             answer = decide(need, ticket.counter.route, now, last=True)
         finally:
-            mine.usable = usable
-        if not isinstance(answer, Admit):
+            # Who is started again when it dies is looked at anew within a second; until then nobody runs into it.
+            mine.usable = usable and not mine.coming
+        if not isinstance(answer, Admit) and not mine.coming:
             # No other has room: the same one may have been unlucky.
             answer = decide(need, ticket.counter.route, now, last=True)
         if isinstance(answer, Refuse):

@@ -57,6 +57,10 @@ class Handle(Protocol):
     def exit(self) -> Exit | None:
         """How it ended; None while it runs."""
 
+    @property
+    def trouble(self) -> str:
+        """Why lines are missing from its log file; empty while none are."""
+
     def head(self) -> list[str]:
         """Its first lines, as many as are kept: what it printed when it started."""
 

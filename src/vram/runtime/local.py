@@ -62,6 +62,11 @@ class LocalHandle:
         """How it ended; None while it runs."""
         return self._exit
 
+    @property
+    def trouble(self) -> str:
+        """Why lines are missing from its log file; empty while none are."""
+        return self.lines.file.trouble if self.lines.file is not None else ""
+
     def head(self) -> list[str]:
         """Its first lines."""
         return self.lines.head()

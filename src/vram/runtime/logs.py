@@ -38,7 +38,10 @@ class LogFile:
                 self.path.replace(self.path.with_name(f"{self.path.name}.1"))
                 self._handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
                 self._size = 0
-            self._size += os.write(self._handle, data)
+            while data:  # a disk that fills up takes a part first, and says no to the rest
+                written = os.write(self._handle, data)
+                self._size += written
+                data = data[written:]
             self.trouble = ""
         except OSError as e:
             self.trouble = f"{self.path}: {e.strerror or e}"

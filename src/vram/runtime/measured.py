@@ -21,28 +21,30 @@ _HOST_BUFFERS = {"weights": "weights", "kv_cache": "kv_cache", "mamba_state": "k
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beside:
-    """One part or buffer, planned and measured.
+    """One part, buffer or count, planned and measured.
 
     Attributes:
         name: `weights`, `kv_cache`, `activations`, `compute`, `output` …
         place: the GPU or device, as the engine calls it; `host` for main memory.
         planned: as planned.
-        measured_bytes: as printed; None where the engine did not print it.
-        doubt_bytes: how far that may be off, by its digits.
+        measured: as printed; None where the engine did not print it.
+        doubt: how far that may be off, by its digits.
+        unit: `bytes`, or `tokens` (of the KV pool).
     """
 
     name: str
     place: str
     planned: Part
-    measured_bytes: int | None
-    doubt_bytes: int = 0
+    measured: int | None
+    doubt: int = 0
+    unit: str = "bytes"
 
     @property
     def inside(self) -> bool | None:
         """Whether what was measured lies in the plan's band, as precisely as it was printed."""
-        if self.measured_bytes is None:
+        if self.measured is None:
             return None
-        return self.planned.low - self.doubt_bytes <= self.measured_bytes <= self.planned.high + self.doubt_bytes
+        return self.planned.low - self.doubt <= self.measured <= self.planned.high + self.doubt
 
 
 def read_start(lines: Iterable[str], rules: str) -> EngineLog:
@@ -62,10 +64,18 @@ def beside(plan: Plan, log: EngineLog) -> tuple[Beside, ...]:
         for name, part in gpu.parts.items():
             if part.high or name in sizes:
                 size = round(sizes[name]) if name in sizes else None
-                found.append(
-                    Beside(name=name, place=str(gpu.index) if len(measured) > 1 else gpu.name, planned=part, measured_bytes=size, doubt_bytes=round(doubt))
-                )
+                found.append(Beside(name=name, place=str(gpu.index) if len(measured) > 1 else gpu.name, planned=part, measured=size, doubt=round(doubt)))
+    counted = [round(r.value) for r in log.of("kv_tokens")]
+    if counted and plan.kv_pool.capacity_tokens is not None:
+        found.append(Beside(name="kv_cache", place="pool", planned=_tokens(plan), measured=min(counted), unit="tokens"))
     return tuple(found)
+
+
+def _tokens(plan: Plan) -> Part:
+    """The pool in tokens: as exact as its bytes."""
+    tokens, pool = plan.kv_pool.capacity_tokens or 0, min((g.pool for g in plan.gpus if g.pool is not None), key=lambda p: p.bytes, default=None)
+    low, high = (pool.low / pool.bytes, pool.high / pool.bytes) if pool is not None and pool.bytes else (1.0, 1.0)
+    return Part(bytes=tokens, low=int(tokens * low), high=-int(-tokens * high // 1), source="formula", why="what the planned pool holds")
 
 
 def _buffers(plan: Plan, log: EngineLog) -> "Iterator[Beside]":
@@ -93,7 +103,7 @@ def _buffers(plan: Plan, log: EngineLog) -> "Iterator[Beside]":
 
 def _one(name: str, place: str, part: Part, sums: dict[tuple[str, str], float], doubts: dict[tuple[str, str], float], key: tuple[str, str]) -> Beside:
     # llama.cpp prints hundredths of a MiB; what rounds to nothing is printed as 0.00.
-    return Beside(name=name, place=place, planned=part, measured_bytes=round(sums[key]) if key in sums else None, doubt_bytes=round(doubts.get(key, 0.0)) + 1)
+    return Beside(name=name, place=place, planned=part, measured=round(sums[key]) if key in sums else None, doubt=round(doubts.get(key, 0.0)) + 1)
 
 
 def _host_parts(plan: Plan) -> tuple[tuple[str, Part], ...]:
@@ -117,9 +127,9 @@ def measured_row(plan: Plan, log: EngineLog, found: Iterable[Beside], *, model: 
     if plan.demand.gpu.vendor == HOST_VENDOR:
         sizes: dict[str, int] = {}
         for one in found:
-            if one.measured_bytes is not None:
+            if one.measured is not None:
                 name = {"output": "activations", "compute": "activations"}.get(one.name, one.name)
-                sizes[name] = sizes.get(name, 0) + one.measured_bytes
+                sizes[name] = sizes.get(name, 0) + one.measured
         row["parts"] = [sizes]
     else:
         row["parts"] = [{name: round(size) for name, size in sizes.items()} for sizes in parts_of(log, len(plan.gpus))]

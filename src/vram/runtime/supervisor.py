@@ -14,7 +14,7 @@ from typing import Final
 from vram.admission.line import Line
 from vram.admission.residency import TurnRules
 from vram.engines.logs.base import EngineLog
-from vram.errors import UsageError, VramError
+from vram.errors import UsageError, VramError, printable
 from vram.gateway.assemble import Assembled, PoolPlan
 from vram.gateway.options import Options
 from vram.gateway.seats import Seat
@@ -44,6 +44,8 @@ RUNS: Final = "run"
 """Folder, in the state's, of what runs."""
 OTHERS_SECONDS: Final = 10.0
 """How often the driver is asked what others hold of the GPUs."""
+LAST_WORDS: Final = 50
+"""Lines in which an engine that died is taken to have said why."""
 HUNG_SECONDS: Final = 60.0
 """An engine that lives and fails its probes for so long is ended and started again."""
 
@@ -85,6 +87,7 @@ class Kept:
     restarts: Restarts = field(default_factory=Restarts)
     task: "asyncio.Task[None] | None" = None
     failing_since: float | None = None
+    told: bool = False
 
 
 class Supervisor:
@@ -334,6 +337,7 @@ class Supervisor:
                 return
             ended = unit.handle.exit if unit.handle is not None else None
             why = ended.words if ended is not None else "ended"
+            lower = await self._lowered(unit)
             while True:
                 wait = kept.restarts.died(time.monotonic(), time.time() - unit.since if unit.state is State.READY else 0.0)
                 if wait is None:
@@ -343,7 +347,7 @@ class Supervisor:
                 self.say(f"{unit.name}: its engine {why}; it is started again in {wait:g} s")
                 await asyncio.sleep(wait)
                 try:
-                    await self._bring_up(unit, first=False)
+                    await self._bring_up(unit, first=lower)
                 except VramError as e:
                     why = e.message
                 else:
@@ -358,6 +362,19 @@ class Supervisor:
             self.say(f"  {line}")
         self.say(f"all of them: vram logs {unit.name}")
 
+    async def _lowered(self, unit: Unit) -> bool:
+        """Where it died of memory by its own last words, go on with a gentler setting. Returns whether that is so."""
+        short = unit.placed.engine.short_of(unit.handle.tail(LAST_WORDS)) if unit.handle is not None else None
+        step = self._gentler(unit, StartError("", short=short)) if short is not None else None
+        if short is None or step is None:
+            return False
+        asked = unit.placed.plan
+        self.say(f"{unit.name}: its engine ran out of memory ({printable(short.said, 160)}); it goes on with {step.flag}")
+        unit.placed = replan(unit.placed, step.wanted)
+        learn(self.options.folder, asked, step.wanted, f"with {_told(asked)} it ran out of memory under requests")
+        await self.gateway.read_again()
+        return True
+
     async def _look(self) -> None:
         """Once a second: an engine that lives and no longer generates is ended; `_keep` starts it again."""
         while True:
@@ -365,6 +382,10 @@ class Supervisor:
             now = time.monotonic()
             for kept in self.kept.values():
                 unit = kept.unit
+                trouble = unit.handle.trouble if unit.handle is not None else ""
+                if trouble and not kept.told:
+                    self.say(f"{unit.name}: what its engine prints is not kept ({trouble}); it goes on")
+                kept.told = bool(trouble)
                 seats = self.seats(unit.name)
                 failing = (
                     unit.state is State.READY and bool(seats) and not any(s.replica.health.usable() for s in seats) and seats[0].replica.health.failures > 0
@@ -400,6 +421,15 @@ class Supervisor:
         while time.monotonic() < ends and any(s.books.leases for s in self.seats(name)):  # noqa: ASYNC110  (a few looks a second in the last seconds of a unit)
             await asyncio.sleep(0.1)
 
+    def hurry(self) -> None:
+        """Wait for nobody: clients are cut off, engines killed. For who asks a second time."""
+        if self._assembled is not None:
+            for front in list(self.gateway.house.fronts):
+                front.transport.abort()
+        for unit in self.units.values():
+            if unit.handle is not None:
+                unit.handle.stop(0.0)
+
     async def stop(self) -> None:
         """End everything: first what clients ask, then the engines."""
         self.stopping = True
@@ -432,6 +462,8 @@ async def serve(supervisor: Supervisor, *, told: Callable[[Supervisor], None]) -
     starting = asyncio.ensure_future(supervisor.start())
 
     def ask_to_end() -> None:
+        if supervisor.done.is_set():
+            supervisor.hurry()
         supervisor.done.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -16,6 +16,9 @@ _ALIGNMENT: Final = 32
 _U32, _F32, _BOOL, _STRING, _ARRAY = 4, 6, 7, 8, 9
 _TYPE_F32: Final = 0
 _NORMAL, _CONTROL = 1, 3
+END: Final = "<|end|>"
+LOUD: Final = 3.0
+"""How much likelier than chance the readable tokens are made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +51,11 @@ def write_tiny(path: Path, shape: Shape | None = None, *, seed: int = 0) -> Path
         size = math.prod(dims)
         # Unit norms, and weights small enough that activations neither vanish nor grow.
         values = np.ones(size) if norm else rng.standard_normal(size) / math.sqrt(dims[0])
+        if name == "output.weight":
+            # Only what can be read is likely to be said: loose bytes of no character would hold up servers that wait for a whole one.
+            rows = values.reshape(shape.vocabulary, shape.hidden)
+            rows[[not _readable(token) for token in _vocabulary(shape)[0]]] = 0.0
+            rows *= LOUD
         head += _text(name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, _TYPE_F32, len(data))
         data += values.astype(np.float32).tobytes()
         data += bytes(-len(data) % _ALIGNMENT)
@@ -86,17 +94,7 @@ def _tensors(s: Shape) -> list[tuple[str, tuple[int, ...]]]:
 
 
 def _keys(s: Shape) -> list[bytes]:
-    # A byte-level vocabulary: every text has its tokens, and every token but the end's is a text.
-    tokens, kinds, merges = ["<|end|>", *_byte_symbols()], [_CONTROL, *[_NORMAL] * 256], []
-    for first in "abcdefghijklmnopqrstuvwxyz":
-        for second in "aeiounrst":
-            if len(tokens) < s.vocabulary:
-                tokens.append(first + second)
-                kinds.append(_NORMAL)
-                merges.append(f"{first} {second}")
-    while len(tokens) < s.vocabulary:
-        tokens.append(f"Ġ{len(tokens)}")
-        kinds.append(_NORMAL)
+    tokens, kinds, merges = _vocabulary(s)
     entries: list[tuple[str, int, Any]] = [
         ("general.architecture", _STRING, "llama"),
         ("general.name", _STRING, "tiny, random weights"),
@@ -125,6 +123,27 @@ def _keys(s: Shape) -> list[bytes]:
         ("tokenizer.chat_template", _STRING, "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant:"),
     ]
     return [_entry(*entry) for entry in entries]
+
+
+def _vocabulary(s: Shape) -> tuple[list[str], list[int], list[str]]:
+    """Tokens, their kinds, and what is merged to them."""
+    # A byte-level vocabulary: every text has its tokens, and every token but the end's is a text.
+    tokens, kinds, merges = [END, *_byte_symbols()], [_CONTROL, *[_NORMAL] * 256], []
+    for first in "abcdefghijklmnopqrstuvwxyz":
+        for second in "aeiounrst":
+            if len(tokens) < s.vocabulary:
+                tokens.append(first + second)
+                kinds.append(_NORMAL)
+                merges.append(f"{first} {second}")
+    while len(tokens) < s.vocabulary:
+        tokens.append(f"Ġ{len(tokens)}")
+        kinds.append(_NORMAL)
+    return tokens, kinds, merges
+
+
+def _readable(token: str) -> bool:
+    """Whether it is ASCII that is seen, with a space (which the vocabulary writes as Ġ) before it or not."""
+    return token != END and token.replace("Ġ", " ").isascii()
 
 
 def _entry(key: str, kind: int, value: Any) -> bytes:

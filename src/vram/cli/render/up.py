@@ -108,11 +108,10 @@ def ready_text(unit: "Unit") -> str:
         rows = []
         for one in unit.measured:
             part = one.planned
-            band = "exact" if part.low == part.high else f"{gib(part.low)} – {gib(part.high)}"
+            size = gib if one.unit == "bytes" else "{:,} tokens".format
+            band = "exact" if part.low == part.high else f"{size(part.low)} – {size(part.high)}"
             mark = {True: "✔ in the band", False: "✘ outside", None: "not printed"}[one.inside]
-            rows.append(
-                (one.name.replace("_", " "), one.place, gib(part.bytes), band, gib(one.measured_bytes) if one.measured_bytes is not None else "–", mark)
-            )
+            rows.append((one.name.replace("_", " "), one.place, size(part.bytes), band, size(one.measured) if one.measured is not None else "–", mark))
         found = table(("", "on", "planned", "band", "measured", "verdict"), rows, right=("planned", "measured"))
         lines += [f"  {line}" for line in found.splitlines()]
     return "\n".join(lines)
@@ -123,10 +122,11 @@ def _beside(one: "Beside") -> dict[str, Any]:
     return {
         "name": one.name,
         "place": one.place,
-        "planned_bytes": part.bytes,
-        "low_bytes": part.low,
-        "high_bytes": part.high,
-        "measured_bytes": one.measured_bytes,
+        "unit": one.unit,
+        "planned": part.bytes,
+        "low": part.low,
+        "high": part.high,
+        "measured": one.measured,
         "inside": one.inside,
     }
 

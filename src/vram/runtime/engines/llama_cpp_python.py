@@ -13,6 +13,12 @@ from vram.runtime.engines.llama_server import OUT_OF_MEMORY
 from vram.settings import Settings
 
 _VERSION: Final = "import importlib.metadata as m; print('version', m.version('llama_cpp_python')); import starlette_context, uvicorn; print('server')"
+# Its server refuses requests whose X-Request-Id is no UUID; a gateway's and a client's are what they are.
+_START: Final = (
+    "import functools, runpy, starlette_context.plugins as p; "
+    "p.RequestIdPlugin = functools.partial(p.RequestIdPlugin, validate=False); "
+    "runpy.run_module('llama_cpp.server', run_name='__main__')"
+)
 # ggml.h, enum ggml_type: its server takes numbers.
 _TYPES: Final = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "iq4_nl": 20, "bf16": 30}
 
@@ -37,7 +43,7 @@ class LlamaCppPython(Program):
         if not re.search(r"^server$", said, re.MULTILINE):
             return None
         # Its version is that of the binding, and no build of llama.cpp: the newest rules hold.
-        return Installed(program=(str(python), "-m", "llama_cpp.server"), version="", where=str(python))
+        return Installed(program=(str(python), "-c", _START), version="", where=str(python))
 
     def takes(self, launch: Launch) -> str:
         """GGUF files of this machine, one request at a time."""
