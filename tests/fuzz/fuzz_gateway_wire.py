@@ -8,6 +8,7 @@ answer is one answer for llhttp, to the byte.
 
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 import atheris
@@ -15,7 +16,7 @@ import atheris
 sys.path[:0] = [str(Path(__file__).parents[2] / "src")]
 
 with atheris.instrument_imports(include=["vram.gateway"]):
-    from vram.gateway.back import Back
+    from vram.gateway.back import Back, Head
     from vram.gateway.call import unchunked
     from vram.gateway.front import Front
     from vram.gateway.limits import WireLimits
@@ -136,6 +137,12 @@ def client(pieces: list[bytes], **limits: int) -> tuple[House, Front, Transport]
     return house, front, transport
 
 
+def bounded(data: bytes) -> list[object]:
+    """What a fresh connection makes of these bytes, under the limits as they are."""
+    house, front, _ = client([data])
+    return [*((r.method, r.path, r.header(b"authorization"), r.body, r.keep_alive) for r in house.requests), bool(house.refusals), bool(front.ahead)]
+
+
 def check(*, held: bool, why: str) -> None:
     """One property."""
     if not held:
@@ -153,6 +160,21 @@ def clients(data: bytes, pieces: list[bytes]) -> None:
         front.connection_lost(None)
         client(cut, head_bytes=64, headers=4, body_bytes=32)
     check(held=seen[0] == seen[1] == seen[2], why=f"cut otherwise, understood otherwise: {seen}")
+    # As the second request of a connection, after one with the same head or another, it is what it is as the first.
+    for first in (REQUESTS[0], data):
+        for cut in ([data], pieces):
+            house, front, _ = client([first])
+            if len(house.requests) == 1 and not front.ahead and house.requests[0].keep_alive:
+                front.finished(keep_alive=True)
+                check(held=not front.ahead and front.handler is None, why="an answer that is not the last one ended the connection")
+                for piece in cut:
+                    if not front.transport.closing:
+                        front.data_received(piece)
+                again = [(r.method, r.path, r.header(b"authorization"), r.body, r.keep_alive) for r in house.requests[1:]]
+                check(
+                    held=[*again, bool(house.refusals), bool(front.ahead)] == bounded(data),
+                    why=f"after another {again} {house.refusals}, alone {bounded(data)}",
+                )
     if len(seen[0]) == 3:
         method, path, key, body, _ = seen[0][0]
         read = strict(data)
@@ -170,6 +192,9 @@ ANSWERS = [
 ]
 
 
+HEADS = [Head(answer, answer.index(b"\r\n\r\n")) for answer in ANSWERS]
+
+
 class Engine:
     """Stands for a replica and for who asks it."""
 
@@ -182,6 +207,7 @@ class Engine:
         self.limits = WireLimits(engine_head_bytes=4096)
         self.back: Back | None = None
         self.head: object = None
+        self.last_head: object = None
         self.got, self.end = b"", ""
         self.kept = True
 
@@ -242,9 +268,10 @@ class Pipe:
         pass
 
 
-def engine(pieces: list[bytes], *, hides: bool) -> Engine:
-    """What is made of an engine that sends these pieces and then closes."""
+def engine(pieces: list[bytes], *, hides: bool, last_head: object = None) -> Engine:
+    """What is made of an engine that sends these pieces and then closes; `last_head`: of its answer before."""
     asker = Engine(hides=hides)
+    asker.last_head = last_head
     back = Back(asker)
     back.connection_made(Pipe())
     back.send(asker, b"", b"")
@@ -260,6 +287,8 @@ def engine(pieces: list[bytes], *, hides: bool) -> Engine:
 def engines(data: bytes, pieces: list[bytes], *, hides: bool) -> None:
     """The properties of answers."""
     found = [engine(cut, hides=False) for cut in ([data], pieces, [data[i : i + 1] for i in range(len(data))])]
+    # A head that came before is not read again: nothing may come out otherwise for that, nor for having had another one before.
+    found += [engine([data], hides=False, last_head=before) for before in (found[0].last_head, *HEADS)]
     ends = {(a.end, a.head is not None, a.head.lines if a.head is not None else b"") for a in found}
     check(held=len(ends) == 1, why=f"cut otherwise, ended otherwise: {ends}")
     whole = found[0]
@@ -290,15 +319,18 @@ def one(data: bytes) -> None:
 
 
 def main() -> None:
-    """Write the seeds into the first corpus folder given, then fuzz."""
+    """Write the seeds into the first corpus folder given, or one that is thrown away, then fuzz."""
     folders = [Path(a) for a in sys.argv[1:] if not a.startswith("-")]
+    if not folders:
+        thrown = tempfile.TemporaryDirectory()
+        folders = [Path(thrown.name)]
+        sys.argv.append(thrown.name)
     seeds = {f"client{i}": b"\0\7" + raw for i, raw in enumerate(REQUESTS)} | {f"engine{i}": b"\3\7" + raw for i, raw in enumerate(ANSWERS)}
     for raw in seeds.values():
         one(raw)
-    if folders:
-        folders[0].mkdir(parents=True, exist_ok=True)
-        for name, raw in seeds.items():
-            (folders[0] / name).write_bytes(raw)
+    folders[0].mkdir(parents=True, exist_ok=True)
+    for name, raw in seeds.items():
+        (folders[0] / name).write_bytes(raw)
     atheris.Setup(sys.argv, one)
     atheris.Fuzz()
 

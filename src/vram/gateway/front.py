@@ -227,7 +227,7 @@ class Front(asyncio.Protocol):
         want, known = self._want, self._known
         got = len(data) - at
         if got > want:
-            self.ahead += got - want
+            self.ahead += len(data[at + want :].strip(b"\r\n"))
             got = want
         if got:
             self._piece(data[at : at + got] if at or got < len(data) else data)
