@@ -34,7 +34,7 @@ COMPILED = rm -rf build/compiled && mkdir -p build/compiled/src build/compiled/s
 # The gateway's tests on its compiled hot path.
 test-compiled: $(FULL)/.full
 	$(COMPILED)
-	PYTHONPATH=build/compiled/site $(FULL)/bin/python -m pytest -p no:cacheprovider tests/test_gateway*.py tests/test_admission.py tests/test_vram_time.py
+	PYTHONPATH=build/compiled/site $(FULL)/bin/python -m pytest -p no:cacheprovider tests/test_gateway*.py tests/test_admission.py tests/test_forecast.py tests/test_vram_time.py
 
 # The gateway beside nginx and the Rust routers (from PyPI, each in an environment of its own), its bars and what it shows: some ten minutes.
 # Needs Linux, wrk, a C compiler and two quiet cores; nginx where it is installed.

@@ -15,7 +15,7 @@ from pathlib import Path
 TRACE = Path(__file__).parent.parent / "truth" / "traces" / "azure_llm_2023_conv.csv.gz"
 POOL = ("--model", "meta-llama/Llama-3.1-8B-Instruct", "--gpu", "L40S", "--replicas", "2", "--max-tokens", "1024", "--offline")
 POOLS = {"24 GiB": (), "3 GiB": ("--kv-pool-bytes", "3GiB")}
-POLICIES = ("engine", "requests=32", "kv-worst", "kv-learned=0.9")
+POLICIES = ("engine", "requests=32", "kv-worst", "kv-learned")
 BAR_TIMES, BAR_MB = 50.0, 300.0
 
 

@@ -155,6 +155,18 @@ def test_peaks_let_in_more_than_sums():
     assert decide(Need(300, 600), route(replica), 1.0) is WAIT
 
 
+def test_promises_beyond_capacity_keep_nobody_out_who_fits():
+    """With more promised than there is, one that ends before the others have grown is still let in, and so is the next."""
+    replica = books(capacity=1000, tokens=1)
+    for _ in range(2):
+        replica.reserve(Need(100, 300), 300, 300, 0.0)
+    for _ in range(3):
+        answer = decide(Need(150, 20), route(replica), 0.0)
+        assert isinstance(answer, Admit)
+        replica.reserve(Need(150, 20), answer.expected, answer.most, 0.0)
+    assert replica.promised_bytes > replica.capacity_bytes
+
+
 def test_peaks_are_counted_in_whole_blocks():
     """Four requests, each begun 128 steps after the one before, fit 18 blocks of 128 tokens; with a block of slack for each they would not.
 
@@ -266,6 +278,7 @@ def stories(draw):
 def test_books_balance_whatever_happens(story):
     """Never above capacity; the sum of the leases is the ledger; everybody who came ends in exactly one way."""
     replicas = [books(f"r{i}", capacity, tokens=tokens) for i, (capacity, tokens) in enumerate(story[0])]
+    law = OutputTokens(unknown=50)
     line = Line(route(*replicas, least_output_tokens=5), Shares())
     leases, gone, came = [], [], 0
     now = 0.0
@@ -279,7 +292,18 @@ def test_books_balance_whatever_happens(story):
         if kind == "a":
             came += 1
             line.join(
-                Need(size, output, output, key=f"k{which}", priority=which % 2, sequences=1 + which % 2, affinity=which, arrived=now, deadline=now + size)
+                Need(
+                    size,
+                    output,
+                    output,
+                    key=f"k{which}",
+                    priority=which % 2,
+                    sequences=1 + which % 2,
+                    affinity=which,
+                    arrived=now,
+                    deadline=now + size,
+                    law=law if which > 1 else None,
+                )
             )
         elif kind == "s":
             for lease in leases:

@@ -54,7 +54,7 @@ def test_json_follows_its_schema_and_is_what_the_api_gives() -> None:
     assert done.exit_code == 0, done.output
     document = json.loads(done.stdout)
     jsonschema.validate(document, SCHEMA)
-    assert [p["policy"] for p in document["policies"]] == ["engine", "requests", "kv-worst", "kv-learned=0.9"]
+    assert [p["policy"] for p in document["policies"]] == ["engine", "requests", "kv-worst", "kv-learned=0.999"]
     for p in document["policies"]:
         assert sum(p["ends"].values()) == document["requests"] == len(p["served"])
         assert sum(r["answered_tokens"] for r in p["served"]) == p["answered_tokens"]

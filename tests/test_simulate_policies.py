@@ -1,5 +1,6 @@
 """Policies of admission side by side: what holds for each of them on any requests, and what the Azure trace shows."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ POLICIES: tuple[Policy, ...] = (
     RequestCounts(most=3, queue_seconds=20.0),
     KvLeases(),
     KvLeases(share=0.5),
-    KvLeases(share=0.9, queue_seconds=30.0),
+    KvLeases(share=0.999, queue_seconds=30.0),
 )
 
 
@@ -174,7 +175,7 @@ TIGHT = ReplicaSpec(
 )
 
 
-@pytest.mark.parametrize("policy", [RequestCounts(most=16, queue_seconds=5.0), KvLeases(share=0.9, queue_seconds=5.0)], ids=lambda p: p.name)
+@pytest.mark.parametrize("policy", [RequestCounts(most=16, queue_seconds=5.0), KvLeases(share=0.999, queue_seconds=5.0)], ids=lambda p: p.name)
 def test_more_replicas_refuse_less_on_the_azure_trace(policy: Policy) -> None:
     """Those who leave after 5 s of waiting become fewer with each replica, until nobody does."""
     refused = [simulate(azure(3000), [PoolSpec(name="a", replica=TIGHT, replicas=n)], policy).summary.refused for n in (1, 2, 3, 4)]
@@ -185,7 +186,7 @@ def test_more_replicas_refuse_less_on_the_azure_trace(policy: Policy) -> None:
 def test_learned_leases_keep_the_cache_full_and_hardly_preempt() -> None:
     """The first 4,000 requests of the conversation trace at one tight replica: what engines alone preempt, what worst-case leases waste."""
     pools = [PoolSpec(name="a", replica=TIGHT)]
-    alone, worst, half, most = (simulate(azure(4000), pools, p).summary for p in (EngineOwn(), KvLeases(), KvLeases(share=0.5), KvLeases(share=0.9)))
+    alone, worst, half, most = (simulate(azure(4000), pools, p).summary for p in (EngineOwn(), KvLeases(), KvLeases(share=0.95), KvLeases(share=0.999)))
     assert alone.preemptions > 500
     assert worst.preemptions == 0
     assert half.preemptions < alone.preemptions / 8
@@ -194,6 +195,27 @@ def test_learned_leases_keep_the_cache_full_and_hardly_preempt() -> None:
     assert most.kv_share_mean > 0.80
     assert half.tokens_per_second > 0.98 * alone.tokens_per_second
     assert worst.tokens_per_second < 0.7 * most.tokens_per_second
+
+
+@pytest.mark.parametrize(("trace", "speed"), [("conv", 4.0), ("code", 40.0)])
+def test_the_gateways_rule_never_preempts_while_the_cache_is_full(trace: str, speed: float) -> None:
+    """Both Azure traces, sped up until requests wait, answers of unknown length: no preemption, and at least 85 % of the blocks in use.
+
+    The engines alone preempt, and are no faster.
+    """
+    rows, _ = read_trace(TRACE.with_name(f"azure_llm_2023_{trace}.csv.gz"), first=3000)
+    requests = [Request(arrival_seconds=r.seconds / speed, prompt_tokens=r.prompt_tokens, output_tokens=r.output_tokens) for r in rows]
+    tokens = 2048 if trace == "conv" else 8192
+    pools = [PoolSpec(name="a", replica=replace(TIGHT, blocks=4000, max_batched_tokens=tokens))]
+    alone, learned = simulate(requests, pools), simulate(requests, pools, KvLeases(share=0.999))
+    assert alone.summary.preemptions > 0
+    assert learned.summary.preemptions == 0
+    shares, width = learned.pools[0].kv_share, learned.pools[0].width_seconds
+    # From when the cache is first full until the last has come, somebody always waits.
+    queued = [share for i, share in enumerate(shares) if (i + 1) * width < requests[-1].arrival_seconds]
+    queued = queued[next(i for i, share in enumerate(queued) if share > 0.85) :]
+    assert sum(queued) / len(queued) >= 0.85
+    assert learned.summary.seconds <= 1.01 * alone.summary.seconds
 
 
 def test_a_lease_counts_what_the_replica_holds() -> None:

@@ -34,7 +34,7 @@ def simulate(
     Args:
         trace: requests in the order of their arrival, or a file of them: CSV or JSON lines, plain or gzipped.
         pools: the pools, or the pools file (`vram size` writes one).
-        policy: who is sent where and when: `"engine"`, `"requests=16"`, `"kv-worst"`, `"kv-learned=0.5"`, or a policy of one's own.
+        policy: who is sent where and when: `"engine"`, `"requests=16"`, `"kv-worst"`, `"kv-learned"`, or a policy of one's own.
         levels: what counts as good service: TTFT of 2 s and TPOT of 0.1 s when None.
         queue_seconds: a request that waits so long before it is let in is refused; no policy refuses it when None.
         offline: touch no network.

@@ -1,22 +1,28 @@
 """The books of one replica: what its KV cache holds for whom now, what it will hold when all of them end, and what else is known of it.
 
-Two numbers matter. `held_bytes` is what is in the cache now: prompt and output so far, in whole blocks, lease by lease. The *peak* is
-the most that it will be before everybody has ended as expected: sequences that end give back what others still grow into, so it is less
-than the sum of their greatest sizes, and never less than what is held. A request is let in when the peak with it stays within
-capacity. An answer that outgrows what was expected of it is expected to be longer, and is served before anybody new.
+Two things matter. `held_bytes` is what is in the cache now: prompt and output so far, in whole blocks, lease by lease. What they will
+hold together at moments to come is foreseen from how long answers get (`vram.admission.forecast`): sequences that end give back what
+others still grow into, so it is less than the sum of their greatest sizes. A request is let in when that stays within capacity with it
+at every moment, by `CALM` standard deviations. Where no law of lengths is given, each answer ends as expected, and the peak counts
+(`vram.admission.peak`). An answer that outgrows what was expected of it is expected to be longer, and is served before anybody new.
 
 What the engine says of itself corrects the books only while it is fresh, and only upwards: others may use the replica, too.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from vram.admission.affinity import seed_of
+from vram.admission.forecast import Forecast
 from vram.admission.need import Need
 from vram.admission.peak import FIRM_STEPS, LINGER_STEPS, Growth, peak_within
 from vram.memory.curve import KvCurve
 
 FRESH_SECONDS = 5.0
 """How long an engine's own figure counts."""
+CALM: Final = 3.0
+"""Standard deviations by which what is foreseen stays within capacity: the chance of more is a thousandth, at the worst moment to come."""
+BEHIND_TOKENS: Final = 16
+"""Tokens that each answer may have grown, on average, before what was foreseen is foreseen anew."""
 
 
 class Lease:
@@ -77,7 +83,9 @@ class Lease:
         need = self.need
         to_go = max(self.expected - self.produced, 0)
         ahead = max(self.books.steps - self.began - self.produced, 0)
-        return Growth(to_go, self.held_bytes, self.promised_bytes, need.prompt_tokens + self.produced, need.sequences, self.shared_bytes, ahead)
+        made = Growth(to_go, self.held_bytes, self.promised_bytes, need.prompt_tokens + self.produced, need.sequences, self.shared_bytes, ahead)
+        made.produced, made.most, made.streams = self.produced, self.most, need.streams
+        return made
 
     def account(self, now: float) -> None:
         """Count what was held up to `now`; the books call it before they change that."""
@@ -107,14 +115,19 @@ class Books:
         steps: steps of its engine since the books were opened, as far as some stream showed them.
         counted_at: when the output of its streams was last counted, by the caller's clock.
         reserved: a request that waited too long and comes next here, before all others; None: nobody.
+        calm: standard deviations by which what is foreseen stays within capacity.
         over_bytes: what running answers need beyond capacity, because they outgrew all expectation; 0 when all is well.
     """
 
     __slots__ = (
+        "_behind",
+        "_ended",
+        "_forecast",
         "_reported_at",
         "_reported_bytes",
         "_reported_held",
         "_top_held",
+        "calm",
         "capacity_bytes",
         "coming",
         "context_tokens",
@@ -167,6 +180,10 @@ class Books:
         self.reserved: Need | None = None
         self._reported_bytes = self._reported_held = self._top_held = 0
         self._reported_at = self.counted_at = float("-inf")
+        self.calm = CALM
+        self._forecast: Forecast | None = None
+        self._behind = 0
+        self._ended = False
 
     # --- questions
 
@@ -199,8 +216,8 @@ class Books:
             return False
         return prompt + output_tokens <= self.context_tokens and self.curve.nbytes(prompt + output_tokens) <= self.capacity_bytes
 
-    def fits(self, need: Need, output_tokens: int, now: float) -> bool:
-        """Whether it fits now, with everybody who is here ending as expected."""
+    def fits(self, need: Need, output_tokens: int, now: float, most: int = -1) -> bool:
+        """Whether it fits now, beside what all who are here will hold; `most` output tokens where it is to be cut to so many."""
         if self.reserved is not None and self.reserved is not need:
             return False
         capacity = self.capacity_bytes
@@ -211,12 +228,45 @@ class Books:
             return False
         room = capacity - self.foreign_bytes(now)
         promise = self.size(need, output_tokens)
-        if self.promised_bytes + promise <= room:
+        if self.promised_bytes + promise <= (room if need.law is None or self.firm else room // 2):
             return True
         held = self.size(need, 0)
         if self.held_bytes + held > room:
             return False
-        return self._peak_with(need, output_tokens, held, promise, room)
+        if need.law is None or self.firm:
+            return self._peak_with(need, output_tokens, held, promise, room)
+        if most < 0:
+            most = need.most_tokens if need.most_tokens is not None else self.context_tokens - need.prompt_tokens
+        return self._foreseen(need, most, held if need.streams else promise, room)
+
+    def _foreseen(self, need: Need, most: int, held: int, room: int) -> bool:
+        """Whether it fits beside what all who are here will hold, as far as that can be foreseen from how long answers get."""
+        law = need.law
+        if law is None:
+            return False
+        if self._forecast is not None and self._behind <= BEHIND_TOKENS * self.sequences:
+            # What was foreseen holds on: an end since then only makes it too cautious.
+            forecast = self._forecast.copy()
+            forecast.add(law, self.curve, need.prompt_tokens, 0, most, need.sequences, held, streams=need.streams)
+            if forecast.within(room, self.calm):
+                return True
+            if not self._ended and not self._behind:
+                return False
+        self._forecast = forecast = Forecast()
+        for lease in self.leases:
+            n = lease.need
+            forecast.add(n.law or law, self.curve, n.prompt_tokens, lease.produced, lease.most, n.sequences, lease.held_bytes, streams=n.streams)
+        for g in self.elsewhere():
+            # What is learned of lengths is not shared: ours stands for theirs.
+            forecast.add(law, self.curve, g.tokens - g.produced, g.produced, g.most, g.sequences, g.held_bytes, streams=g.streams)
+        self._behind, self._ended = 0, False
+        forecast = forecast.copy()
+        forecast.add(law, self.curve, need.prompt_tokens, 0, most, need.sequences, held, streams=need.streams)
+        return forecast.within(room, self.calm)
+
+    def forget(self) -> None:
+        """Others changed what is held here: nothing that was foreseen holds on."""
+        self._forecast = None
 
     def _peak_with(self, need: Need, output_tokens: int, held: int, promise: int, room: int) -> bool:
         """Whether the peak with one more stays within `room`.
@@ -252,6 +302,10 @@ class Books:
         if need.beside:
             lease.on_trial = True
             self.suspects += 1
+        if need.law is not None:
+            need.law.began()
+        if self._forecast is not None and need.law is not None:
+            self._forecast.add(need.law, self.curve, need.prompt_tokens, 0, most, need.sequences, lease.held_bytes, streams=need.streams)
         if need.session:
             self.sessions[need.session] = self.sessions.get(need.session, 0) + 1
         if self.reserved is need:
@@ -267,6 +321,9 @@ class Books:
         if not lease.live:
             return True
         lease.account(now)
+        self._behind += (produced - lease.produced) * lease.need.sequences
+        if lease.need.law is not None:
+            lease.need.law.went_on(lease.produced, produced)
         lease.produced = produced
         self.steps = max(self.steps, lease.began + produced)
         if expected is not None:
@@ -297,6 +354,9 @@ class Books:
             return False
         lease.account(now)
         lease.live = False
+        self._ended = True
+        if lease.need.law is not None:
+            lease.need.law.stopped(lease.produced)
         self.leases.discard(lease)
         self.held_bytes -= lease.held_bytes
         self.promised_bytes -= lease.promised_bytes

@@ -130,7 +130,7 @@ def _in_route(need: Need, route: Route, now: float, told: tuple[str, ...]) -> De
             best = _at_home(need, pool.books, now)
         by_key = best is not None
         if best is None:
-            free = -1
+            free = 0
             for books in pool.books:
                 if not books.usable:
                     if books.coming:
@@ -144,7 +144,8 @@ def _in_route(need: Need, route: Route, now: float, told: tuple[str, ...]) -> De
                     continue
                 possible = True
                 left = books.capacity_bytes - books.promised_bytes
-                if left > free and books.fits(need, _expected_here(need, books, most), now):
+                # Promises may be more than there is: those who end make room for those who grow.
+                if (best is None or left > free) and books.fits(need, _expected_here(need, books, most), now):
                     best, free = books, left
         if best is not None:
             most = _most_here(need, best)
@@ -204,7 +205,7 @@ def _shorter(need: Need, route: Route, least: int, now: float, told: tuple[str, 
             possible = True
             for length in (most, max(least, min(most, need.expected_tokens)), least):
                 expected = _expected_here(need, books, length)
-                if books.fits(need, expected, now):
+                if books.fits(need, expected, now, length):
                     return Admit(books, pool, expected, length, (*told, LARGER, SHORTER) if place else (*told, SHORTER))
     return WAIT if possible else _refusal(need, route, usable=True)
 

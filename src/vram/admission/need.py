@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from vram.admission.learn import OutputTokens
+
 
 class Need:
     """One request, in tokens. A plain object with slots: one is made for every request of a gateway.
@@ -20,6 +22,7 @@ class Need:
         session: what it may share a prefix with, as bytes that are equal for it; empty for nothing.
         shared_tokens: prompt tokens that it shares with others of the same session at least.
         beside: of those that may have killed an engine, how many may be in a replica together with it, itself among them; 0: it is none.
+        law: what is known of how long answers like its own get; None: it gets as long as expected.
         passed: how many later ones were let past it.
     """
 
@@ -30,6 +33,7 @@ class Need:
         "deadline",
         "expected_tokens",
         "key",
+        "law",
         "most_tokens",
         "owner",
         "passed",
@@ -57,6 +61,7 @@ class Need:
         session: bytes = b"",
         shared_tokens: int = 0,
         owner: Any = None,
+        law: OutputTokens | None = None,
     ) -> None:
         self.prompt_tokens = prompt_tokens
         self.expected_tokens = expected_tokens if most_tokens is None or expected_tokens < most_tokens else most_tokens
@@ -71,6 +76,7 @@ class Need:
         self.session = session
         self.shared_tokens = shared_tokens
         self.beside = 0
+        self.law = law
         self.passed = 0
         self.owner = owner
         """Whoever asked, for its own use; never looked at here."""

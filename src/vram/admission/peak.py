@@ -26,9 +26,12 @@ class Growth:
         sequences: how many it has.
         shared_bytes: of what the curve says for them all, what others hold already.
         ahead: by how many steps it may be further, by what was seen of others that began with it: streams are seen with unlike delays.
+        produced: output tokens of `tokens`.
+        most: output tokens that each sequence has at most in the end.
+        streams: whether its progress is seen.
     """
 
-    __slots__ = ("ahead", "held_bytes", "promised_bytes", "sequences", "shared_bytes", "to_go", "tokens")
+    __slots__ = ("ahead", "held_bytes", "most", "produced", "promised_bytes", "sequences", "shared_bytes", "streams", "to_go", "tokens")
 
     def __init__(self, to_go: int, held_bytes: int, promised_bytes: int, tokens: int, sequences: int, shared_bytes: int, ahead: int = 0) -> None:
         self.to_go = to_go
@@ -38,6 +41,9 @@ class Growth:
         self.sequences = sequences
         self.shared_bytes = shared_bytes
         self.ahead = ahead
+        self.produced = 0
+        self.most = to_go
+        self.streams = True
 
     def at(self, steps: int, curve: KvCurve) -> int:
         """Bytes after so many steps, at most."""

@@ -77,7 +77,7 @@ def command(
 
     \b
     vram simulate requests.csv --pools pools.toml
-    vram simulate requests.csv.gz --model Qwen/Qwen3-8B --gpu L40S --replicas 2 --policy engine --policy kv-learned=0.5 --html replay.html
+    vram simulate requests.csv.gz --model Qwen/Qwen3-8B --gpu L40S --replicas 2 --policy engine --policy kv-learned --html replay.html
     vram simulate --rate 5 --prompt 800~0.9 --output 200~0.8 --model Qwen/Qwen3-8B --gpu "RTX 4090"
     """  # noqa: D301  (click's own mark, a real backspace, keeps the lines below it as they are)
     from vram.cli.loads import arrivals

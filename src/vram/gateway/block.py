@@ -38,8 +38,9 @@ _PLACE: Final = 40
 # Words of a worker's row at a place, and of a lease's slot.
 HELD, PROMISED, SEQUENCES, LEASES, USED_SLOTS, UNLISTED, KV, COUNT, KV_OWN, EACH_OWN, WAITS = 0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12
 ROW: Final = 13
-SLOT: Final = 7
-"""To go, held, promised, tokens, sequences, shared, and the step of the replica that was last seen of it: a lease's growth."""
+SLOT: Final = 10
+"""To go, held, promised, tokens, sequences, shared, the step of the replica that was last seen of it, produced, most, whether it streams: a
+lease's growth."""
 EMPTY: Final = -1
 """Stands in a slot's first word where no lease is in it."""
 

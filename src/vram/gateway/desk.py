@@ -121,6 +121,7 @@ class Desk:
             arrived=now,
             affinity=affinity_of(ask, x.session, self.affinity) if counter.spreads else 0,
             owner=x,
+            law=counter.outputs,
         )
         ask.text = b""
         shape = shape_of(x.body)
@@ -292,11 +293,14 @@ class Desk:
             return
         self._release(x, ticket)
         if x.outcome == "ok":
-            counter.learn(x)
+            counter.learn(x, ticket)
             if ticket.need.beside:
                 self._clear(ticket.shape)
             if ticket.seat is not None:
                 ticket.seat.replica.health.good(x.house.now())
+        else:
+            # How long it would have got nobody knows: at least so long.
+            counter.outputs.broke_off(ticket.lease.produced)
         used = ticket.estimated if x.prompt_tokens < 0 else x.prompt_tokens + max(x.completion_tokens, 0)
         x.key.settle(ticket.estimated, used, ticket.held[1])
 

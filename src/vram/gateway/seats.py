@@ -70,7 +70,7 @@ class Counter:
         # Where there is one replica only, no key is made: there is nothing to choose.
         self.spreads = any(len(pool.books) > 1 for one in (route, *route.others) for pool in one.pools)
 
-    def learn(self, x: "Exchange") -> None:
+    def learn(self, x: "Exchange", ticket: "Ticket") -> None:
         """A request ended well: what its engine counted teaches for the next ones."""
         if x.prompt_tokens < 0:
             return
@@ -79,7 +79,7 @@ class Counter:
             self.prompts.saw(ask.prompt_bytes, x.prompt_tokens)
         # Of several sequences vLLM counts all, llama.cpp one: they teach nothing of lengths.
         if x.completion_tokens > 0 and ask.sequences == 1:
-            self.outputs.saw(x.completion_tokens)
+            self.outputs.saw(x.completion_tokens, cut=ticket.lease is not None and x.completion_tokens >= ticket.lease.most)
             if ask.stream and x.chunks >= GROWTH_TOKENS:
                 self.events.saw(x.completion_tokens, x.chunks)
 

@@ -73,6 +73,7 @@ class SharedBooks(Books):
         self.others_wait = waiting > 0
         # What one stream shows of the engine's steps, at whatever worker, is true of all that run there.
         self.steps = max(self.steps, words[self.place + STEPS])
+        self.forget()
         kept = words[self.place + KEPT]
         if kept and kept != self.ledger.number + 1:
             self.reserved = ANOTHER
@@ -92,9 +93,11 @@ class SharedBooks(Books):
             at = block.slots_of(self.place, worker)
             listed = words[at : at + SLOT * words[row + USED_SLOTS]].tolist()
             for i in range(0, len(listed), SLOT):
-                to_go, held, promised, tokens, sequences, shared, step = listed[i : i + SLOT]
+                to_go, held, promised, tokens, sequences, shared, step, produced, most, streams = listed[i : i + SLOT]
                 if to_go != EMPTY:
-                    found.append(Growth(to_go, held, promised, tokens, sequences, shared, max(self.steps - step, 0)))
+                    one = Growth(to_go, held, promised, tokens, sequences, shared, max(self.steps - step, 0))
+                    one.produced, one.most, one.streams = produced, most, streams > 0
+                    found.append(one)
             if unlisted := words[row + UNLISTED]:
                 found.append(Growth(FOR_EVER, unlisted, unlisted, 0, 0, 0))
         return found
@@ -196,6 +199,7 @@ class SharedBooks(Books):
         growth = lease.growth()
         words[at], words[at + 1], words[at + 2] = growth.to_go, growth.held_bytes, growth.promised_bytes
         words[at + 3], words[at + 4], words[at + 5], words[at + 6] = growth.tokens, growth.sequences, growth.shared_bytes, lease.began + lease.produced
+        words[at + 7], words[at + 8], words[at + 9] = growth.produced, growth.most, growth.streams
 
     def _write(self, leases: int) -> None:
         words, row = self.ledger.block.words, self._row

@@ -1,14 +1,16 @@
 """Admission by KV leases: the gateway's own decisions (`vram.admission`) before simulated engines.
 
 Every request holds a lease on the KV bytes of its replica. At worst case it counts the prompt and all that the client lets the
-answer be; learned, it counts what most answers took so far, grows while the answer does, and is asked again when it outgrows that.
+answer be; learned, it grows while the answer does, and who is let in is decided by what all of them will hold together, foreseen from
+how long answers got so far.
 """
 
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Final
 
-from vram.admission.books import Books, Lease
-from vram.admission.decide import SHORTER, WAIT, Admit, Pool, Refuse, Route, decide
+from vram.admission.books import CALM, Books, Lease
+from vram.admission.decide import SHORTER, Admit, Pool, Refuse, Route, decide
 from vram.admission.learn import OutputTokens
 from vram.admission.line import LOOKED_AT, Line, Shares
 from vram.admission.need import Need
@@ -20,6 +22,10 @@ from vram.planner.simulate.router import Router
 from vram.planner.simulate.sequence import Sequence, State
 from vram.planner.simulate.spec import ReplicaSpec
 
+SHARE: Final = 0.999
+"""The gateway's own: what `CALM` stands for."""
+GROWTH_TOKENS: Final = 16
+"""The gateway tells its books of so many tokens at once."""
 WORST: Final = 1 << 60
 """More tokens than any answer has: an expectation that only a limit bounds."""
 
@@ -29,7 +35,7 @@ class KvLeases:
     """Leases.
 
     Attributes:
-        share: of the answers that shall not outgrow what is expected of them; None: leases count the worst case.
+        share: the chance at least with which, at each moment to come, all fits that is let in; None: leases count the worst case.
         queue_seconds: a request that waited so long is refused; None: it waits without end.
     """
 
@@ -82,6 +88,10 @@ class _Leases(Actions):
             )
             for pool, replicas in zip(router.pools, router.replicas, strict=True)
         ]
+        if policy.share is not None:
+            for pool in self._pools:
+                for books in pool.books:
+                    books.calm = CALM if policy.share == SHARE else NormalDist().inv_cdf(policy.share)
         self._shares = Shares()
         self._lines: dict[str, Line] = {}
         self._lengths: dict[str, OutputTokens] = {}
@@ -90,7 +100,7 @@ class _Leases(Actions):
         if model not in self._lines:
             pools = tuple(self._pools[i] for i in self._router.route(model).pools)
             self._lines[model] = Line(Route(model=model, pools=pools), self._shares)
-            self._lengths[model] = OutputTokens(share=self._policy.share or 1.0)
+            self._lengths[model] = OutputTokens()
         return self._lines[model]
 
     def arrive(self, seq: Sequence, now: float) -> None:
@@ -111,12 +121,13 @@ class _Leases(Actions):
             arrived=now,
             deadline=deadline,
             owner=seq,
+            law=None if self._policy.share is None else self._lengths[request.model],
         )
         # Those that wait were asked when room was last made; behind too many of them a new one is not asked either.
         if len(line) < LOOKED_AT:
+            if any(2 * b.promised_bytes > b.capacity_bytes for pool in line.route.pools for b in pool.books):
+                self._refresh(line.route, now)
             answer = decide(need, line.route, now)
-            if answer is WAIT and self._refresh(line.route, now):
-                answer = decide(need, line.route, now)
             if isinstance(answer, Admit):
                 self._admit(need, answer, now)
                 return
@@ -132,7 +143,7 @@ class _Leases(Actions):
         lease.books.release(lease, now)
         self._shares.charge(lease.need.key, lease.byte_seconds(now))
         if seq.end is End.FINISHED:
-            self._lengths[seq.request.model].saw(seq.target)
+            self._lengths[seq.request.model].saw(seq.target, cut=lease.most <= seq.target)
         # Lines of several models may wait for the same replicas: whose head is older is asked first.
         for line in sorted((x for x in self._lines.values() if len(x)), key=lambda x: next(iter(x)).arrived):
             self._pump(line, now)
@@ -180,11 +191,10 @@ class _Leases(Actions):
         if seq.target > lease.expected:
             self.to_watch.append((seq, replica, lease.expected))
 
-    def _refresh(self, route: Route, now: float) -> bool:
-        """Tell the books how far every answer is; a gateway knows that all the time."""
-        told = False
+    def _refresh(self, route: Route, now: float) -> None:
+        """Tell the books how far every answer is, as finely as a gateway does."""
         if self._policy.share is None:
-            return told
+            return
         for pool in route.pools:
             for books in pool.books:
                 replica = books.owner
@@ -194,10 +204,9 @@ class _Leases(Actions):
                 for lease in sorted(books.leases, key=lambda x: _seq(x.need).index):
                     seq = _seq(lease.need)
                     produced = step - seq.zero if seq.state is State.DECODE else seq.generated
+                    produced = min(produced - produced % GROWTH_TOKENS, lease.expected)
                     if produced > lease.produced:
-                        books.grow(lease, min(produced, lease.expected), now)
-                        told = True
-        return told
+                        books.grow(lease, produced, now)
 
 
 def _seq(need: Need) -> Sequence:

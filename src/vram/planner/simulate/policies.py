@@ -6,7 +6,7 @@ from typing import Final
 
 from vram.errors import UsageError
 from vram.planner.simulate.counts import RequestCounts
-from vram.planner.simulate.leases import KvLeases
+from vram.planner.simulate.leases import SHARE, KvLeases
 from vram.planner.simulate.policy import EngineOwn, Policy
 
 NAMES: Final = ("engine", "requests", "kv-worst", "kv-learned")
@@ -15,13 +15,13 @@ TOLD: Final = {
     "engine": "no admission: the engines queue and preempt",
     "requests": "at most N requests in a replica (requests=N; else as many as fit at their longest)",
     "kv-worst": "KV leases of the prompt and all that the answer may be",
-    "kv-learned": "KV leases of what a share of the answers do not pass, growing (kv-learned=0.5; else 0.9)",
+    "kv-learned": "the gateway's own: growing KV leases, all that is let in fits with a chance of S at every moment (kv-learned=0.9; else 0.999)",
 }
 DEFAULT: Final = ("engine", "requests", "kv-worst", "kv-learned")
 
 
 def policy_of(text: str, *, queue_seconds: float | None = None) -> Policy:
-    """The policy of a name: `engine`, `requests=16`, `kv-worst`, `kv-learned=0.5`.
+    """The policy of a name: `engine`, `requests=16`, `kv-worst`, `kv-learned=0.9`.
 
     Args:
         text: the name, and behind = its number where it has one.
@@ -42,7 +42,7 @@ def policy_of(text: str, *, queue_seconds: float | None = None) -> Policy:
     if name == "requests" and (not equals or (re.fullmatch(r"[0-9]{1,6}", value) and int(value))):
         return RequestCounts(most=int(value) if equals else None, queue_seconds=queue_seconds)
     if name == "kv-learned":
-        share = 0.9 if not equals else float(value) if re.fullmatch(r"0?\.[0-9]{1,6}", value) else 0.0
+        share = SHARE if not equals else float(value) if re.fullmatch(r"0?\.[0-9]{1,6}", value) else 0.0
         if 0 < share < 1:
             return KvLeases(share=share, queue_seconds=queue_seconds)
     raise UsageError(f"{text!r} is no policy", hint=f"{name}: {TOLD[name]}")
