@@ -4,7 +4,7 @@ VENV := .venv
 FULL := .venv-full
 SOURCES := $(shell find src -name '*.py' -o -name '*.toml' -o -name '*.json' -o -name py.typed) pyproject.toml
 
-.PHONY: demo test test-all test-compiled oracle-llama-cpp oracle-vllm oracle-replay lint fit bench bench-gateway bench-up chaos fuzz truth clean
+.PHONY: demo test test-all test-compiled oracle-llama-cpp oracle-vllm oracle-replay lint fit bench bench-gateway bench-replay bench-up chaos fuzz truth clean
 
 # Plans for real models on the GPUs of this machine, or on a named one when there is none; then a tiny model served by a real engine, which is
 # compiled once (.venv-engine) where no llama-server is installed.
@@ -44,6 +44,11 @@ bench-gateway: $(FULL)/.full
 	build/peers/$${router%%=*}/bin/python -m pip install --quiet --disable-pip-version-check $$router; } || exit 1; done
 	SGLANG_ROUTER_BIN=build/peers/sglang-router/bin VLLM_ROUTER_BIN=build/peers/vllm-router/bin $(FULL)/bin/python benchmarks/gateway/run.py --compiled $(CURDIR)/build/compiled/site
 	$(FULL)/bin/python benchmarks/gateway/leave.py
+
+# Two hours of real requests against engines with a true KV cache: the gateway beside round robin and least requests (some twenty minutes).
+bench-replay: $(FULL)/.full
+	$(COMPILED)
+	$(FULL)/bin/python benchmarks/gateway/replay.py --compiled $(CURDIR)/build/compiled/site --json build/replay.json
 
 # A hundred thousand requests of clients that misbehave to engines that misbehave, through one gateway process: every ledger has to end at 0 (some minutes, Linux).
 chaos: $(FULL)/.full
