@@ -5,6 +5,7 @@ import contextlib
 import os
 import socket
 import struct
+import threading
 
 import pytest
 
@@ -254,5 +255,51 @@ def test_hundreds_come_at_once_and_leave_nothing():
         await asyncio.sleep(0.02)
         assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
         close()
+
+    run(test())
+
+
+def test_the_loop_has_its_turn_while_sockets_are_served():
+    """What a protocol asks of the loop, what another thread does, and timers come in time: with nothing else going on, and amid traffic."""
+
+    async def test():
+        loop = asyncio.get_running_loop()
+        async with pair() as (ear, client):
+            soon, later, other, task = (asyncio.Event() for _ in range(4))
+
+            async def worked():
+                task.set()
+
+            def asks(_):
+                ear.on_data = None
+                loop.call_soon(soon.set)
+                loop.call_later(0.01, later.set)
+                tasks.append(loop.create_task(worked()))
+                threading.Timer(0.02, loop.call_soon_threadsafe, (other.set,)).start()
+
+            tasks = []
+            ear.on_data = asks
+            client.send(b"a")
+            await asyncio.wait_for(asyncio.gather(*(e.wait() for e in (soon, later, other, task))), 3)
+
+            # The client sends without end, and gets back what it sends: a wait that never returned would starve the timer.
+            ear.on_data = ear.transport.write
+            stop = threading.Event()
+            client.settimeout(5)
+
+            def traffic():
+                while not stop.is_set():
+                    client.send(b"x" * 100)
+                    client.recv(1000)
+
+            thread = threading.Thread(target=traffic)
+            thread.start()
+            began = loop.time()
+            for _ in range(5):
+                await asyncio.sleep(0.02)
+            took = loop.time() - began
+            stop.set()
+            await asyncio.to_thread(thread.join)
+            assert 0.1 <= took < 3
 
     run(test())

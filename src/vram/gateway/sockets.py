@@ -10,6 +10,7 @@ import errno
 import logging
 import select
 import socket
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from vram.gateway.wire import Wire
@@ -82,6 +83,7 @@ class Sockets:
         loop: the loop that waits through `wait`.
         epoll: what the kernel watches, for the loop as well.
         doors: by descriptor.
+        asked: whether the loop was asked for something since it began to wait: then it has to go on.
     """
 
     def __init__(self) -> None:
@@ -89,6 +91,7 @@ class Sockets:
         self.epoll = select.epoll()
         self.doors: dict[int, Door] = {}
         self._poll: Callable[[float, int], list[tuple[int, int]]] = self.epoll.poll
+        self.asked = False
         self._wires: dict[int, Wire] = {}
         self._over: list[Wire] = []
 
@@ -158,10 +161,25 @@ class Sockets:
         self._over.append(wire)
 
     def wait(self, seconds: float) -> list[tuple[int, int]]:
-        """Wait at most so long (-1: without end), handle what is ready, and return what else the loop watches: descriptors and events."""
+        """Wait at most so long (-1: without end), handle what is ready, and return what else the loop watches: descriptors and events.
+
+        While nobody asks the loop for anything, it goes on here: a turn of the loop costs more than what a few reads do.
+        """
         if self._over:
             self._bury()
             seconds = 0.0
+        self.asked = False
+        until = monotonic() + seconds if seconds > 0 else 0.0
+        while True:
+            others = self._turn(seconds)
+            if others or self.asked or seconds == 0.0:
+                return others
+            if until:
+                seconds = until - monotonic()
+                if seconds <= 0:
+                    return others
+
+    def _turn(self, seconds: float) -> list[tuple[int, int]]:
         others: list[tuple[int, int]] = []
         wires = self._wires
         for fd, events in self._poll(seconds, EVENTS):
