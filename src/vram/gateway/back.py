@@ -26,7 +26,7 @@ _LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,15})[ \t]*\r\n")
 _CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n")
 _CLOSE: Final = re.compile(rb"\r\nconnection:[^\r\n]*close")
 _FIELDS: Final = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n)*")
-_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,10})(?:[ \t]*;[^\r\n]*)?\r\n")
+_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,10})(?:;[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:=[!#$%&'*+\-.^_`|~0-9A-Za-z]+)?)*\r\n")
 # Of the line that says a chunk's size.
 _SIZE_BYTES: Final = 64
 _HOP_BY_HOP: Final = re.compile(rb"\r\n(?:connection|keep-alive|proxy-connection|upgrade|trailer|te|proxy-authenticate):[^\r\n]*", re.IGNORECASE)
