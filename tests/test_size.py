@@ -244,7 +244,19 @@ def ask(**change):
         ({"kv_dtype": "fp3"}, UsageError, "fp3", "fp8"),
         ({"demands": "BAAI/bge-m3"}, UsageError, "writes no answers", "vram plan"),
         ({"provider": "nobody"}, UsageError, "nobody", ""),
-        ({"trace": (Request(arrival_seconds=0, prompt_tokens=200_000, output_tokens=5),)}, UnmetError, "longer than", "--max-refusals"),
+        (
+            {"trace": (Request(arrival_seconds=0, prompt_tokens=9, output_tokens=5), Request(arrival_seconds=1, prompt_tokens=200_000, output_tokens=5))},
+            UnmetError,
+            "longer than",
+            "--max-refusals 0.5",
+        ),
+        # Where no request fits, letting them be refused would serve nobody.
+        (
+            {"trace": tuple(Request(arrival_seconds=i, prompt_tokens=200_000 + i, output_tokens=5) for i in range(2))},
+            UnmetError,
+            "was made for 131,072 tokens; the shortest of the 2 has 200,005, the longest 200,006",
+            "longer contexts",
+        ),
         (
             {"trace": (Request(arrival_seconds=5, prompt_tokens=9, output_tokens=5), Request(arrival_seconds=1, prompt_tokens=9, output_tokens=5))},
             UsageError,
@@ -254,8 +266,8 @@ def ask(**change):
         (
             {"gpus": ("1x RTX 4090",), "trace": (Request(arrival_seconds=0, prompt_tokens=120_000, output_tokens=5),)},
             UnmetError,
-            "the most that any of the GPUs holds",
-            "--context",
+            "fits: the shortest has 120,005 tokens, the longest 120,005; the most that any of the GPUs holds",
+            "--quant fp8",
         ),
     ],
 )

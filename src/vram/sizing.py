@@ -269,6 +269,12 @@ def _context(load: Load, model: Model, levels: Levels, asked: int | None) -> int
         return asked
     if stated is not None and load.longest_tokens > stated:
         longer = sum(r.prompt_tokens + r.answered_tokens > stated for r in load.requests)
+        if longer == len(load.requests):
+            shortest = min(r.prompt_tokens + r.answered_tokens for r in load.requests)
+            raise UnmetError(
+                f"no request fits: {load.model} was made for {stated:,} tokens; the shortest of the {longer:,} has {shortest:,}, the longest {load.longest_tokens:,}",
+                hint="a model that was made for longer contexts, or shorter requests: --prompt, --output",
+            )
         if longer > levels.refusals(len(load.requests)):
             raise UnmetError(
                 f"{longer:,} of {len(load.requests):,} requests are longer than {load.model} was made for ({stated:,} tokens; the longest has {load.longest_tokens:,})",

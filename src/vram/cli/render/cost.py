@@ -77,7 +77,7 @@ def row(cost: Cost) -> tuple[str, ...]:
     """One model's cells, under `TITLES`."""
     turn, parts = cost.round, cost.vram_time
     if turn is None or parts is None or cost.bytes is None:
-        return (short(cost.model), cost.verdict.replace("_", " ") if not cost.replicas else _spread(cost), *[""] * 8)
+        return (short(cost.model), cost.verdict.replace("_", " ") if not cost.replicas else _spread(cost), *["–"] * 8)  # the notes say why
 
     def dollars(figure: Figure | None) -> str:
         return "?" if figure is None else show_usd(figure.value)

@@ -130,6 +130,13 @@ def _nothing_fits(load: Load, rejected: Sequence[Rejected]) -> UnmetError:
             f"{load.model} does not fit on any of {len(rejected)} kinds of GPUs that were considered; on {near.gpu}: {near.why}",
             hint=f"{larger}, or a smaller share for the engine's pool where it overfills the card: --gpu-memory-utilization 0.85",
         )
+    if share == 1:
+        shortest = min(r.prompt_tokens + r.answered_tokens for r in load.requests)
+        return UnmetError(
+            f"no request of {load.model} fits: the shortest has {shortest:,} tokens, the longest {longest:,}; the most that any of the GPUs holds is {most:,} "
+            f"({near.gpu})",
+            hint=larger,
+        )
     return UnmetError(
         f"the longest request of {load.model} has {longest:,} tokens; the most that any of the GPUs holds is {most:,} ({near.gpu})",
         hint=f"{larger}, or let the {share:.2%} of the requests that are longer be refused: --context {most} --max-refusals {_up(share):g}",
