@@ -190,7 +190,10 @@ def _serve(household: "Household", given: dict[str, Any]) -> None:
     from vram.cli.serve import need_extra
     from vram.gateway.log import TextLines
     from vram.runtime.local import LocalDriver
-    from vram.runtime.supervisor import StartError, Supervisor, Up, run
+    from vram.runtime.options import Up
+    from vram.runtime.serve import run
+    from vram.runtime.supervisor import Supervisor
+    from vram.runtime.unit import StartError
     from vram.settings import settings
 
     need_extra()

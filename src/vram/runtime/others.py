@@ -1,10 +1,18 @@
 """What other processes hold of the GPUs while ours run: cards that lose memory to them have less for our models, and get it back."""
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
 from vram.errors import HardwareNotFoundError
 from vram.hardware.fleet import Fleet, Origin
+from vram.units import gib
+
+if TYPE_CHECKING:
+    from vram.runtime.residence import Residence
+
+LOOK_SECONDS: Final = 10.0
+"""How often the driver is asked."""
 
 SLACK_SHARE: Final = 0.03
 SLACK_BYTES: Final = 512 * 2**20
@@ -40,3 +48,17 @@ def ours(fleet: Fleet, used: Mapping[str, int], held: Sequence[int]) -> tuple[in
         theirs = max(used.get(g.identifier, 0) - mine - slack, 0)
         found.append(max(min(g.free_bytes, g.gpu.capacity_bytes - theirs), 0))
     return tuple(found)
+
+
+async def watch(fleet: Fleet, residence: "Residence", say: Callable[[str], None]) -> None:
+    """Until cancelled: other programs' memory is theirs, and what is ours shrinks and grows with it."""
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        used = await asyncio.to_thread(used_now)
+        held = residence.held()
+        if not used or held is None:
+            continue
+        found = ours(fleet, used, held)
+        if found != residence.capacity:
+            say(f"for these models there are now {', '.join(gib(b) for b in found)}: other programs hold the rest")
+            residence.capacity = found

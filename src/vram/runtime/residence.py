@@ -24,9 +24,10 @@ log = logging.getLogger("vram.runtime")
 
 LOOK_SECONDS: Final = 0.1
 """How often it is looked whether something is to be done, while anybody waits or is to go."""
-REST_SECONDS: Final = 1.0
-"""How often otherwise; who begins to wait wakes it at the next look of its own line."""
+REST_SECONDS: Final = 0.2
+"""How often otherwise: nobody tells when a request begins to wait."""
 RATE_SPREAD: Final = 0.1
+"""How far one second moves the rate at which a model is asked for, towards that second's."""
 UNKNOWN_LOAD_SECONDS: Final = 10.0
 """What loading is taken to cost before it was done once."""
 LOADED: Final = frozenset({State.STARTING, State.PROVING, State.READY, State.WAITING, State.ENDING})
@@ -119,7 +120,7 @@ class Residence:
                     # A defect here must not leave requests waiting for ever.
                     log.exception("models on demand")
                     busy = False
-                await asyncio.sleep(LOOK_SECONDS if busy else min(REST_SECONDS, LOOK_SECONDS * 2))
+                await asyncio.sleep(LOOK_SECONDS if busy else REST_SECONDS)
         finally:
             for task in self._tasks:
                 task.cancel()
@@ -214,12 +215,14 @@ class Residence:
     # --- acting
 
     def _close(self, names: frozenset[str]) -> None:
+        """These take no new requests, so that they can go when they have answered what they run."""
         for name, unit in self.keeper.units.items():
             if (name in names) != (name in self._closed) and unit.state is State.READY:
                 self.keeper.serves(unit, ready=name not in names)
         self._closed = names
 
     def _begin(self, name: str, taken: tuple[int, ...], evict: Sequence[str]) -> None:
+        """Unload those, then load `name` with so many bytes of each GPU; an empty name: nothing is loaded."""
         self._going.update(evict)
         for gone in evict:
             self.keeper.serves(self.keeper.units[gone], ready=False)
