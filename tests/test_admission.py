@@ -483,3 +483,20 @@ def test_whoever_fits_waits_for_a_replica_that_is_coming():
     assert found.books is there
     dying.usable = True
     assert isinstance(decide(small, route(dying), 0.0), Admit)
+
+
+def test_who_comes_back_begins_slowly():
+    """One sequence at first, twice as many and more by and by, all at the end; a lone request comes at any time."""
+    replica = books(capacity=1000, sequences=256)
+    replica.warm_up(100.0, 8.0)
+    counts = []
+    for now in (100.0, 101.0, 102.0, 104.0, 108.0):
+        while isinstance(decide(Need(10, 10, 10), route(replica), now), Admit) and len(replica.leases) < 300:
+            replica.reserve(Need(10, 10, 10), 10, 10, now)
+        counts.append(len(replica.leases))
+    assert counts == [1, 2, 4, 16, 256]
+    at_once = books(capacity=1000, sequences=256)
+    at_once.warm_up(100.0, 0.0)
+    for _ in range(3):
+        at_once.reserve(Need(10, 10, 10), 10, 10, 100.0)
+    assert isinstance(decide(Need(10, 10, 10), route(at_once), 100.0), Admit)

@@ -179,3 +179,37 @@ def test_no_retry_without_budget(tmp_path):
             assert total(found, "vram_retry_budget", pool="p0") == 0
 
     run(test())
+
+
+def test_a_trace_goes_on_to_the_engine(tmp_path):
+    """A `traceparent` that is one reaches the engine as it came; anything else in that header does not."""
+    good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+    async def test():
+        async with fleet(tmp_path, 1) as (gateway, (engine,)):
+            for given in (good, good.upper(), good + "-x", "00-" + "0" * 32 + good[35:], "ff" + good[2:], ""):
+                engine.heads.clear()
+                assert (await ask(gateway, chat(), headers=f"traceparent: {given}\r\n"))[0] == 200
+                (head,) = [h for h in engine.heads if h.startswith(b"POST /v1/chat")]
+                lines = [line for line in head.decode().split("\r\n") if line.lower().startswith("traceparent")]
+                assert lines == ([f"traceparent: {good}"] if given == good else [])
+
+    run(test())
+
+
+def test_a_replica_that_comes_back_is_ramped_up(tmp_path):
+    """Right after its return a crowd comes to it by and by, and nobody is refused."""
+
+    async def test():
+        async with fleet(tmp_path, 1, extra="[limits]\nslow_start_seconds = 5\n", chunks=4, delay_seconds=0.1) as (gateway, (engine,)):
+            (seat,) = gateway.assembled.seats["p0"]
+            seat.replica.health.bad(gateway.house.now(), "for this test", probe=True)
+            seat.books.usable = False
+            while not seat.books.usable:  # noqa: ASYNC110  (until its probe)
+                await asyncio.sleep(0.05)
+            asked = [asyncio.create_task(ask(gateway, chat(words=i, stream=True))) for i in range(20)]
+            await asyncio.sleep(0.15)
+            assert engine.running < 10
+            assert [status for status, _, _ in await asyncio.gather(*asked)] == [200] * 20
+
+    run(test())

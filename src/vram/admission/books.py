@@ -110,6 +110,7 @@ class Books:
         suspects: leases of those that may have killed an engine, and have not shown yet that they don't.
         leases: the live ones of this process.
         firm: whether its engine fails what it has no room for (llama.cpp), where others make it wait: then nothing counts but limits.
+        ramp: from when until when it takes on more and more sequences, because it has just come back.
         usable: whether anybody may come (health, draining).
         coming: whether it becomes usable by itself (it is being loaded, or started again): who fits waits for it.
         steps: steps of its engine since the books were opened, as far as some stream showed them.
@@ -140,6 +141,7 @@ class Books:
         "name",
         "owner",
         "promised_bytes",
+        "ramp",
         "reserved",
         "seed",
         "sequences",
@@ -176,6 +178,7 @@ class Books:
         self.leases: set[Lease] = set()
         self.sessions: dict[bytes, int] = {}
         self.usable = True
+        self.ramp = (0.0, float("-inf"))
         self.coming = False
         self.reserved: Need | None = None
         self._reported_bytes = self._reported_held = self._top_held = 0
@@ -224,7 +227,8 @@ class Books:
         if not self.leases and not self.sequences:
             # Alone it is let in even where its sequences together are more than there is: the engine lets them take turns.
             return self.foreign_bytes(now) == 0 or self.size(need, output_tokens) + self.foreign_bytes(now) <= capacity
-        if self.sequences + need.sequences > self.max_sequences or (need.beside and self.suspects >= need.beside):
+        at_once = self.max_sequences if now >= self.ramp[1] else self._ramped(now)
+        if self.sequences + need.sequences > at_once or (need.beside and self.suspects >= need.beside):
             return False
         room = capacity - self.foreign_bytes(now)
         promise = self.size(need, output_tokens)
@@ -374,6 +378,15 @@ class Books:
     def asked(self) -> None:
         """The engine is asked how much is used: its answer, when it comes, is of some moment from now on."""
         self._top_held = self.held_bytes
+
+    def warm_up(self, now: float, seconds: float) -> None:
+        """It is back: it begins with a sequence at a time, and takes on more until it takes all after so many seconds."""
+        self.ramp = (now, now + seconds)
+
+    def _ramped(self, now: float) -> int:
+        # As many times more in each second: a cold engine compiles and captures with its first batches, and fills its prefix cache.
+        begin, end = self.ramp
+        return max(int(self.max_sequences ** ((now - begin) / (end - begin))), 1)
 
     def trust(self, lease: Lease) -> None:
         """A lease that was suspected goes on well: the next one may be tried beside it."""

@@ -189,7 +189,7 @@ def assemble(
         made = AdmissionPool(pool.name, pool.served_as or pool.model, [])
         old_bench = before.seats.get(pool.name) if before is not None else None
         bench = old_bench[0].bench if old_bench else Bench(pool.name)
-        bench.retries.share = file.limits.retry_share
+        bench.retries.share, bench.slow_start_seconds = file.limits.retry_share, file.limits.slow_start_seconds
         for i, url in enumerate(pool.replicas):
             old = old_seats.get(url)
             if old is not None and old.books.curve == plan.room.curve:

@@ -10,15 +10,17 @@ class Bench:
         pool: the pool's name.
         retries: how many of its requests may be tried again.
         met: requests that went where others that begin alike go.
+        slow_start_seconds: how long a replica that comes back takes to take all that it can.
         apart: requests that had such a place and went elsewhere, because it was full or loaded far above the others.
     """
 
-    __slots__ = ("apart", "met", "pool", "retries")
+    __slots__ = ("apart", "met", "pool", "retries", "slow_start_seconds")
 
     def __init__(self, pool: str) -> None:
         self.pool = pool
         self.met = self.apart = 0
         self.retries = RetryBudget()
+        self.slow_start_seconds = 10.0
 
     def placed(self, *, by_key: bool) -> None:
         """A request with a key was let in."""

@@ -33,7 +33,7 @@ class Exchange:
         outcome: how it ended: `ok`, `client_left`, `refused`, or an engine's failure by its code; empty while it runs.
         over: whether it ended.
         refusal: what the gateway answered in place of an engine; None where an engine answered.
-        trace: the client's `traceparent`, where traces are kept.
+        trace: the client's `traceparent`, for the engine and the spans; empty where it sent none that is one.
     """
 
     __slots__ = (
@@ -124,7 +124,7 @@ class Exchange:
             self.sent = now
         if body is not None:
             self.body = body
-        replica.send(self, replica.head(self.path, self.request_id, len(self.body)), self.body)
+        replica.send(self, replica.head(self.path, self.request_id, len(self.body), trace=self.trace), self.body)
 
     def refuse(self, refusal: Refusal, notes: bytes = b"") -> None:
         """Not admitted, or not served: say so and end."""
@@ -225,7 +225,7 @@ class Exchange:
         back, self.back = self.back, None
         if stale and not self.started and not self.redialled and self.replica is not None:
             self.redialled = True
-            self.replica.dial(self, self.replica.head(self.path, self.request_id, len(self.body)), self.body)
+            self.replica.dial(self, self.replica.head(self.path, self.request_id, len(self.body), trace=self.trace), self.body)
         else:
             self._failed(ENGINE_LOST, ENGINE_UNREACHABLE, back, died=True)
 

@@ -4,6 +4,7 @@ It owns no policy: the desk admits, replicas answer, keys and the wire have file
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -27,6 +28,7 @@ READERS: Final[dict[bytes, Callable[[bytes], Ask]]] = {
     b"/v1/embeddings": read_embeddings,
 }
 # A client's own request id is kept where it can stand in a header and a log line as it is.
+_TRACE: Final = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _ID_CHARACTERS: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.")
 
 
@@ -148,8 +150,10 @@ class House:
         if not plain and request.low.find(b"\r\nx-") >= 0:
             exchange.session = request.header(b"x-session-id")[:200]
             exchange.wish(request.header(b"x-vram-priority"), request.header(b"x-vram-deadline-seconds"))
-        if self.traces:
-            exchange.trace = request.header(b"traceparent")[:100]
+        if request.low.find(b"\r\ntraceparent:") >= 0:
+            given = request.header(b"traceparent")
+            # https://www.w3.org/TR/trace-context/#traceparent-header: what is none is not passed on.
+            exchange.trace = given if _TRACE.fullmatch(given) is not None else b""
         front.handler = exchange
         self.exchanges.add(exchange)
         self.desk.come(exchange)

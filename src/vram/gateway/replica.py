@@ -51,8 +51,10 @@ class Replica:
         # Connections that may come about yet, on sockets of the gateway's own.
         self._dialled: dict[Back, Wire] = {}
 
-    def head(self, path: bytes, request_id: bytes, length: int, method: bytes = b"POST") -> bytes:
-        """The head of a request to this engine: headers of ours only, none of a client's."""
+    def head(self, path: bytes, request_id: bytes, length: int, method: bytes = b"POST", trace: bytes = b"") -> bytes:
+        """The head of a request to this engine: headers of ours only, of a client's none but where it stands in a trace."""
+        if trace:
+            request_id = b"%b\r\ntraceparent: %b" % (request_id, trace)
         return b"%b %b%b HTTP/1.1\r\n%b%d\r\nX-Request-Id: %b\r\n\r\n" % (method, self._prefix, path, self._head, length, request_id)
 
     def send(self, exchange: "Exchange | Call", head: bytes, body: bytes) -> None:

@@ -60,6 +60,7 @@ class SharedDesk(Desk):
         self.ledger.enter()
         try:
             super().go(need, counter, now)
+            self._tell()
         finally:
             self.ledger.leave()
         if x.ticket is not None and x.ticket.lease is None:

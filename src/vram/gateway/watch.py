@@ -160,6 +160,7 @@ class Watched:
             if answer.status == 200:
                 if replica.health.good(house.now()):
                     log.info("%s is back", replica.url)
+                    self.seat.books.warm_up(house.now(), self.seat.bench.slow_start_seconds)
                     self.about_at = float("-inf")
                 house.desk.refresh()
                 return
