@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vram.gateway.options import Options
+    from vram.runtime.filed import Filed
+    from vram.runtime.placing import Finder, Lessons, Report
     from vram.runtime.supervisor import Supervisor
     from vram.runtime.together import Household
 
@@ -79,47 +81,39 @@ def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> Non
     in place of one that is used less. MODEL is what vram plan takes; NAME=MODEL gives it another name for clients. demo is a tiny model with random weights, made on the spot: what it
     says is noise, all else is real. Engines end with this program, however it ends.
 
+    One pools file in place of models (vram size writes them): replicas that have no address there are started here, each on GPUs of its own, with the
+    file's engines and settings, and served beside those that have one, by the file's routes and limits.
+
     \b
     vram up ./qwen3-8b-q4_k_m.gguf --context 32k
     vram up chat=Qwen/Qwen3-8B --gpu 0 --dry-run
+    vram up pools.toml
     """  # noqa: D301  (click's own mark, a real backspace, keeps the lines below it as they are)
-    from dataclasses import fields
     from functools import partial
 
+    from vram.cli.filed import household_of, is_pools_file, refuse_what_the_file_says
     from vram.cli.output import print_json, print_styled, progress, terminal_width
     from vram.cli.render.up import board, commands, up_document
-    from vram.errors import UsageError
     from vram.runtime.learned import learned
-    from vram.runtime.placing import Finder, Wanted, fleet_of, wanted_of
-    from vram.runtime.together import place_together, within
+    from vram.runtime.placing import Finder
     from vram.settings import settings
 
     found = settings()
     dry = bool(given["dry_run"])
+    from_file = is_pools_file(models)
+    if from_file:
+        refuse_what_the_file_says(ctx)
     if given["detach"] and not dry:
         from vram.cli.detach import in_background
 
         ctx.exit(in_background(found.state))
-    same = {f.name: given[f.name] for f in fields(Wanted) if f.name not in {"name", "model"}}
-    wanted = []
-    for text in models:
-        name, model = wanted_of(text)
-        wanted.append(Wanted(name=name, model=_demo(model), **same))
-    if unknown := sorted(set(given["pinned"]) - {w.name for w in wanted}):
-        raise UsageError(f"--pin {unknown[0]}: no model of that name is asked for", hint=f"those that are: {', '.join(w.name for w in wanted)}")
-    fleet = fleet_of(given["gpu"], dry=dry or bool(given["assume_gpu"]))
-    if given["budget_bytes"] is not None:
-        fleet = within(fleet, given["budget_bytes"])
+    filed = None
+    lessons = None if given["exact"] else partial(learned, found.state)
     with progress("reading models") as report:
-        household = place_together(
-            wanted,
-            fleet,
-            Finder(found),
-            dry=dry,
-            offline=given["offline"] or None,
-            progress=report,
-            lessons=None if given["exact"] else partial(learned, found.state),
-        )
+        if from_file:
+            household, filed = household_of(models[0], given, Finder(found), models=_demo, progress=report, lessons=lessons, say=print_styled_err)
+        else:
+            household = _named(models, given, Finder(found), report, lessons)
     unfit = [p for p in household.placed if p.plan.verdict == "does_not_fit"]
     if dry:
         if given["as_json"]:
@@ -133,8 +127,30 @@ def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> Non
 
         mends = "; ".join(m.flag for m in unfit[0].plan.mends[:3])
         raise UnmetError(f"{unfit[0].wanted.name} does not fit", hint=f"what would mend it: {mends}" if mends else "vram plan says what would mend it")
-    _serve(household, given)
+    _serve(household, given, filed)
     ctx.exit(ExitCode.OK)
+
+
+def _named(models: tuple[str, ...], given: dict[str, Any], finder: "Finder", report: "Report | None", lessons: "Lessons | None") -> "Household":
+    """The models of the command line, placed."""
+    from dataclasses import fields
+
+    from vram.errors import UsageError
+    from vram.runtime.placing import Wanted, fleet_of, wanted_of
+    from vram.runtime.together import place_together, within
+
+    dry = bool(given["dry_run"])
+    same = {f.name: given[f.name] for f in fields(Wanted) if f.name in given}
+    wanted = []
+    for text in models:
+        name, model = wanted_of(text)
+        wanted.append(Wanted(name=name, model=_demo(model), **same))
+    if unknown := sorted(set(given["pinned"]) - {w.name for w in wanted}):
+        raise UsageError(f"--pin {unknown[0]}: no model of that name is asked for", hint=f"those that are: {', '.join(w.name for w in wanted)}")
+    fleet = fleet_of(given["gpu"], dry=dry or bool(given["assume_gpu"]))
+    if given["budget_bytes"] is not None:
+        fleet = within(fleet, given["budget_bytes"])
+    return place_together(wanted, fleet, finder, dry=dry, offline=given["offline"] or None, progress=report, lessons=lessons)
 
 
 def print_styled_err(text: str) -> None:
@@ -183,7 +199,7 @@ def _options(given: dict[str, Any]) -> "Options":
     )
 
 
-def _serve(household: "Household", given: dict[str, Any]) -> None:
+def _serve(household: "Household", given: dict[str, Any], filed: "Filed | None" = None) -> None:
     import logging
 
     from vram.admission.residency import TurnRules
@@ -215,8 +231,10 @@ def _serve(household: "Household", given: dict[str, Any]) -> None:
             step_down=not given["exact"],
             calibration=found.calibration,
             turns=TurnRules(idle_seconds=given["idle_seconds"]),
-            pinned=frozenset(given["pinned"]),
+            # What a pools file has is there all the time.
+            pinned=frozenset(given["pinned"] if filed is None else household.first),
             queue_seconds=given["queue_seconds"],
+            filed=filed,
         )
         return Supervisor(household, LocalDriver(), options, say=say)
 

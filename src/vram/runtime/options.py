@@ -5,6 +5,7 @@ from pathlib import Path
 
 from vram.admission.residency import TurnRules
 from vram.gateway.options import Options
+from vram.runtime.filed import Filed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,7 @@ class Up:
         turns: how long a model stays that others wait for, and when one that nobody asks for is unloaded.
         pinned: models that are never unloaded.
         queue_seconds: how long a request may wait, for a model to be loaded, too.
+        filed: the pools file that says what is served, and how; None: each model is served under its own name.
     """
 
     folder: Path
@@ -34,3 +36,4 @@ class Up:
     turns: TurnRules = field(default_factory=TurnRules)
     pinned: frozenset[str] = frozenset()
     queue_seconds: float = 300.0
+    filed: Filed | None = None

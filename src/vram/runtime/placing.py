@@ -32,7 +32,8 @@ class Wanted:
         model: as `vram plan` reads it.
         engine: the program's name; empty for the first that is here and can load it.
         context_tokens, concurrency, kv_dtype, ubatch, parallel, gpu_memory_utilization, max_num_seqs, max_batched_tokens, block_size, kv_pool_bytes,
-            enforce_eager, tp: as `vram plan` has them.
+            enforce_eager, tp, pp, ep, kv_unified: as `vram plan` has them.
+        served_as: what its engine calls it; empty for its name.
         more: words that the operator adds to the engine's command as they are.
     """
 
@@ -52,7 +53,16 @@ class Wanted:
     kv_pool_bytes: int | None = None
     enforce_eager: bool = False
     tp: int | None = None
+    pp: int | None = None
+    ep: bool = False
+    kv_unified: bool | None = None
+    served_as: str = ""
     more: tuple[str, ...] = ()
+
+    @property
+    def alias(self) -> str:
+        """What its engine calls it."""
+        return self.served_as or self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,6 +272,9 @@ def _planned(wanted: Wanted, model: "Model", fleet: Fleet, engine: Program, here
         quant=wanted.quant,
         kv_dtype=wanted.kv_dtype,
         tp=wanted.tp,
+        pp=wanted.pp,
+        ep=wanted.ep,
+        kv_unified=wanted.kv_unified,
         ubatch=wanted.ubatch,
         parallel=engine.slots or wanted.parallel,
         gpu_memory_utilization=wanted.gpu_memory_utilization,

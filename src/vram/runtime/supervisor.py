@@ -73,9 +73,18 @@ class Supervisor:
 
     def seats(self, name: str) -> list[Seat]:
         """A unit's replicas at the gateway's desk."""
-        return self._assembled.seats.get(name, []) if self._assembled is not None else []
+        if self._assembled is None:
+            return []
+        url = self.kept[name].unit.url
+        return [seat for seat in self._assembled.seats.get(self._pool(name), ()) if seat.replica.url == url]
+
+    def _pool(self, name: str) -> str:
+        filed = self.options.filed
+        return filed.pools[name] if filed is not None else name
 
     def _pools(self) -> tuple[PoolsFile, dict[str, PoolPlan]]:
+        if self.options.filed is not None:
+            return self.options.filed.served(self.units.values())
         limits = Limits(queue_seconds=self.options.queue_seconds)
         return pools_of(self.units.values(), dollars_per_hour=self.options.dollars_per_hour, limits=limits)
 
@@ -133,8 +142,14 @@ class Supervisor:
     # --- models on demand (what `Residence` asks for)
 
     def line(self, name: str) -> Line | None:
-        """The requests that wait for a unit."""
-        counter = self._assembled.desk.counters.get(name) if self._assembled is not None else None
+        """The requests that wait for a unit, or for its pool under the first name that leads there."""
+        if self._assembled is None:
+            return None
+        counters = self._assembled.desk.counters
+        counter = counters.get(name)
+        if self.options.filed is not None:
+            pool = self._pool(name)
+            counter = next((c for c in counters.values() if any(p.name == pool for p in c.route.pools)), None)
         return counter.line if counter is not None else None
 
     def waited(self, name: str) -> float:

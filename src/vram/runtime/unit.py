@@ -116,7 +116,7 @@ class Unit:
         Raises:
             UsageError: the engine is not here, or cannot do what was planned.
         """
-        return line_of(self.placed, Address(port=self.port, name=self.name))
+        return line_of(self.placed, Address(port=self.port, name=self.placed.wanted.alias))
 
     def enter(self, state: State, why: str = "") -> None:
         """Begin a state, and tell."""
