@@ -49,9 +49,10 @@ output_tokens = 2
 """
 
 
-def test_what_would_be_started_is_what_the_file_says(env, tmp_path):
-    """Count, slots, context and type of the cache stand in the commands; nothing is started."""
-    done = vram("up", pools_file(tmp_path, TWO), "--dry-run", "--json", env=env)
+@pytest.mark.parametrize("engine", ["llama.cpp", "llama-server@b9000"])
+def test_what_would_be_started_is_what_the_file_says(env, tmp_path, engine):
+    """Count, slots, context and type of the cache stand in the commands; nothing is started. The version that is here is the one that counts."""
+    done = vram("up", pools_file(tmp_path, TWO.replace("llama.cpp", engine)), "--dry-run", "--json", env=env)
     assert done.returncode == ExitCode.OK, done.stderr
     models = json.loads(done.stdout)["models"]
     assert [m["name"] for m in models] == ["small/0", "small/1"]
@@ -60,6 +61,7 @@ def test_what_would_be_started_is_what_the_file_says(env, tmp_path):
         after = {flag: words[words.index(flag) + 1] for flag in ("--parallel", "--ctx-size", "--cache-type-k", "--alias")}
         # Slots with a cache of their own: three times the context.
         assert after == {"--parallel": "3", "--ctx-size": "6144", "--cache-type-k": "q8_0", "--alias": "inside"}
+    assert ("the file has llama-server@b9000, here is b11434" in done.stderr) == ("@" in engine)
     assert not processes_with("--alias inside")
 
 

@@ -144,7 +144,10 @@ def command(
         from vram.sources.pools import write_pools
 
         for path in write_pools(
-            out, pools_of(sizing), head=('written by vram size; add the replicas\' addresses: replicas = ["http://HOST:PORT"]',), notes=notes
+            out,
+            pools_of(sizing),
+            head=('written by vram size; add the replicas\' addresses: replicas = ["http://HOST:PORT"], or start them on one machine: vram up',),
+            notes=notes,
         ):
             click.echo(f"wrote {path}", err=True)
     if html is not None or svg is not None:

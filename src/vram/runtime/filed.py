@@ -48,7 +48,7 @@ class Filed:
         pools, plans = [], {}
         for pool in self.file.pools:
             if mine := here.get(pool.name):
-                served = msgspec.structs.replace(pool, replicas=tuple(u.url for u in mine), count=None)
+                served = msgspec.structs.replace(pool, replicas=tuple(u.url for u in mine), count=None, engine=_engine(mine[0].placed))
                 found = [plan_pool(served, lambda *_, made=u.placed.plan, **__: made) for u in mine]
                 plans[pool.name] = min(found, key=lambda p: (p.room.capacity_bytes, p.room.context_tokens))
                 pools.append(served)
@@ -81,12 +81,13 @@ def wanted_of_pool(pool: Pool, model: str) -> tuple[Wanted, ...]:
         UsageError: no engine of that name can be started.
     """
     s = pool.settings
-    engine = pool.engine.partition("@")[0]
-    slots = s.max_num_seqs if engine in SLOTTED else None
+    engine = program(pool.engine.partition("@")[0])
+    slotted = engine.rules in SLOTTED
+    slots = s.max_num_seqs if slotted else None
     one = Wanted(
         name=pool.name,
         model=model,
-        engine=program(engine).name,
+        engine=engine.name,
         served_as=pool.served_as or pool.model,
         context_tokens=s.context_tokens,
         # Slots of their own may all be full at once; those that share a cache hold what one sequence may.
@@ -96,7 +97,7 @@ def wanted_of_pool(pool: Pool, model: str) -> tuple[Wanted, ...]:
         parallel=slots,
         kv_unified=s.kv_unified,
         gpu_memory_utilization=s.gpu_memory_utilization,
-        max_num_seqs=None if engine in SLOTTED else s.max_num_seqs,
+        max_num_seqs=None if slotted else s.max_num_seqs,
         max_batched_tokens=s.max_batched_tokens,
         block_size=s.block_size,
         kv_pool_bytes=pool.capacity.kv_bytes,
@@ -192,6 +193,12 @@ def other_versions(household: Household, file: PoolsFile, of: Mapping[str, str])
         if asked and here is not None and here.version and here.version != asked:
             lines.append(f"{pool.name}: the file has {pool.engine}, here is {here.version}; it is planned for what is here")
     return tuple(lines)
+
+
+def _engine(placed: Placed) -> str:
+    """An engine as the gateway knows it: whose rules hold (`llama.cpp` for `llama-server`), and the version that is here."""
+    version = placed.plan.settings.version
+    return f"{placed.plan.engine}@{version}" if version else placed.plan.engine
 
 
 def _kinds(pool: Pool) -> list[str]:
