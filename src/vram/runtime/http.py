@@ -57,6 +57,6 @@ async def ask(port: int, method: str, path: str, document: Any = None, *, second
                 writer.close()
     top, gap, body = data.partition(b"\r\n\r\n")
     words = top.split(b" ", 2)
-    if not gap or len(words) < 2 or not words[1].isdigit():
+    if not gap or len(words) < 2 or len(words[1]) != 3 or not words[1].isdigit():
         raise NoAnswerError("the connection ended before an answer")
     return Answer(int(words[1]), body)

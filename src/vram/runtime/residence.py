@@ -16,6 +16,7 @@ from vram.errors import VramError
 from vram.runtime.placing import Placed
 from vram.runtime.together import gpu_bytes
 from vram.runtime.unit import State, Unit
+from vram.units import gib
 
 if TYPE_CHECKING:
     from vram.admission.line import Line
@@ -111,7 +112,7 @@ class Residence:
         self._looked_at = now
 
     async def run(self) -> None:
-        """Look and act until cancelled."""
+        """Look and act until cancelled; then all that was begun is over."""
         try:
             while True:
                 try:
@@ -122,13 +123,19 @@ class Residence:
                     busy = False
                 await asyncio.sleep(LOOK_SECONDS if busy else REST_SECONDS)
         finally:
-            for task in self._tasks:
+            tasks = list(self._tasks)
+            for task in tasks:
                 task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def loaded(self, name: str, seconds: float) -> None:
         """A unit was loaded at the start, in that time."""
         use = self.uses[name]
         use.loads, use.load_seconds = use.loads + 1, seconds
+
+    def open(self, name: str) -> bool:
+        """Whether a unit may take new requests: it is not about to make room."""
+        return name not in self._closed and name not in self._going
 
     def held(self) -> tuple[int, ...] | None:
         """What the loaded units hold of each GPU by their plans; None while any comes or goes, and nobody can tell."""
@@ -147,6 +154,14 @@ class Residence:
         residents = [self._resident(u, now) for u in self.keeper.units.values() if self._holds(u)]
         wanted = [w for u in self.keeper.units.values() if (w := self._wanted(u, now)) is not None]
         step = next_step(residents, wanted, self.capacity, now, self.rules)
+        while isinstance(step, Never):
+            # Its requests are told at their deadline; why stands in the list. All others go on as if it were not there.
+            never = step
+            self.uses[never.name].not_before = now + self.rules.turn_seconds(1.0)
+            self.keeper.units[never.name].why = f"does not fit beside what must stay: {gib(never.short_bytes)} are missing"
+            log.warning("%s does not fit beside what must stay: %d bytes are missing", never.name, never.short_bytes)
+            wanted = [w for w in wanted if w.name != never.name]
+            step = next_step(residents, wanted, self.capacity, now, self.rules)
         self._close(frozenset(step.names) if isinstance(step, Close) else frozenset())
         match step:
             case Load(name, taken, evict):
@@ -154,10 +169,6 @@ class Residence:
             case Unload(names):
                 for name in names:
                     self._begin("", (), (name,))
-            case Never(name, short):
-                # Its requests are told at their deadline; why stands in the list.
-                self.uses[name].not_before = now + self.rules.turn_seconds(1.0)
-                log.warning("%s does not fit beside what must stay: %d bytes are missing", name, short)
         return bool(wanted or self._closed or self._tasks)
 
     def _holds(self, unit: Unit) -> bool:
@@ -250,6 +261,12 @@ class Residence:
                     use.used_at = self._clock()
         except VramError as e:
             log.warning("%s: %s", name or ", ".join(evict), e.message)
+        except Exception:
+            log.exception("%s", name or ", ".join(evict))
+            # Who was to go and is still there serves again.
+            self._going.difference_update(evict)
+            for stays in (self.keeper.units[gone] for gone in evict):
+                self.keeper.serves(stays, ready=stays.state is State.READY and self.open(stays.name))
         finally:
             self._going.difference_update(evict)
             self._coming.pop(name, None)

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from vram.errors import VramError
 from vram.runtime.supervisor import Supervisor
 
 
@@ -38,7 +37,7 @@ async def serve(supervisor: Supervisor, *, told: Callable[[Supervisor], None]) -
     finally:
         starting.cancel()
         ended.cancel()
-        with suppress(asyncio.CancelledError, VramError):
+        with suppress(asyncio.CancelledError, Exception):
             await starting
         await supervisor.stop()
 

@@ -1,6 +1,7 @@
 """A unit's way to its clients: started, put to the most that its plan admits, and with gentler settings where memory runs out."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -17,6 +18,8 @@ from vram.runtime.placing import replan
 from vram.runtime.probe import UnprovedError, prove
 from vram.runtime.unit import StartError, State, Unit
 from vram.sources.calibration import append_row
+
+log = logging.getLogger("vram.runtime")
 
 LAST_WORDS: Final = 50
 """Lines in which an engine that died is taken to have said why."""
@@ -45,9 +48,13 @@ class Starter:
         asked, told = unit.placed.plan, ""
         for _ in range(MOST_STEPS):
             try:
+                if unit.moved():
+                    await self._replanned()
                 await self._prove(unit, first=first or bool(told))
-            except StartError as e:
+            except VramError as e:
                 await unit.end(0.0)
+                if not isinstance(e, StartError) or unit.state is State.STOPPED:
+                    raise
                 step = self._gentler(unit, e)
                 if step is None:
                     raise
@@ -56,6 +63,11 @@ class Starter:
                 unit.placed = replan(unit.placed, step.wanted)
                 await self._replanned()
                 continue
+            except Exception as e:
+                # A defect of ours, in what reads an engine's words for instance, leaves no engine behind and no request waiting for ever.
+                log.exception("%s", unit.name)
+                await unit.end(0.0)
+                raise StartError(f"{unit.name}: {type(e).__name__}: {e}") from None
             if told:
                 learn(self.options.folder, asked, unit.placed.wanted, f"with {_told(asked)}: {told}")
             unit.enter(State.READY)

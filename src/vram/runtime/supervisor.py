@@ -22,7 +22,7 @@ from vram.runtime.residence import Residence
 from vram.runtime.runs import Entry, runs
 from vram.runtime.starter import Starter
 from vram.runtime.together import Household, gpu_bytes
-from vram.runtime.unit import State, Unit
+from vram.runtime.unit import StartError, State, Unit
 from vram.runtime.watchdog import Kept, Watchdog
 
 RUNS: Final = "run"
@@ -110,7 +110,12 @@ class Supervisor:
                 kept.unit.enter(State.UNLOADED, "loaded when it is asked for")
         for name in self.household.first:
             began = time.monotonic()
-            await self.starter.bring_up(self.kept[name].unit)
+            try:
+                await self.starter.bring_up(self.kept[name].unit)
+            except StartError:
+                if self.kept[name].unit.state is State.STOPPED:
+                    continue
+                raise
             self.watchdog.begin(self.kept[name])
             self.residence.loaded(name, self.kept[name].unit.ready_after_seconds or time.monotonic() - began)
         self._tasks += [asyncio.create_task(self.watchdog.look()), asyncio.create_task(self.residence.run())]
@@ -121,7 +126,10 @@ class Supervisor:
     def _changed(self, unit: Unit) -> None:
         if unit.handle is not None:
             self.control.entry.write(u.handle.mark for u in self.units.values() if u.handle is not None)
-        self.serves(unit, ready=unit.state is State.READY)
+        self.serves(unit, ready=self._open(unit))
+
+    def _open(self, unit: Unit) -> bool:
+        return unit.state is State.READY and self.residence.open(unit.name)
 
     def serves(self, unit: Unit, *, ready: bool) -> None:
         """Let the gateway send requests to a unit, or keep them away from it: they wait for one that is on its way, or comes when it is asked for."""
@@ -137,7 +145,7 @@ class Supervisor:
     def _taken(self, assembled: Assembled) -> None:
         self._assembled = assembled
         for unit in self.units.values():
-            self.serves(unit, ready=unit.state is State.READY)
+            self.serves(unit, ready=self._open(unit))
 
     # --- models on demand (what `Residence` asks for)
 
@@ -192,6 +200,8 @@ class Supervisor:
         task = self.kept[unit.name].task
         if task is not None:
             task.cancel()
+            # One that died meanwhile may be on its way back: that is undone first.
+            await asyncio.wait({task})
         unit.enter(State.ENDING, "makes room")
         await unit.end()
         unit.enter(State.UNLOADED, "loaded when it is asked for")
@@ -230,11 +240,13 @@ class Supervisor:
     async def stop(self) -> None:
         """End everything: first what clients ask, then the engines."""
         self.watchdog.stopping = True
-        for task in (*self._tasks, *(k.task for k in self.kept.values())):
-            if task is not None:
-                task.cancel()
+        tasks = [*self._tasks, *(k.task for k in self.kept.values() if k.task is not None)]
+        for task in tasks:
+            task.cancel()
         if hasattr(self.gateway, "house"):
             await self.gateway.stop()
+        # What was amid a start has ended what it started.
+        await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(unit.end() for unit in self.units.values()), return_exceptions=True)
         for unit in self.units.values():
             if unit.state is not State.OUT:

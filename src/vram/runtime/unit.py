@@ -12,6 +12,7 @@ import signal
 import socket
 import time
 import zlib
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -119,7 +120,9 @@ class Unit:
         return line_of(self.placed, Address(port=self.port, name=self.placed.wanted.alias))
 
     def enter(self, state: State, why: str = "") -> None:
-        """Begin a state, and tell."""
+        """Begin a state, and tell. Who was stopped by hand stays so, whatever was under way."""
+        if self.state is State.STOPPED:
+            return
         self.state, self.why, self.since = state, why, time.time()
         self.on_change(self)
 
@@ -127,10 +130,11 @@ class Unit:
         """Start the engine and wait until it is ready to answer.
 
         Raises:
-            StartError: it ended, or was not ready in time; nothing of it is left.
+            StartError: it ended, was stopped by hand, or was not ready in time; nothing of it is left.
             VramError: it could not be started at all.
         """
         made = self.line()
+        self._not_stopped()
         self.enter(State.STARTING)
         self.starts += 1
         loop = asyncio.get_running_loop()
@@ -142,11 +146,24 @@ class Unit:
 
         began = time.monotonic()
         wanted = Start(name=self.name, words=made.words, variables=made.variables, log=self.log_file)
-        self.handle = await asyncio.to_thread(self.driver.start, wanted, over)
+        starting = asyncio.ensure_future(asyncio.to_thread(self.driver.start, wanted, over))
+        try:
+            self.handle = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # A thread goes on when nobody waits for it any more: what it starts is ours to end.
+            with suppress(Exception):
+                self.handle = await starting
+                await self.end(1.0)
+            raise
         self.on_change(self)
         try:
+            if self.state is State.STOPPED:
+                # While its process came to be: who stopped it had nothing to end yet.
+                await self.end()
             async with asyncio.timeout(self.ready_seconds):
-                while not await self._answers():
+                # Who answers for one that has ended is a stranger at its port.
+                while not await self._answers() or ended.is_set():
+                    self._not_stopped()
                     if ended.is_set():
                         raise self.failed(f"{self.name}: {self.placed.engine.name} {_end(self.handle)}")
                     await asyncio.sleep(READY_LOOK_SECONDS if time.monotonic() - began < 10 else 0.5)
@@ -158,6 +175,22 @@ class Unit:
             await self.end(1.0)
             raise
         self.ready_after_seconds = time.monotonic() - began
+
+    def _not_stopped(self) -> None:
+        if self.state is State.STOPPED:
+            raise StartError(f"{self.name}: stopped by hand")
+
+    def moved(self) -> bool:
+        """Take another port where somebody took its own while it was not there. Returns whether that is so."""
+        with socket.socket() as one:
+            # As servers do: connections of the past are no hindrance, who listens is.
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                one.bind(("127.0.0.1", self.port))
+            except OSError:
+                self.port = free_port()
+                return True
+        return False
 
     async def _answers(self) -> bool:
         try:

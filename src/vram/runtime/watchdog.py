@@ -94,9 +94,8 @@ class Watchdog:
                     self._say(f"{unit.name}: what its engine prints is not kept ({trouble}); it goes on")
                 kept.told = bool(trouble)
                 seats = self._seats(unit.name)
-                failing = (
-                    unit.state is State.READY and bool(seats) and not any(s.replica.health.usable() for s in seats) and seats[0].replica.health.failures > 0
-                )
+                # One that takes nobody because it is to make room is not hung: what it answers goes on.
+                failing = unit.state is State.READY and bool(seats) and all(s.replica.health.out for s in seats) and seats[0].replica.health.failures > 0
                 if not failing:
                     kept.failing_since = None
                 elif kept.failing_since is None:
