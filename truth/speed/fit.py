@@ -11,9 +11,13 @@ fitted to rows which may be read but not passed on; they pull as the base does, 
 
 import argparse
 import json
+import os
 import sys
 from collections import defaultdict
 from pathlib import Path
+
+# One thread: in which order numbers are added up, and with it the last digit of what is written, is not left to a machine's cores.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import numpy as np
 from constants import POOLED, PRIOR, SERVERS, Fit, groups_of
