@@ -88,9 +88,10 @@ def test_an_answer_that_ends_while_the_client_is_full():
             back = exchange.back
             back.transport.pause_reading()
             exchange.front.write_paused = True
-            back.exchange = None
-            exchange.ended(back)
+            back._left = 0
+            back._done(exchange)
             assert back.transport.is_reading()
+            assert back in back.replica.idle
             writer.close()
             del reader
 

@@ -7,7 +7,8 @@ sound: its head, its chunk sizes and its silence are bounded.
 
 import asyncio
 import re
-from typing import TYPE_CHECKING, Final, Protocol, cast
+import select
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 if TYPE_CHECKING:
     from vram.gateway.house import House
@@ -76,6 +77,9 @@ class Head:
             if _CHUNKED.search(low) is None or low.count(b"\r\ntransfer-encoding") > 1:
                 raise ValueError("a transfer coding that is not chunked")
             self.chunked = True
+        if status == 101 or (status == 204 and (self.chunked or self.length > 0)):
+            # Nobody asked for another protocol; and a client may read a body that we pass over, and take what follows for it.
+            raise ValueError("a status that this cannot be an answer with")
         if status == 204 or status == 304 or status < 200:  # noqa: PLR1714  (once a request: a set would be built or hashed)
             self.length, self.chunked = 0, False
         if low.find(b"\r\nconnection:") >= 0 or low.find(b"\r\nkeep-alive:") >= 0 or low.find(b"\r\nupgrade:") >= 0 or low.find(b"\r\ntrailer:") >= 0:
@@ -135,10 +139,38 @@ class Asker(Protocol):
         """The engine's bytes break HTTP; the connection was dropped."""
 
 
-class Back(asyncio.Protocol):
-    """A connection to one replica. It serves one exchange at a time and goes back to its replica's idle ones after it."""
+_POLL: Final[Any] = getattr(select, "poll", None)
+"""Windows has none: there what waits unread is heard of a turn later."""
 
-    __slots__ = ("_first", "_held", "_left", "_served", "_state", "chunks", "closed", "exchange", "idle_since", "replica", "transport", "whole")
+
+class Back(asyncio.Protocol):
+    """A connection to one replica. It serves one exchange at a time and goes back to its replica's idle ones after it.
+
+    Attributes:
+        exchange: its one owner; None while it waits.
+        closed: it is gone, or nobody may use it any more.
+        refused: whether its last answer was none of success: then the engine need not have read what was sent.
+        waited: whether it was among the idle ones once: the engine may have closed it there, which is no failure.
+    """
+
+    __slots__ = (
+        "_bodied",
+        "_first",
+        "_held",
+        "_left",
+        "_poll",
+        "_silent",
+        "_state",
+        "chunks",
+        "closed",
+        "exchange",
+        "idle_since",
+        "refused",
+        "replica",
+        "transport",
+        "waited",
+        "whole",
+    )
 
     transport: asyncio.Transport
 
@@ -154,12 +186,19 @@ class Back(asyncio.Protocol):
         self._state = IDLE
         self._left = 0
         self._held = b""
-        self._served = False
+        self._bodied = self.refused = self.waited = False
+        # Whether not a byte came since the request went out.
+        self._silent = True
+        self._poll: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The engine answers its door."""
         # uvloop's transports have the methods, not the base class.
         self.transport = cast("asyncio.Transport", transport)
+        if self.closed:
+            # Given up while it came about: whoever it was dialled for was told so, and may be with another engine.
+            self.transport.abort()
+            return
         first, self._first = self._first, None
         if first is not None:
             # Sent from here, not by the task that dialled: on a busy loop that would be one or two turns later.
@@ -171,13 +210,45 @@ class Back(asyncio.Protocol):
         return self._first is None
 
     def send(self, exchange: "Asker", head: bytes, body: bytes) -> None:
-        """Send a request; its answer goes to `exchange`."""
+        """Send a request; its answer goes to `exchange`.
+
+        Raises:
+            RuntimeError: it has an owner, or an answer is not at its end: two clients would get one's answer.
+        """
+        if self.exchange is not None or self._state != IDLE or self.closed:
+            raise RuntimeError("a connection to an engine has one request at a time")
         self.exchange = exchange
+        self._silent = True
+        self._bodied = bool(body)
         self._state = HEAD
         self._left = self.chunks = 0
         self._held = b""
         self.whole = False
         self.transport.writelines((head, body))
+
+    def rests(self) -> bool:
+        """Whether nothing of an earlier request can still come or go here: its answer is whole, and so is what the engine took of it.
+
+        An engine that refuses, or answers before all was sent, need not have read the body; it takes what is left of it for the next
+        request, and the next client gets the answer.
+        """
+        if self.exchange is not None or self._state != IDLE or self.closed or self._held or self._left:
+            return False
+        return not (self.refused or self.transport.is_closing() or self.transport.get_write_buffer_size())
+
+    def quiet(self) -> bool:
+        """Whether nothing lies unread in the kernel, an end neither: what is there before a request is sent is no answer to it."""
+        if self.closed or self.exchange is not None or self.transport.is_closing():
+            return False
+        if _POLL is None:
+            return True
+        if self._poll is None:
+            sock = self.transport.get_extra_info("socket")
+            if sock is None:
+                return True
+            self._poll = _POLL()
+            self._poll.register(sock.fileno(), select.POLLIN)
+        return not self._poll.poll(0)
 
     def abort(self) -> None:
         """Drop the connection, so that the engine stops working for whoever left."""
@@ -195,7 +266,7 @@ class Back(asyncio.Protocol):
         if self._state == UNTIL_CLOSE and exc is None:
             exchange.ended(self)
         else:
-            exchange.lost(stale=self._served and self._state == HEAD and not self._held)
+            exchange.lost(stale=self.waited and self._silent)
 
     def data_received(self, data: bytes) -> None:
         """Forward, and follow the framing."""
@@ -205,6 +276,7 @@ class Back(asyncio.Protocol):
             self.abort()
             self.replica.forget(self)
             return
+        self._silent = False
         state = self._state
         if state == CHUNKS:
             self._chunks(exchange, data, 0)
@@ -247,6 +319,7 @@ class Back(asyncio.Protocol):
             self._state = UNTIL_CLOSE
         if head.close:
             self.replica.leaving(self)
+        self.refused = self._bodied and head.status >= 300
         exchange.answered(head, more=bool(data))
         if self.exchange is not exchange:
             return
@@ -336,7 +409,6 @@ class Back(asyncio.Protocol):
     def _done(self, exchange: "Asker") -> None:
         self.exchange = None
         self._state = IDLE
-        self._served = True
         exchange.ended(self)
 
     def _broken(self, exchange: "Asker") -> None:

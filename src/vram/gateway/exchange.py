@@ -259,7 +259,7 @@ class Exchange:
             self._break(after, whole=back is not None and back.whole, died=died)
         else:
             # A head that its client has not seen is none.
-            self.started, self._unsent = False, b""
+            self.started, self._unsent, self.told = False, b"", b""
             self._elsewhere(before, died=died)
 
     def _elsewhere(self, refusal: Refusal, *, died: bool = False) -> None:

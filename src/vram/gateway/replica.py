@@ -62,10 +62,13 @@ class Replica:
         idle = self.idle
         while idle:
             back, _ = idle.popitem()
-            if not back.closed:
+            if back.quiet():
                 exchange.back = back
                 back.send(exchange, head, body)
                 return
+            self.open.discard(back)
+            if not back.closed:
+                back.abort()
         self.dial(exchange, head, body)
 
     def dial(self, exchange: "Exchange | Call", head: bytes, body: bytes) -> None:
@@ -77,6 +80,7 @@ class Replica:
 
         def failed() -> None:
             self._dialled.pop(back, None)
+            back.closed = True
             if not exchange.over:
                 exchange.unreachable()
 
@@ -92,8 +96,10 @@ class Replica:
                 await self.house.loop.create_connection(lambda: back, self.host, self.port, ssl=self._tls, server_hostname=self._server_name)
         except (OSError, TimeoutError):
             # Late by a turn of a busy loop, the connection may be there all the same: then its own loss is what is told.
-            if not back.made and not exchange.over:
-                exchange.unreachable()
+            if not back.made:
+                back.closed = True
+                if not exchange.over:
+                    exchange.unreachable()
 
     def connected(self, back: Back, exchange: "Asker", head: bytes, body: bytes) -> None:
         """A new connection is there, with the request that it was made for."""
@@ -113,7 +119,8 @@ class Replica:
         """An answer is whole: the connection waits for the next request, where the engine keeps it."""
         if back.closed:
             return
-        if back in self.open and not self.retired and len(self.idle) < IDLE_CONNECTIONS:
+        if back in self.open and not self.retired and len(self.idle) < IDLE_CONNECTIONS and back.rests():
+            back.waited = True
             self.idle[back] = None
         else:
             self.open.discard(back)

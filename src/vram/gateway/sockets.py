@@ -208,7 +208,7 @@ class Sockets:
 
     def _fault(self, wire: Wire, error: Exception) -> None:
         self.loop.call_exception_handler({"message": "a connection's protocol failed", "exception": error})
-        wire.abort()
+        wire.abort(error)
 
     def close(self) -> None:
         """Drop every connection and door."""

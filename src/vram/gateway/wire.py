@@ -164,9 +164,9 @@ class Wire:
         else:
             self._lose(None)
 
-    def abort(self) -> None:
-        """End now; what is unsent is dropped."""
-        self._lose(None)
+    def abort(self, why: Exception | None = None) -> None:
+        """End now; what is unsent is dropped. With `why` it is no end of the other's, which could be the end of an answer."""
+        self._lose(why)
 
     # --- what the kernel says
 
