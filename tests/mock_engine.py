@@ -4,6 +4,8 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Self
 
+from listener import Listener
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -28,7 +30,7 @@ class MockEngine:
         self.poison = poison
         self.down_seconds = down_seconds
         self.deaths = 0
-        self._open: set[asyncio.StreamWriter] = set()
+        self._listener = Listener(self._serve)
         self._tasks: set[asyncio.Task[None]] = set()
         self.closes_next = self.dies_once = False
         # What it answers to JSON sent to a path that is none of OpenAI's.
@@ -40,25 +42,22 @@ class MockEngine:
         return f"http://127.0.0.1:{self.port}"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=2**24)
-        self.port = self._server.sockets[0].getsockname()[1]
+        await self._listener.open()
+        self.port = self._listener.port
         return self
 
     async def __aexit__(self, *_: object) -> None:
         for task in self._tasks:
             task.cancel()
-        self._server.close()
+        await self._listener.close()
 
     async def _die(self) -> None:
         self.deaths += 1
-        self._server.close()
-        for writer in list(self._open):
-            writer.transport.abort()
+        await self._listener.die()
         await asyncio.sleep(self.down_seconds)
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=2**24)
+        await self._listener.open()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open.add(writer)
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -99,7 +98,12 @@ class MockEngine:
                 # A client that leaves is noticed while the engine works, as real engines do.
                 gone = asyncio.create_task(reader.read(1))
                 work = asyncio.create_task(self._answer(asked, writer))
-                await asyncio.wait({gone, work}, return_when=asyncio.FIRST_COMPLETED)
+                try:
+                    await asyncio.wait({gone, work}, return_when=asyncio.FIRST_COMPLETED)
+                except asyncio.CancelledError:
+                    gone.cancel()
+                    work.cancel()
+                    raise
                 self.running -= 1
                 if not work.done() or isinstance(work.exception(), ConnectionError):
                     work.cancel()
@@ -112,7 +116,6 @@ class MockEngine:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
-            self._open.discard(writer)
             writer.transport.abort() if self.behaviour == "one-line-without-end" else writer.close()
 
     async def _answer(self, asked: dict, writer: asyncio.StreamWriter) -> str:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Self
 
+from listener import Listener
+
 Script = Callable[[asyncio.StreamWriter, int], Awaitable[None]]
 
 
@@ -12,6 +14,7 @@ class ScriptedEngine:
 
     def __init__(self, script: Script) -> None:
         self.script = script
+        self._listener = Listener(self._serve)
         self.asked = self.connections = self.open = 0
 
     @property
@@ -19,12 +22,12 @@ class ScriptedEngine:
         return f"http://127.0.0.1:{self.port}"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+        await self._listener.open()
+        self.port = self._listener.port
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._server.close()
+        await self._listener.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
