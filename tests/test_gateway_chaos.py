@@ -30,5 +30,7 @@ def test_nothing_is_left_after_chaos(tmp_path):
     assert found["usage"] == found["metrics"] <= found["logged"]
     # What it is about did happen.
     ends = {end.partition(": ")[2] for end in found["ends"]}
-    assert {"whole", "left", "cut", "event engine_lost", "502 engine_unreachable", "engine 500", "400 bad_http"} <= ends
+    assert {"whole", "left", "cut", "event engine_lost", "engine 500", "400 bad_http"} <= ends
+    # Which of these it comes to is chance: a request that lost its engine is sent again, kept from others, or told.
+    assert ends & {"502 engine_unreachable", "502 engine_broken", "422 quarantined"}
     assert found["most"]["waiting"] > 0
