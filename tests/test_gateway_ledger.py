@@ -396,3 +396,25 @@ def test_a_new_worker_knows_what_the_others_know():
     assert both.healths[1].out
     assert both.healths[1].state(10.0) is State.DRAINING
     both.block.close()
+
+
+def test_nobody_gives_way_to_a_worker_that_gave_a_replica_up():
+    """It told how many wait there, and the replica left its file: whoever serves it later on gave way to nobody at all."""
+    block = Block.make(workers=2, places=4, slots=4, keys=4)
+    ledgers = [SharedLedger(block, number) for number in range(2)]
+    gone, stays = (ledger.books("http://a", "a", ROOM) for ledger in ledgers)
+    ledgers[0].enter()
+    gone.tell_waiting(3)
+    ledgers[0].leave()
+    ledgers[1].look()
+    assert stays.others_wait
+    ledgers[0].seated(set())
+    ledgers[1].look()
+    assert not stays.others_wait
+
+
+def test_a_machine_that_was_just_booted_is_probed_on():
+    """Its clock begins at nothing: that nobody ever probed is no probe that goes on."""
+    both = Seats()
+    assert both.ledgers[0].may_probe(both.books[0], 3.0)
+    both.block.close()

@@ -14,6 +14,7 @@ from vram.runtime import watchdog
 from vram.runtime.driver import Exit
 from vram.runtime.http import NoAnswerError, ask
 from vram.runtime.residence import Residence
+from vram.runtime.runs import Entry, runs
 from vram.runtime.unit import StartError, State, Unit
 from vram.runtime.watchdog import Kept, Watchdog
 
@@ -288,3 +289,15 @@ def test_one_that_is_to_make_room_is_not_taken_for_hung(tmp_path, monkeypatch, o
         assert driver.alive == (0 if out else 1)
 
     asyncio.run(scene())
+
+
+def test_two_runs_of_one_number_keep_files_and_sockets_of_their_own(tmp_path):
+    """Containers that share a folder have processes of the same number: the second one took the first one's file and socket over."""
+    first, second = Entry(tmp_path), Entry(tmp_path)
+    assert first.file != second.file
+    assert first.socket != second.socket
+    assert {r.socket for r in runs(tmp_path)} == {first.socket, second.socket}
+    first.close()
+    assert [r.file for r in runs(tmp_path)] == [second.file]
+    second.close()
+    assert runs(tmp_path) == []

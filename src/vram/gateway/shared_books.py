@@ -180,6 +180,8 @@ class SharedBooks(Books):
         words[self.place + USERS] &= ~(1 << self.ledger.number)
         self.reserved = None
         self.keep()
+        # Nobody asks for it here any more: the others would go on giving way.
+        self.tell_waiting(0)
 
     def _list(self, lease: Lease) -> None:
         words = self.ledger.block.words

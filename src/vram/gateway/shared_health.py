@@ -36,7 +36,7 @@ def may_probe(block: Block, books: SharedBooks, health: Health, now: float) -> b
     """Whether this worker is to probe: it wants to, knowing what the others know, and none of them does. Inside the ledger."""
     agree(block, books, health)
     now_ns, at = int(now * 1e9), books.place + PROBE
-    if not health.wants_probe(now) or now_ns - block.words[at] < PROBE_NS:
+    if not health.wants_probe(now) or (block.words[at] and now_ns - block.words[at] < PROBE_NS):
         return False
     block.words[at] = now_ns
     return True

@@ -63,12 +63,10 @@ class Entry:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.file = folder / f"{os.getpid()}.json"
-        self.socket = folder / f"{os.getpid()}.sock"
+        self._handle, self.file = _own(folder)
+        self.socket = self.file.with_suffix(".sock")
         if len(str(self.socket).encode()) > SOCKET_PATH:
             self.socket = Path(tempfile.mkdtemp(prefix="vram-")) / "up.sock"
-        self._handle = os.open(self.file, os.O_RDWR | os.O_CREAT, 0o600)
-        _lock(self._handle)
         self.write(())
 
     def write(self, marks: Iterable[str]) -> None:
@@ -111,6 +109,22 @@ def runs(folder: Path) -> list[Run]:
         finally:
             os.close(handle)
     return found
+
+
+def _own(folder: Path) -> tuple[int, Path]:
+    """A file that we have locked, and its path. Another of our number has it already where containers share the folder."""
+    number = 0
+    while True:
+        file = folder / (f"{os.getpid()}-{number}.json" if number else f"{os.getpid()}.json")
+        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+        if _lock(handle):
+            with suppress(OSError):
+                if os.path.samestat(os.fstat(handle), file.stat()):
+                    return handle, file
+            # Who looked at what runs took it for one that was left behind, and removed it before we held it.
+        else:
+            number += 1
+        os.close(handle)
 
 
 def _age(file: Path) -> float:
