@@ -32,5 +32,5 @@ def test_nothing_is_left_after_chaos(tmp_path):
     ends = {end.partition(": ")[2] for end in found["ends"]}
     assert {"whole", "left", "cut", "event engine_lost", "engine 500", "400 bad_http"} <= ends
     # Which of these it comes to is chance: a request that lost its engine is sent again, kept from others, or told.
-    assert ends & {"502 engine_unreachable", "502 engine_broken", "422 quarantined"}
+    assert any(end.startswith(("502 ", "422 ")) for end in ends), ends
     assert found["most"]["waiting"] > 0
