@@ -1,5 +1,6 @@
 """`vram up --detach`: the same command in the background; what it says is shown here until all its models are ready."""
 
+import os
 import subprocess
 import sys
 import time
@@ -24,7 +25,8 @@ def in_background(state: Path) -> int:
     folder = state / "logs"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     said = folder / f"up-{int(time.time())}.txt"
-    with said.open("wb") as out:
+    # For its owner alone: an engine's last lines may stand in it.
+    with open(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:  # noqa: PTH123  (a descriptor)
         child = subprocess.Popen([sys.executable, "-m", "vram", *words], stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)  # noqa: S603  (our own command line, word for word)
     shown = 0
     try:

@@ -15,8 +15,15 @@ def command(seconds: float) -> None:
 
     folder = settings().state / "run"
     found = runs(folder)
+    silent: list[VramError] = []
     for run in found:
-        run.ask({"do": "down"})
+        try:
+            run.ask({"do": "down"})
+        except VramError as e:
+            # The others are asked all the same.
+            silent.append(e)
+    if silent and len(silent) == len(found):
+        raise silent[0]
     ends = time.monotonic() + seconds
     while left := runs(folder):
         if time.monotonic() > ends:
