@@ -24,6 +24,7 @@ from mock_engine import MockEngine
 
 from vram.errors import UsageError
 from vram.gateway.group import Groups
+from vram.gateway.keys import KeyRing
 from vram.gateway.moment import moment
 from vram.gateway.store import Store
 from vram.gateway.usage import UsageWriter
@@ -437,3 +438,17 @@ def test_a_locked_file_holds_up_no_request(tmp_path):
         store.close()
 
     run(test())
+
+
+def test_an_open_gateway_asks_for_keys_from_the_first_one_on(tmp_path):
+    """Who adds a key wants it asked for: the ring that follows the store closes, and revoking the last key opens nothing."""
+    store = Store(tmp_path / "g.db")
+    ring = KeyRing(required=False, follows=True)
+    ring.replace(store.keys())
+    assert ring.find(b"Bearer wrong") is not None
+    secret = store.add_key("a")
+    ring.replace(store.keys())
+    assert ring.find(b"Bearer wrong") is None
+    assert ring.find(b"Bearer " + secret.encode()) is not None
+    ring.replace({})
+    assert ring.find(b"Bearer wrong") is None

@@ -213,7 +213,9 @@ def test_one_that_never_fits_opens_no_door_that_is_closed_for_another(tmp_path):
         assert keeper.serving == {"old": False}
         keeper.lines["large"] = [SimpleNamespace(priority=0)]
         found.look()
-        assert keeper.serving == {"old": False}
+        # Its own requests are refused from now on, and nobody else's door moves.
+        assert keeper.serving == {"old": False, "large": False}
+        assert found.never("large")
         assert "does not fit" in keeper.units["large"].why
         assert not found.open("old")
 

@@ -1,5 +1,7 @@
 """Several models on one machine: who shares a GPU, who takes several, who waits, and which settings make room for the others."""
 
+from dataclasses import replace
+
 import pytest
 
 from vram.api import parse_gpus
@@ -74,3 +76,16 @@ def test_a_model_alone_is_planned_as_ever(one):
     found = household({"a": one}, "2x RTX 4090")
     assert found.first["a"].on == (0, 1)
     assert found.first["a"].wanted.gpu_memory_utilization is None
+
+
+def test_cards_that_are_not_the_first_are_named_to_the_engine():
+    found = household({"a": "Qwen/Qwen3-8B", "b": "Qwen/Qwen3-8B"}, "2x RTX 4090")
+    assert sorted(p.on for p in found.first.values()) == [(0,), (1,)]
+    (second,) = [p for p in found.first.values() if p.on == (1,)]
+    assert second.variables["CUDA_VISIBLE_DEVICES"] == "1"
+
+
+def test_what_fits_beside_the_pinned_in_no_way_is_told():
+    found = household({"a": "Qwen/Qwen3-8B", "b": "Qwen/Qwen3-4B"}, "RTX 4090")
+    assert found.later() == {"b": ("a",)}
+    assert replace(found, pinned=frozenset({"a"})).later() == {"b": None}

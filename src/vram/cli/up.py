@@ -89,6 +89,7 @@ def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> Non
     vram up chat=Qwen/Qwen3-8B --gpu 0 --dry-run
     vram up pools.toml
     """  # noqa: D301  (click's own mark, a real backspace, keeps the lines below it as they are)
+    from dataclasses import replace
     from functools import partial
 
     from vram.cli.filed import household_of, is_pools_file, refuse_what_the_file_says
@@ -114,6 +115,7 @@ def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> Non
             household, filed = household_of(models[0], given, Finder(found), models=_demo, progress=report, lessons=lessons, say=print_styled_err)
         else:
             household = _named(models, given, Finder(found), report, lessons)
+    household = replace(household, pinned=frozenset(given["pinned"]))
     unfit = [p for p in household.placed if p.plan.verdict == "does_not_fit"]
     if dry:
         if given["as_json"]:

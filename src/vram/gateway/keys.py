@@ -137,16 +137,24 @@ OPEN: Final = Key(KeyTerms(name="anonymous"))
 
 
 class KeyRing:
-    """All keys, found by what a client sends."""
+    """All keys, found by what a client sends.
 
-    def __init__(self, *, required: bool, make: "Callable[[bytes, KeyTerms], Key] | None" = None) -> None:
+    Attributes:
+        required: whether a client needs one.
+        follows: whether one is needed from the first key on that there is; never the other way: who revokes the last key opens nothing.
+    """
+
+    def __init__(self, *, required: bool, follows: bool = False, make: "Callable[[bytes, KeyTerms], Key] | None" = None) -> None:
         self.required = required
+        self.follows = follows
         self._make = make or _key
         self._keys: dict[bytes, Key] = {}
 
     def replace(self, terms: dict[bytes, KeyTerms]) -> None:
         """Take the keys of a store, by digest; keys that stay keep what they used."""
         self._keys = {d: self._keys[d].renewed(t) if d in self._keys else self._make(d, t) for d, t in terms.items()}
+        if self._keys and self.follows:
+            self.required = True
 
     def find(self, authorization: bytes) -> Key | None:
         """The key of an `Authorization` header; None when it is none of ours."""

@@ -77,7 +77,7 @@ class Gateway:
         loop = asyncio.get_running_loop()
         file, plans = await asyncio.to_thread(self._read)
         addresses = await asyncio.to_thread(addresses_of, file)
-        ring = KeyRing(required=keys_required(self.options, self.store), make=self.options.ledger.key)
+        ring = KeyRing(required=keys_required(self.options, self.store), follows=self.options.keys_required is None, make=self.options.ledger.key)
         keys_version = 0
         if self.store is not None:
             keys_version = self.store.version()

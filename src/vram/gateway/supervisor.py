@@ -147,7 +147,8 @@ class Supervisor:
             host=options.host,
             port=self.port,
             store=str(options.store) if options.store is not None else None,
-            keys_required=self.keys_required,
+            # Where none is needed yet, each worker asks for one from the first key on.
+            keys_required=True if self.keys_required else self.options.keys_required,
             admin_host=options.admin_host,
             admin_port=self.admin_port,
             admin_token=options.admin_token,

@@ -58,7 +58,7 @@ class Order:
     host: str
     port: int
     store: str | None
-    keys_required: bool
+    keys_required: bool | None
     admin_host: str
     admin_port: int | None
     admin_token: str

@@ -105,7 +105,9 @@ class Placed:
     def variables(self) -> dict[str, str]:
         """What shows the engine its GPUs and no others."""
         if self.fleet.origin is not Origin.DETECTED:
-            return {}
+            # Cards that are only named: which of them is told where it is not simply the first ones.
+            elsewhere = self.on and self.on != tuple(range(len(self.on))) and self.gpus[0].gpu.vendor != "host"
+            return visible(self.gpus[0].gpu.vendor, map(str, self.on)) if elsewhere else {}
         return visible(self.gpus[0].gpu.vendor, (g.identifier or str(g.index) for g in self.gpus))
 
 

@@ -27,6 +27,8 @@ LOOK_SECONDS: Final = 0.1
 """How often it is looked whether something is to be done, while anybody waits or is to go."""
 REST_SECONDS: Final = 0.2
 """How often otherwise: nobody tells when a request begins to wait."""
+NEVER_SECONDS: Final = 10.0
+"""For so long requests of a model that fits beside what must stay in no way are refused, before it is looked again."""
 RATE_SPREAD: Final = 0.1
 """How far one second moves the rate at which a model is asked for, towards that second's."""
 UNKNOWN_LOAD_SECONDS: Final = 10.0
@@ -74,6 +76,7 @@ class Use:
     load_seconds: float = UNKNOWN_LOAD_SECONDS
     ready_at: float | None = None
     not_before: float = 0.0
+    never_until: float = 0.0
     loads: int = 0
     evictions: int = 0
     loading_seconds: float = 0.0
@@ -137,6 +140,10 @@ class Residence:
         """Whether a unit may take new requests: it is not about to make room."""
         return name not in self._closed and name not in self._going
 
+    def never(self, name: str) -> bool:
+        """Whether requests for a unit need not wait: it was found to fit beside what must stay in no way."""
+        return self._clock() < self.uses[name].never_until
+
     def held(self) -> tuple[int, ...] | None:
         """What the loaded units hold of each GPU by their plans; None while any comes or goes, and nobody can tell."""
         units = [u for u in self.keeper.units.values() if self._holds(u)]
@@ -151,15 +158,23 @@ class Residence:
         """One look: what is to be done now is begun. Returns whether anybody waits for a model, or is to go."""
         now = self._clock()
         self._measure(now)
+        for name, use in self.uses.items():
+            if 0.0 < use.never_until <= now:
+                use.never_until = 0.0
+                if self.keeper.units[name].state is State.UNLOADED:
+                    self.keeper.serves(self.keeper.units[name], ready=False)
         residents = [self._resident(u, now) for u in self.keeper.units.values() if self._holds(u)]
         wanted = [w for u in self.keeper.units.values() if (w := self._wanted(u, now)) is not None]
         step = next_step(residents, wanted, self.capacity, now, self.rules)
         while isinstance(step, Never):
-            # Its requests are told at their deadline; why stands in the list. All others go on as if it were not there.
+            # Its requests are refused for a while, why stands in the list. All others go on as if it were not there.
             never = step
-            self.uses[never.name].not_before = now + self.rules.turn_seconds(1.0)
-            self.keeper.units[never.name].why = f"does not fit beside what must stay: {gib(never.short_bytes)} are missing"
-            log.warning("%s does not fit beside what must stay: %d bytes are missing", never.name, never.short_bytes)
+            unit, why = self.keeper.units[never.name], f"does not fit beside what must stay: {gib(never.short_bytes)} are missing"
+            self.uses[never.name].never_until = now + NEVER_SECONDS
+            if unit.why != why:
+                unit.why = why
+                log.warning("%s %s", never.name, why)
+            self.keeper.serves(unit, ready=False)
             wanted = [w for w in wanted if w.name != never.name]
             step = next_step(residents, wanted, self.capacity, now, self.rules)
         self._close(frozenset(step.names) if isinstance(step, Close) else frozenset())
@@ -211,7 +226,7 @@ class Residence:
     def _wanted(self, unit: Unit, now: float) -> Wanted | None:
         name, use = unit.name, self.uses[unit.name]
         line = self.keeper.line(name)
-        if unit.state is not State.UNLOADED or name in self._coming or line is None or not len(line) or now < use.not_before:
+        if unit.state is not State.UNLOADED or name in self._coming or line is None or not len(line) or now < max(use.not_before, use.never_until):
             return None
         needs = list(line)
         # Waiting is told as spans: the gateway's clock is its own.

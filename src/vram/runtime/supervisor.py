@@ -137,7 +137,7 @@ class Supervisor:
             return
         for seat in self.seats(unit.name):
             seat.replica.health.drain(draining=not ready)
-            seat.replica.health.coming = unit.state not in {State.STOPPED, State.OUT}
+            seat.replica.health.coming = unit.state not in {State.STOPPED, State.OUT} and not self.residence.never(unit.name)
             if ready:
                 seat.replica.health.good(self.gateway.house.now())
         self._assembled.desk.refresh()

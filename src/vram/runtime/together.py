@@ -28,11 +28,13 @@ class Household:
         fleet: its GPUs, with what others hold of them or a budget leaves out.
         ways: for each model, the GPUs that it may lie on, each with its plan; the preferred first.
         first: which are loaded at the start, each with the one of its ways that it takes.
+        pinned: which stay loaded, whoever else is asked for.
     """
 
     fleet: Fleet
     ways: dict[str, tuple[Placed, ...]]
     first: dict[str, Placed]
+    pinned: frozenset[str] = frozenset()
 
     @property
     def capacity(self) -> tuple[int, ...]:
@@ -44,17 +46,24 @@ class Household:
         """Each model as it lies, or would lie first."""
         return tuple(self.first.get(name, ways[0]) for name, ways in self.ways.items())
 
-    def later(self) -> dict[str, tuple[str, ...]]:
-        """Those that are not loaded at the start, and who would go for each, had it been asked for first and nobody had anything to do."""
+    def later(self) -> dict[str, tuple[str, ...] | None]:
+        """Those that are not loaded at the start, and who would go for each, had nobody anything to do; None: it fits beside what is pinned in no way."""
         residents = [
-            Resident(name=name, gpu_bytes=gpu_bytes(p, len(self.fleet)), load_seconds=0.0, ready_at=float("-inf"), used_at=float("-inf"))
+            Resident(
+                name=name,
+                gpu_bytes=gpu_bytes(p, len(self.fleet)),
+                load_seconds=0.0,
+                ready_at=float("-inf"),
+                used_at=float("-inf"),
+                pinned=name in self.pinned,
+            )
             for name, p in self.first.items()
         ]
-        found = {}
+        found: dict[str, tuple[str, ...] | None] = {}
         for name, ways in self.ways.items():
             if name not in self.first:
                 step = next_step(residents, [Asked(name=name, placements=tuple(gpu_bytes(w, len(self.fleet)) for w in ways), since=0.0)], self.capacity, 0.0)
-                found[name] = step.evict if isinstance(step, Load) else ()
+                found[name] = step.evict if isinstance(step, Load) else None
         return found
 
 

@@ -30,6 +30,8 @@ BAR_WIDTH = 60
 
 def board(household: "Household", width: int) -> str:
     """Every GPU as a bar of the models that are loaded first (by letter), then a row a model."""
+    from vram.runtime.together import gpu_bytes
+
     fleet, placed = household.fleet, household.placed
     lines = []
     for i, member in enumerate(fleet.gpus):
@@ -66,8 +68,14 @@ def board(household: "Household", width: int) -> str:
         )
     lines += ["", table(titles, rows, right=("context", "at once", "weights", "KV cache", "all"))]
     for name, evicted in household.later().items():
+        most = gib(max(gpu_bytes(household.ways[name][0], len(fleet))))
+        if evicted is None:
+            lines.append(f"{printable(name)}: never loaded: it takes up to {most} of a GPU, and what is pinned leaves less of {gib(max(household.capacity))}")
+            continue
         instead = f", in place of {', '.join(map(printable, evicted))}" if evicted else ""
-        lines.append(f"{printable(name)}: loaded when it is asked for{instead}")
+        lines.append(
+            f"{printable(name)}: loaded when it is asked for{instead}; it takes up to {most} of a GPU, of {gib(max(household.capacity))} for all models"
+        )
     for one in placed:
         if one.note:
             lines.append(f"{printable(one.wanted.name)}: as it worked here before; {printable(one.note, 400)}")
@@ -151,7 +159,7 @@ def up_document(household: "Household", *, url: str = "", units: "Mapping[str, U
                 "notes": list(made.notes),
                 "url": unit.url if unit is not None else None,
                 "loaded_first": one.wanted.name in household.first,
-                "evicts": list(later.get(one.wanted.name, ())),
+                "evicts": list(later.get(one.wanted.name) or ()),
                 "ready_after_seconds": unit.ready_after_seconds if unit is not None else None,
                 "measured": [_beside(b) for b in unit.measured] if unit is not None and unit.measured else None,
                 "plan": plan_document(one.plan),

@@ -43,7 +43,9 @@ class LlamaServer(Program):
 
     def takes(self, launch: Launch) -> str:
         """GGUF files, and names of repositories that hold them."""
-        return "" if launch.is_gguf or not launch.is_path else "llama-server loads GGUF files only"
+        if launch.is_gguf or (not launch.is_path and "gguf" in launch.model.lower()):
+            return ""
+        return "llama-server loads GGUF files only" if launch.is_path else "llama-server loads GGUF files: name the repository or the file of the model's GGUF"
 
     def line(self, launch: Launch, here: Installed, at: Address) -> Line:
         """As `vram args` writes it, and what a server needs beside it."""
