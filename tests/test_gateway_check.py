@@ -4,6 +4,9 @@ import json
 import os
 import subprocess
 import sys
+from importlib.resources import files
+
+import jsonschema
 
 POOL = '[[pools]]\nname = "p"\nmodel = "Qwen/Qwen3-8B"\ngpu = "RTX 4090"\n'
 
@@ -23,6 +26,12 @@ def test_a_file_without_addresses_is_planned_and_refused(tmp_path):
     done = vram("serve", str(tmp_path / "pools.toml"), "--check", "--offline", "--json")
     assert done.returncode == 0
     assert json.loads(done.stdout)["pools"][0]["kv_capacity_bytes"] > 2**30
+    (tmp_path / "pools.toml").write_text(POOL.replace("RTX 4090", "H999") + 'replicas = ["http://127.0.0.1:8000"]\n')
+    done = vram("serve", str(tmp_path / "pools.toml"), "--check", "--offline", "--json")
+    document = json.loads(done.stdout)
+    jsonschema.validate(document, json.loads((files("vram") / "schemas/serve.json").read_text()))
+    # What nobody knows is said to be unknown.
+    assert document["pools"][0]["kv_capacity_tokens"] is None
 
 
 def test_a_gpu_that_nobody_knows_is_told_with_near_names():

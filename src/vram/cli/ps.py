@@ -56,10 +56,11 @@ def _told(document: dict[str, Any]) -> str:
             gib(sum(m["planned_bytes"])),
             f"{m['context_tokens']:,} x {m['concurrency']}",
             str(m["requests"]),
-            str(max(m["starts"] - 1, 0)),
+            # What was loaded again because somebody asked for it did not fail.
+            str(max(m["starts"] - max(m["loads"], 1), 0)),
         )
         for m in document["models"]
     ]
-    titles = ("model", "state", "for", "engine", "on", "planned", "tokens", "requests", "restarts")
+    titles = ("model", "state", "for", "engine", "on", "planned", "tokens", "running", "restarts")
     head = f"{document['url'] or 'no address yet'}  process {document['pid']}"
-    return head + "\n" + table(titles, rows, right=("for", "planned", "requests", "restarts"))
+    return head + "\n" + table(titles, rows, right=("for", "planned", "running", "restarts"))

@@ -250,6 +250,9 @@ def _serve(household: "Household", given: dict[str, Any], filed: "Filed | None" 
 
 def _told(given: dict[str, Any], say: "Callable[[str], None]") -> "Callable[[Supervisor], None]":
     def told(supervisor: "Supervisor") -> None:
+        import json
+        import shlex
+
         from vram.cli.output import print_json
         from vram.cli.render.up import ready_text, up_document
 
@@ -260,6 +263,10 @@ def _told(given: dict[str, Any], say: "Callable[[str], None]") -> "Callable[[Sup
         for name in supervisor.household.first:
             print_styled_err(ready_text(supervisor.units[name]))
         say(f"serving {', '.join(gateway.assembled.public)} on {address}")
+        name = next(iter(gateway.assembled.public), "")
+        if name and not gateway.house.keys.required:
+            body = json.dumps({"model": name, "messages": [{"role": "user", "content": "hello"}]})
+            say(f"try it: curl {address}/chat/completions -H 'Content-Type: application/json' -d {shlex.quote(body)}")
         say("live: vram top   end: Ctrl-C")
 
     return told

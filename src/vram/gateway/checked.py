@@ -3,6 +3,7 @@
 from typing import Any
 
 from vram.gateway.assemble import PoolPlan
+from vram.gateway.seats import UNKNOWN_TOKENS
 from vram.readers.pools import PoolsFile
 from vram.units import gib
 
@@ -19,7 +20,7 @@ def check_document(file: PoolsFile, plans: dict[str, PoolPlan]) -> dict[str, Any
                 "gpu": pool.gpu,
                 "replicas": list(pool.replicas),
                 "kv_capacity_bytes": None if (plan := plans[pool.name]).in_tokens else plan.room.capacity_bytes,
-                "kv_capacity_tokens": plan.room.curve.most_tokens(plan.room.capacity_bytes),
+                "kv_capacity_tokens": tokens if (tokens := plan.room.curve.most_tokens(plan.room.capacity_bytes)) < UNKNOWN_TOKENS else None,
                 "context_tokens": plan.room.context_tokens,
                 "max_sequences": plan.room.max_sequences,
                 "dollars_per_hour": pool.dollars_per_hour,

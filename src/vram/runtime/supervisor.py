@@ -217,7 +217,7 @@ class Supervisor:
         kept = self.kept.get(name)
         if kept is None:
             raise UsageError(f"no model {name!r} runs here", hint=f"those that do: {', '.join(self.kept)}")
-        kept.unit.enter(State.STOPPED, "stopped by hand")
+        kept.unit.enter(State.STOPPED, "by hand")
         if kept.task is not None:
             kept.task.cancel()
         await self._emptied(name)
