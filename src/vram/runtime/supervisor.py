@@ -204,6 +204,10 @@ class Supervisor:
             await asyncio.wait({task})
         unit.enter(State.ENDING, "makes room")
         await unit.end()
+        while unit.handle is not None and unit.handle.exit is None:
+            # A process that the kernel cannot end yet (a driver's call that hangs) still holds its memory: nobody is loaded into it.
+            self.say(f"{unit.name} does not end; its memory is not free yet")
+            await asyncio.to_thread(unit.handle.wait, 10.0)
         unit.enter(State.UNLOADED, "loaded when it is asked for")
 
     # --- ending
