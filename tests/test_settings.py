@@ -20,6 +20,7 @@ BAD = {
     "XDG_CONFIG_HOME": "a\0b",
     "VRAM_PRICES_URL": "ftp://prices.example",
     "VRAM_GATEWAY_DB": "a\0b",
+    "VRAM_GATEWAY_LOOP": "fast",
     "VRAM_ADMIN_TOKEN": "two words",
     "VRAM_ADMIN_TOKEN_FILE": "a\0b",
     "XDG_STATE_HOME": "a\0b",

@@ -104,7 +104,9 @@ def test_logs_are_there_while_it_runs_and_after(env, tmp_path):
         shown = vram("logs", "a/b", "-n", "2", env=env)
         assert shown.stdout.splitlines() == ["first line", "second \\x1b[31mline"]
         with (tmp_path / "followed").open("wb") as out:
-            follower = subprocess.Popen([sys.executable, "-m", "vram", "logs", "-f", "-n", "1"], stdout=out, env=env)
+            # Where tests run in the background, SIGINT is ignored, and a child inherits that.
+            start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from vram.cli.main import main; main()"
+            follower = subprocess.Popen([sys.executable, "-c", start, "logs", "-f", "-n", "1"], stdout=out, env=env)
             until(lambda: "second" in (tmp_path / "followed").read_text())
             (engine,) = [p for p in processes_with("--alias a/b") if "guard.py" not in Path(f"/proc/{p}/cmdline").read_text()]
             os.kill(engine, signal.SIGKILL)
