@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,18 @@ from test_llama_cpp_up import SERVER  # noqa: E402  (beside the fast tests)
 from test_up_control import state_of  # noqa: E402  (the same)
 from upping import environment, processes_with, up, vram  # noqa: E402  (the same)
 
-from vram.admission.residency import TurnRules  # noqa: E402  (as above)
-
 pytestmark = pytest.mark.skipif(not SERVER.exists(), reason="no llama-server of b11434; `make oracle-llama-cpp` makes one")
 
 REQUESTS, CLIENTS, CONTEXT = 200, 8, "2k"
+
+
+def serving() -> int:
+    """Servers that hold a model: no guard that names one, and none that is only asked for its flags."""
+    found = 0
+    for process in processes_with(f"{SERVER} --model "):
+        with suppress(OSError):
+            found += Path(f"/proc/{process}/exe").readlink() == SERVER.resolve()
+    return found
 
 
 @pytest.mark.timeout(300)
@@ -38,7 +46,7 @@ def test_three_models_share_what_two_fill(tmp_path):
 
     def watch():
         while not over.wait(0.1):
-            most[0] = max(most[0], len([p for p in processes_with(f"{SERVER} ") if (Path(f"/proc/{p}/exe").resolve() == SERVER.resolve())]))
+            most[0] = max(most[0], serving())
 
     with up(tmp_path, *args, env=env) as running:
         running.until("serving a, b, c", 120)
@@ -63,6 +71,5 @@ def test_three_models_share_what_two_fill(tmp_path):
     assert all(n > 0 for n in made)
     assert most[0] == 2
     assert loads == 2 + evictions
-    # A turn is never shorter than this, and who ran out of work lingered; loading one by one would have taken 200 loads.
-    assert 1 <= evictions <= seconds / TurnRules().least_seconds + 2
-    assert evictions <= REQUESTS // 4
+    # Loading one by one would have taken 200 loads: who has work has its turn, who has none lingers.
+    assert 1 <= evictions <= REQUESTS // 4
