@@ -120,7 +120,7 @@ def ready_text(unit: "Unit") -> str:
             band = "exact" if part.low == part.high else f"{size(part.low)} – {size(part.high)}"
             mark = {True: "✔ in the band", False: "✘ outside", None: "not printed"}[one.inside]
             if one.inside and one.measured is not None and not part.low <= one.measured <= part.high:
-                mark = "✔ as far as it prints"
+                mark = "✔ in the band, as far as it prints"
             rows.append((one.name.replace("_", " "), one.place, size(part.bytes), band, size(one.measured) if one.measured is not None else "–", mark))
         found = table(("", "on", "planned", "band", "measured", "verdict"), rows, right=("planned", "measured"))
         lines += [f"  {line}" for line in found.splitlines()]
