@@ -406,6 +406,11 @@ def test_every_client_sees_its_own_marker_alone(seed):
         try:
             async with Running(*(_Of(s.sockets[0]) for s in servers)) as house:
                 await asyncio.gather(*(client(house.port, f"c{i}", chance, seen) for i in range(40)))
+                # Who left last is heard of a turn or two later.
+                for _ in range(200):
+                    if not house.house.exchanges:
+                        break
+                    await asyncio.sleep(0.01)
                 assert not house.house.exchanges
         finally:
             # uvloop waits for ever when it is closed with some of these open.
