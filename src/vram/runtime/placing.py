@@ -288,47 +288,11 @@ def _planned(wanted: Wanted, model: "Model", fleet: Fleet, engine: Program, here
     )
 
 
-def place(
-    wanted: Sequence[Wanted],
-    fleet: Fleet,
-    finder: Finder,
-    *,
-    dry: bool = False,
-    offline: bool | None = None,
-    progress: Report | None = None,
-    lessons: Lessons | None = None,
-) -> tuple[Placed, ...]:
-    """Plan all models together on one machine: each beside those that come before it.
-
-    Args:
-        wanted: the models.
-        fleet: the GPUs, with what others hold of them.
-        finder: looks for engines.
-        dry: only planned: engines need not be here.
-        offline: touch no network.
-        progress: told of reads.
-        lessons: what was learned of plans that failed here: the settings that worked, and why.
-
-    Raises:
-        UsageError: a name stands twice, an engine is missing.
-        ModelError: a model cannot be read.
-    """
-    from vram.api import load_model  # noqa: PLC0415  (start-up)
-
-    names = [w.name for w in wanted]
-    if len(set(names)) < len(names):
-        raise UsageError("two models of one name", hint="give them names: vram up a=MODEL b=MODEL")
-    placed: list[Placed] = []
-    for one in wanted:
-        model = load_model(one.model, offline=offline, progress=progress)
-        engine, here = choose_engine(one, model, fleet, finder, dry=dry)
-        made = plan_one(one, model, fleet, engine, here)
-        found = Placed(wanted=one, model=model, engine=engine, here=here, fleet=fleet, plan=made, on=tuple(range(len(made.gpus))))
-        if lessons is not None and (lesson := lessons(made, one)) is not None:
-            found = replace(replan(found, lesson[0]), note=lesson[1])
-        placed.append(found)
-        fleet = beside(fleet, found.plan)
-    return tuple(placed)
+def learned_of(placed: Placed, lessons: Lessons | None) -> Placed:
+    """With the settings that worked where its plan failed here before, and why."""
+    if lessons is None or (lesson := lessons(placed.plan, placed.wanted)) is None:
+        return placed
+    return replace(replan(placed, lesson[0]), note=lesson[1])
 
 
 def replan(placed: Placed, wanted: Wanted) -> Placed:

@@ -4,17 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, islice
 from math import ceil
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from vram.admission.residency import Load, Resident, next_step
 from vram.admission.residency import Wanted as Asked
 from vram.errors import UsageError
 from vram.hardware.fleet import Fleet
 from vram.planner.packing import Parcel, Slot, Way, pack
-from vram.runtime.placing import Finder, Lessons, Placed, Report, Wanted, beside, choose_engine, place, plan_one, replan
-
-if TYPE_CHECKING:
-    from vram.model.model import Model
+from vram.runtime.placing import Finder, Lessons, Placed, Report, Wanted, beside, choose_engine, learned_of, plan_one, replan
 
 MOST_WAYS: Final = 64
 """Sets of GPUs that one model is planned on, at most."""
@@ -92,11 +89,21 @@ def place_together(
 ) -> Household:
     """Plan all models on one machine: as many at once as fit, the first named before the others.
 
-    Arguments and errors are those of `placing.place`. A model that does not fit even alone is among those loaded first, with the verdict of its plan.
+    A model that does not fit even alone is among those loaded first, with the verdict of its plan. One that is alone gets all GPUs.
+
+    Args:
+        wanted: the models.
+        fleet: the GPUs, with what others hold of them.
+        finder: looks for engines.
+        dry: only planned: engines need not be here.
+        offline: touch no network.
+        progress: told of reads.
+        lessons: what was learned of plans that failed here: the settings that worked, and why.
+
+    Raises:
+        UsageError: a name stands twice, an engine is missing.
+        ModelError: a model cannot be read.
     """
-    if len(wanted) == 1:
-        (alone,) = place(wanted, fleet, finder, dry=dry, offline=offline, progress=progress, lessons=lessons)
-        return Household(fleet=fleet, ways={alone.wanted.name: (alone,)}, first={alone.wanted.name: alone})
     from vram.api import load_model  # noqa: PLC0415  (start-up)
 
     if len({w.name for w in wanted}) < len(wanted):
@@ -105,8 +112,12 @@ def place_together(
     for one in wanted:
         model = load_model(one.model, offline=offline, progress=progress)
         engine, here = choose_engine(one, model, fleet, finder, dry=dry)
-        whole = Placed(wanted=one, model=model, engine=engine, here=here, fleet=fleet, plan=plan_one(one, model, fleet, engine, here))
-        ways[one.name] = _ways(whole, model, fleet, lessons)
+        made = plan_one(one, model, fleet, engine, here)
+        whole = Placed(wanted=one, model=model, engine=engine, here=here, fleet=fleet, plan=made, on=tuple(range(len(made.gpus))))
+        if len(wanted) == 1:
+            alone = learned_of(whole, lessons)
+            return Household(fleet=fleet, ways={one.name: (alone,)}, first={one.name: alone})
+        ways[one.name] = _ways(whole, fleet, lessons)
     parcels = [
         Parcel(name=name, ways=tuple(_way(w) for w in found if w.plan.verdict != "does_not_fit"), priority=len(wanted) - k)
         for k, (name, found) in enumerate(ways.items())
@@ -136,30 +147,25 @@ def _way(placed: Placed) -> Way:
     return Way(rank_bytes=tuple(whole[g] for g in placed.on), gpus=frozenset(placed.on))
 
 
-def _ways(first: Placed, model: "Model", fleet: Fleet, lessons: Lessons | None) -> tuple[Placed, ...]:
+def _ways(whole: Placed, fleet: Fleet, lessons: Lessons | None) -> tuple[Placed, ...]:
     """A model planned on every set of GPUs that it may lie on: the fewest first, and of those the ones with the most room."""
-    one = first.wanted
+    one = whole.wanted
     sizes = (one.tp,) if one.tp is not None else tuple(dict.fromkeys([*(k for k in (1, 2, 4, 8, 16) if k < len(fleet)), len(fleet)]))
     found: list[Placed] = []
     for size in sizes:
         sets = [c for c in islice(combinations(range(len(fleet)), size), MOST_WAYS) if len({_group(fleet, g) for g in c}) == 1 or size == len(fleet)]
         for chosen in sorted(sets, key=lambda c: (-min(fleet.gpus[g].free_bytes for g in c), c)):
             part = fleet.only(chosen)
-            asked = one if one.tp is not None or size == 1 else replace(one, tp=None)
             try:
-                made = plan_one(asked, model, part, first.engine, first.here)
+                made = plan_one(one, whole.model, part, whole.engine, whole.here)
             except UsageError:
                 # Heads that so many GPUs cannot share, say.
                 break
-            placed = replace(first, fleet=part, plan=made, on=tuple(chosen[: len(made.gpus)]))
-            placed = _modest(placed)
-            if lessons is not None and (lesson := lessons(placed.plan, asked)) is not None:
-                placed = replace(replan(placed, lesson[0]), note=lesson[1])
-            found.append(placed)
+            found.append(learned_of(_modest(replace(whole, fleet=part, plan=made, on=chosen[: len(made.gpus)])), lessons))
     fit = [p for p in found if p.plan.verdict != "does_not_fit"]
     # Where it fits on fewer GPUs, those that need more are not kept: each GPU more costs its own share of what is not split.
     fewest = min((len(p.on) for p in fit), default=0)
-    return tuple(p for p in fit if len(p.on) == fewest) or tuple(found[-1:]) or (replace(first, on=tuple(range(len(first.plan.gpus)))),)
+    return tuple(p for p in fit if len(p.on) == fewest) or tuple(found[-1:]) or (whole,)
 
 
 def _modest(placed: Placed) -> Placed:
