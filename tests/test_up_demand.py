@@ -1,6 +1,7 @@
 """Models on demand: more models than fit, whole processes, a scripted stand-in as the engine, real HTTP through the gateway."""
 
 import json
+import re
 import sys
 import threading
 import time
@@ -13,6 +14,7 @@ from test_up_control import state_of, until
 from upping import HERE, environment, processes_with, stand_in, up, vram
 
 from vram.errors import ExitCode
+from vram.units import gib
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="engines are started on POSIX systems")
 
@@ -42,6 +44,19 @@ def test_a_dry_run_says_who_is_loaded_first_and_who_would_go(env, budget):
     assert [len(m["evicts"]) for m in document["models"]] == [0, 0, 1]
     shown = vram("up", "a=demo", "b=demo", "c=demo", "--gpu", "cpu", "--context", "1k", "--budget", str(budget), "--dry-run", env=env)
     assert "c: loaded when it is asked for, in place of" in shown.stdout
+    # What others hold of main memory is no part of the budget.
+    assert ", the budget" in shown.stdout
+    assert f"of {gib(budget)}" in shown.stdout
+
+
+def test_a_budget_that_is_too_small_says_which_is_not(env):
+    """No card is to be bought where only the budget is short; and the one that it names does."""
+    done = vram("up", "a=demo", "--gpu", "cpu", "--context", "1k", "--budget", "1MiB", "--dry-run", env=env)
+    assert done.returncode == ExitCode.DOES_NOT_FIT
+    assert "RTX" not in done.stdout
+    named = re.search(r"--budget (\S+GiB)", done.stdout)[1]
+    assert vram("up", "a=demo", "--gpu", "cpu", "--context", "1k", "--budget", named, "--dry-run", env=env).returncode == ExitCode.OK
+    assert vram("up", "a=demo", "--gpu", "cpu", "--budget", "0", "--dry-run", env=env).returncode == ExitCode.USAGE
 
 
 def test_what_is_pinned_must_be_asked_for(env):

@@ -115,7 +115,7 @@ def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> Non
             household, filed = household_of(models[0], given, Finder(found), models=_demo, progress=report, lessons=lessons, say=print_styled_err)
         else:
             household = _named(models, given, Finder(found), report, lessons)
-    household = replace(household, pinned=frozenset(given["pinned"]))
+    household = replace(household, pinned=frozenset(given["pinned"]), budget_bytes=given["budget_bytes"])
     unfit = [p for p in household.placed if p.plan.verdict == "does_not_fit"]
     if dry:
         if given["as_json"]:
@@ -151,6 +151,8 @@ def _named(models: tuple[str, ...], given: dict[str, Any], finder: "Finder", rep
         raise UsageError(f"--pin {unknown[0]}: no model of that name is asked for", hint=f"those that are: {', '.join(w.name for w in wanted)}")
     fleet = fleet_of(given["gpu"], dry=dry or bool(given["assume_gpu"]))
     if given["budget_bytes"] is not None:
+        if given["budget_bytes"] <= 0:
+            raise UsageError("--budget 0 leaves nothing for any model", hint="give the bytes of each GPU that may be used: --budget 20GiB")
         fleet = within(fleet, given["budget_bytes"])
     return place_together(wanted, fleet, finder, dry=dry, offline=given["offline"] or None, progress=report, lessons=lessons)
 

@@ -26,12 +26,14 @@ class Household:
         ways: for each model, the GPUs that it may lie on, each with its plan; the preferred first.
         first: which are loaded at the start, each with the one of its ways that it takes.
         pinned: which stay loaded, whoever else is asked for.
+        budget_bytes: what these models may take of each GPU; None: all that is free.
     """
 
     fleet: Fleet
     ways: dict[str, tuple[Placed, ...]]
     first: dict[str, Placed]
     pinned: frozenset[str] = frozenset()
+    budget_bytes: int | None = None
 
     @property
     def capacity(self) -> tuple[int, ...]:

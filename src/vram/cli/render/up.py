@@ -1,6 +1,7 @@
 """What `vram up` shows: the GPUs with every model on them, each model's figures, and the commands."""
 
 import shlex
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from vram.planner.document import plan_document
 from vram.planner.plan import Verdict
 from vram.runtime.engines.base import Address
 from vram.runtime.placing import line_of
-from vram.units import gib
+from vram.units import GIB, gib
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,16 +36,18 @@ def board(household: "Household", width: int) -> str:
     fleet, placed = household.fleet, household.placed
     lines = []
     for i, member in enumerate(fleet.gpus):
-        segments = [Segment(member.used_bytes, *MARKS["used"])]
-        total = member.used_bytes
+        # A budget is the bar itself: what others hold of the GPU is outside of it.
+        budget = household.budget_bytes
+        whole, total = (member.gpu.capacity_bytes, member.used_bytes) if budget is None else (min(budget, member.free_bytes), 0)
+        segments = [Segment(total, *MARKS["used"])]
         for k, one in enumerate(placed):
             if i in one.on and one.wanted.name in household.first and (len(placed) == 1 or one.plan.verdict is not Verdict.DOES_NOT_FIT):
                 taken = one.plan.gpus[one.on.index(i)].total_bytes
                 segments.append(Segment(taken, LETTERS[k % 26], "blue"))
                 total += taken
-        sizes = f"{gib(total)} of {gib(member.gpu.capacity_bytes)}"
+        sizes = f"{gib(total)} of {gib(whole)}{'' if budget is None else ', the budget'}"
         room = min(BAR_WIDTH, max(width - len(sizes) - 6, 20))
-        drawn = cells(segments, max(member.gpu.capacity_bytes, total), room)
+        drawn = cells(segments, max(whole, total), room)
         bar = "".join(style(mark * n, fg=color) for n, mark, color in drawn)
         bar += style(MARKS["free"][0] * max(room - sum(s.bytes for s in drawn), 0), fg=MARKS["free"][1])
         lines += [style(f"{member.gpu.name}" + (f" {i}" if len(fleet.gpus) > 1 else ""), bold=True), f"  ▕{bar}▏ {sizes}"]
@@ -68,19 +71,21 @@ def board(household: "Household", width: int) -> str:
         )
     lines += ["", table(titles, rows, right=("context", "at once", "weights", "KV cache", "all"))]
     for name, evicted in household.later().items():
-        most = gib(max(gpu_bytes(household.ways[name][0], len(fleet))))
+        reach = gib(max(gpu_bytes(household.ways[name][0], len(fleet))))
         if evicted is None:
-            lines.append(f"{printable(name)}: never loaded: it takes up to {most} of a GPU, and what is pinned leaves less of {gib(max(household.capacity))}")
+            lines.append(f"{printable(name)}: never loaded: it takes up to {reach}, and what is pinned leaves less of {gib(max(household.capacity))}")
             continue
         instead = f", in place of {', '.join(map(printable, evicted))}" if evicted else ""
-        lines.append(
-            f"{printable(name)}: loaded when it is asked for{instead}; it takes up to {most} of a GPU, of {gib(max(household.capacity))} for all models"
-        )
+        lines.append(f"{printable(name)}: loaded when it is asked for{instead}; it takes up to {reach}, of {gib(max(household.capacity))} for all")
     for one in placed:
         if one.note:
             lines.append(f"{printable(one.wanted.name)}: as it worked here before; {printable(one.note, 400)}")
         if one.plan.verdict is not Verdict.FITS:
             mends = [m.flag for m in one.plan.mends[:3]]
+            if household.budget_bytes is not None:
+                # It is the budget that is short, not the machine.
+                most = max(max(g.parts.high_bytes, g.total_bytes) for g in one.plan.gpus)
+                mends = [f"--budget {ceil(most / GIB * 10) / 10:g}GiB", *(m for m in mends if not m.startswith("--gpu "))]
             lines.append(
                 f"{printable(one.wanted.name)}: what would mend it: {', or '.join(mends)}" if mends else f"{printable(one.wanted.name)}: vram plan says more"
             )
