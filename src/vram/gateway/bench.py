@@ -20,7 +20,7 @@ class Bench:
         self.pool = pool
         self.met = self.apart = 0
         self.retries = RetryBudget()
-        self.slow_start_seconds = 10.0
+        self.slow_start_seconds = 0.0
 
     def placed(self, *, by_key: bool) -> None:
         """A request with a key was let in."""

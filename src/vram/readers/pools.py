@@ -113,7 +113,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     output_tokens: Annotated[Count | None, Meta(description="most tokens of one answer")] = None
     body_bytes: Annotated[Count | None, Meta(description="most bytes of one request's body")] = None
     retry_share: Annotated[float, Meta(description="most retries of a pool for each of its requests, beside a few that are always made", ge=0, le=1)] = 0.2
-    slow_start_seconds: Annotated[Seconds, Meta(description="how long a replica that comes back takes on more and more sequences; 0: all at once")] = 10.0
+    slow_start_seconds: Annotated[Seconds, Meta(description="how long a replica that comes back takes on more and more sequences; 0: all at once")] = 0.0
     quarantine_seconds: Annotated[Seconds, Meta(description="how long a request that killed engines twice is refused; 0: never")] = 600.0
     affinity: Annotated[
         Literal["prefix", "session", "off"],
