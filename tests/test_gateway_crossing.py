@@ -112,8 +112,12 @@ class _Of:
         self.url = f"http://127.0.0.1:{self.port}"
 
 
-def test_what_lies_unread_before_a_request_is_no_answer_to_it():
-    """A second answer came, and the loop did not hear of it yet: the next request goes elsewhere, and gets its own."""
+@pytest.mark.parametrize("strays", [True, False])
+def test_what_lies_unread_before_a_request_is_no_answer_to_it(strays):
+    """A second answer came, or an end, and the loop did not hear of it yet: the next request goes elsewhere, and gets its own.
+
+    An engine that strays has no connection used twice; one that only closes is asked as ever.
+    """
 
     async def test():
         engine = socket.create_server(("127.0.0.1", 0))
@@ -130,13 +134,17 @@ def test_what_lies_unread_before_a_request_is_no_answer_to_it():
             assert len(replica.idle) == 1
             # From here to the next request the loop has no turn.
             peer.settimeout(3)
-            peer.sendall(answer(b"stray"))
+            if strays:
+                peer.sendall(answer(b"stray"))
+            else:
+                peer.shutdown(socket.SHUT_RDWR)
             second = Call(house.house, 1000)
             replica.send(second, replica.head(b"/b", b"vram", 0, b"GET"), b"")
             other, _ = await asyncio.wait_for(loop.sock_accept(engine), 3)
             assert b"GET /b " in await loop.sock_recv(other, 1000)
             await loop.sock_sendall(other, answer(b"second"))
             assert (await second.done).body == b"second"
+            assert len(replica.idle) == (0 if strays else 1)
             peer.close()
             other.close()
         engine.close()

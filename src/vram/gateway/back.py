@@ -6,8 +6,10 @@ sound: its head, its chunk sizes and its silence are bounded.
 """
 
 import asyncio
+import os
 import re
 import select
+import socket
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 if TYPE_CHECKING:
@@ -143,6 +145,15 @@ _POLL: Final[Any] = getattr(select, "poll", None)
 """Windows has none: there what waits unread is heard of a turn later."""
 
 
+def _has_bytes(descriptor: int) -> bool:
+    """Whether bytes lie unread there, not only the connection's end. None is taken."""
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as sock:
+            return bool(sock.recv(1, socket.MSG_PEEK))
+    except OSError:
+        return False
+
+
 class Back(asyncio.Protocol):
     """A connection to one replica. It serves one exchange at a time and goes back to its replica's idle ones after it.
 
@@ -248,7 +259,11 @@ class Back(asyncio.Protocol):
                 return True
             self._poll = _POLL()
             self._poll.register(sock.fileno(), select.POLLIN)
-        return not self._poll.poll(0)
+        if not self._poll.poll(0):
+            return True
+        if _has_bytes(self.transport.get_extra_info("socket").fileno()):
+            self.replica.strayed()
+        return False
 
     def abort(self) -> None:
         """Drop the connection, so that the engine stops working for whoever left."""
@@ -275,6 +290,7 @@ class Back(asyncio.Protocol):
             # An answer that nobody asked for: what it would be taken for cannot be known.
             self.abort()
             self.replica.forget(self)
+            self.replica.strayed()
             return
         self._silent = False
         state = self._state
@@ -336,6 +352,7 @@ class Back(asyncio.Protocol):
             # The answer is whole; what follows it is none of this client's, nor of the next one's: the connection ends with it.
             data = data[: self._left]
             self.replica.leaving(self)
+            self.replica.strayed()
         self._left -= len(data)
         if data:
             exchange.forward(data, 0)
@@ -392,6 +409,7 @@ class Back(asyncio.Protocol):
                     # As after a length: nothing beyond the end is handed on, and the connection is not used again.
                     raw = came[: end + 4 - size]
                     self.replica.leaving(self)
+                    self.replica.strayed()
                 self._left = 0
                 self.chunks += chunks
                 exchange.forward(raw, chunks)

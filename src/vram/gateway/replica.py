@@ -4,7 +4,8 @@ Its address was resolved when the pools file was read: no name is looked up whil
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+import logging
+from typing import TYPE_CHECKING, Any, Final
 
 from vram.gateway.back import Back
 from vram.gateway.health import Health
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
     from vram.gateway.house import House
     from vram.gateway.wire import Wire
 
-IDLE_CONNECTIONS = 2048
+IDLE_CONNECTIONS: Final = 2048
+STRAY_SECONDS: Final = 600.0
+"""How long no connection to an engine is used twice once it answered what nobody had asked."""
+
+log = logging.getLogger("vram.gateway")
 
 
 class Replica:
@@ -50,6 +55,7 @@ class Replica:
         self.open: set[Back] = set()
         # Connections that may come about yet, on sockets of the gateway's own.
         self._dialled: dict[Back, Wire] = {}
+        self._single_until = float("-inf")
 
     def head(self, path: bytes, request_id: bytes, length: int, method: bytes = b"POST", trace: bytes = b"") -> bytes:
         """The head of a request to this engine: headers of ours only, of a client's none but where it stands in a trace."""
@@ -119,7 +125,8 @@ class Replica:
         """An answer is whole: the connection waits for the next request, where the engine keeps it."""
         if back.closed:
             return
-        if back in self.open and not self.retired and len(self.idle) < IDLE_CONNECTIONS and back.rests():
+        kept = back in self.open and not self.retired and self.house.now() >= self._single_until
+        if kept and len(self.idle) < IDLE_CONNECTIONS and back.rests():
             back.waited = True
             self.idle[back] = None
         else:
@@ -131,9 +138,24 @@ class Replica:
         self.open.discard(back)
         self.idle.pop(back, None)
 
+    def strayed(self) -> None:
+        """The engine sent more than was asked of it: whose answer a byte is cannot be told, so for a while each request gets a connection of its own.
+
+        An answer too many that comes *after* the next request went out looks like that one's: the next client would get it, and each
+        client after that the answer of the one before. Only a connection that is never used twice cannot carry one over.
+        """
+        now = self.house.now()
+        if now >= self._single_until:
+            log.warning("%s answered what nobody had asked: its connections are not used twice for %d s", self.url, STRAY_SECONDS)
+        self._single_until = now + STRAY_SECONDS
+        self._drop_idle()
+
     def retire(self) -> None:
         """The pools file names it no more."""
         self.retired = True
+        self._drop_idle()
+
+    def _drop_idle(self) -> None:
         while self.idle:
             back, _ = self.idle.popitem()
             self.open.discard(back)
