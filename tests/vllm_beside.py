@@ -24,7 +24,7 @@ from vram.engines.vllm.release import release_of
 from vram.hardware.gpu import Gpu
 from vram.memory.placement import Placement
 from vram.model.cache import CacheFormats, StateCache
-from vram.model.format import BF16, F32
+from vram.model.format import BF16
 from vram.model.model import Model
 from vram.readers.config_json import model_from_config
 
@@ -130,12 +130,13 @@ def differences(row: Row) -> list[str]:
             own += rows * row["draft"]["hidden_size"] * 2 // row["tp"]
     if abs(found.weight_bytes - own) > 8192 + own // 1000:
         wrong.append(f"weights {found.weight_bytes} for {own}")
-    release = release_of("0.32.0+cpu.amx" if row["host"]["amx_tile"] else "0.32.0+cpu")
+    release = release_of("0.32.0+cpu.amx" if row["host"]["amx_tile"] else "0.32.0+cpu" if row["host"]["avx512_bf16"] else "0.32.0+cpu.avx2")
     if row["effective"]["enable_prefix_caching"] is False:
         release = replace(release, hybrid_prefixes=False)
-    state = F32 if row["host"]["avx512_bf16"] else BF16
-    formats = CacheFormats(key=BF16, value=BF16, conv=BF16, state=state)
-    settings = Settings(version="0.32.0+cpu", draft=draft, max_batched_tokens=row["effective"]["max_num_batched_tokens"])
+    formats = CacheFormats(key=BF16, value=BF16)
+    settings = Settings(
+        version="0.32.0+cpu", draft=draft, max_batched_tokens=row["effective"]["max_num_batched_tokens"], block_size=row["settings"].get("block_size")
+    )
     length = row["settings"]["max_model_len"]
     layout = _laid_out(model, CPU, place, 0, settings, release, formats, row["effective"]["max_num_batched_tokens"], length)
     for answer in row["answers"]:

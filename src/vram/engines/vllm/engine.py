@@ -13,6 +13,7 @@ from math import sqrt
 from typing import Any, ClassVar
 
 from vram.engines.base import Capacity, Demand, Engine, RankGap, Settings
+from vram.engines.draft import is_head
 from vram.engines.vllm import profile
 from vram.engines.vllm.buffers import per_token
 from vram.engines.vllm.draft import drafted, tokens_of, with_columns
@@ -420,7 +421,7 @@ def _laid_out(
     asked = LayoutSettings(
         max_model_len=length,
         max_batched_tokens=batched_tokens,
-        block_size=_block_size(caches, settings, release, gpu),
+        block_size=_cpu_block_size(model, settings, release) if release.cpu else _block_size(caches, settings, release, gpu),
         kernel_block=CPU_KERNEL_BLOCK if release.cpu else KERNEL_BLOCK,
         prefix_caching=release.hybrid_prefixes if settings.prefix_caching is None else settings.prefix_caching,
         batches_in_flight=1 if release.batches_in_flight == 1 else max(placement.pp, release.batches_in_flight),
@@ -450,9 +451,6 @@ def _in_full(cache: Cache) -> Cache:
 
 def _block_size(caches: Sequence[tuple[int, Cache]], settings: Settings, release: Release, gpu: Gpu) -> int:
     """Tokens of a block: 16, or as asked for in multiples of 16; MLA and sparse attention on NVIDIA have their own."""
-    if release.cpu:
-        fixed = not release.amx and any(isinstance(c, LatentCache) for _, c in caches)
-        return CPU_LATENT_BLOCK if fixed else settings.block_size or CPU_BLOCK
     asked = -(-(settings.block_size or KERNEL_BLOCK) // KERNEL_BLOCK) * KERNEL_BLOCK
     latent = [c for _, c in caches if isinstance(c, LatentCache)]
     if not latent or not profile.is_nvidia(gpu) or not release.v1:
@@ -463,6 +461,25 @@ def _block_size(caches: Sequence[tuple[int, Cache]], settings: Settings, release
     return max(asked, release.latent_block if hopper else SPARSE_BLOCK if gpu.compute_capability.startswith("1") else KERNEL_BLOCK)
 
 
+def _cpu_block_size(model: Model, settings: Settings, release: Release) -> int:
+    """Tokens of a block on a CPU: 128, or as asked for; its MLA kernel without AMX takes 16 alone.
+
+    vLLM looks at one model at a time (platforms/cpu.py, `check_and_update_config`), a draft model after its target (draft_model.py,
+    `_create_draft_vllm_config`), and both write to one `CacheConfig`. MLA writes 16 whatever was asked for, others 128 unless something
+    was. So beside a draft model that is not MLA an MLA model gets 128, which its kernel then refuses: such a server does not start.
+    """
+    latent = [_is_latent(model)]
+    if settings.draft is not None and settings.draft.model is not None and not is_head(settings.draft.model):
+        latent.append(_is_latent(settings.draft.model))
+    if not release.amx and (latent[-1] or (settings.block_size and any(latent))):
+        return CPU_LATENT_BLOCK
+    return settings.block_size or CPU_BLOCK
+
+
+def _is_latent(model: Model) -> bool:
+    return any(isinstance(c, LatentCache) for _, c in kept(model))
+
+
 def _stored(formats: CacheFormats, model: Model, release: Release) -> CacheFormats:
-    """States have the model's own type (`--mamba-cache-dtype auto`), whatever keys and values have; on a CPU the SSM's are float32."""
-    return CacheFormats(key=formats.key, value=formats.value, conv=model.dtype, state=F32 if release.cpu else model.dtype)
+    """States have the model's own type (`--mamba-cache-dtype auto`), whatever keys and values have; on most CPUs the SSM's are float32."""
+    return CacheFormats(key=formats.key, value=formats.value, conv=model.dtype, state=F32 if release.wide_states else model.dtype)

@@ -39,8 +39,9 @@ class Release:
         graphs_deducted: whether the pool is cut by an estimate of the CUDA graphs.
         light_sampler: whether the sampler's peak is the lower one (constants.py).
         latent_block: tokens of an MLA block on a Hopper GPU.
-        cpu: the build for CPUs (`0.32.0+cpu`): blocks of 128, kernels' blocks of 32, no asynchronous scheduling, float32 states.
+        cpu: the build for CPUs (`0.32.0+cpu`): blocks of 128, kernels' blocks of 32, no asynchronous scheduling.
         amx: that build on a processor with AMX (`0.32.0+cpu.amx`): MLA takes blocks as the others do, without it 16 whatever was asked for.
+        wide_states: that build keeps states in float32, as wherever a processor has AVX512-BF16; `0.32.0+cpu.avx2` says that it has not.
     """
 
     version: tuple[int, ...]
@@ -61,6 +62,7 @@ class Release:
     latent_block: int = 16
     cpu: bool = False
     amx: bool = False
+    wide_states: bool = False
 
     @property
     def label(self) -> str:
@@ -105,7 +107,8 @@ def release_of(text: str) -> Release:
         values |= {"v1": False, "hybrid": False, "context_counts": False}  # the old engine in a later version: VLLM_USE_V1=0
     if cpu := "+cpu" in text.lower():
         values["batches_in_flight"] = 1  # platforms/cpu.py: async_scheduling is False
-    return Release(version=version, cpu=cpu, amx=cpu and "amx" in text.lower(), **{k: v for k, v in values.items() if k in known})  # type: ignore[arg-type]
+        values |= {"amx": "amx" in text.lower(), "wide_states": "avx2" not in text.lower()}  # platforms/cpu.py: mamba_ssm_cache_dtype
+    return Release(version=version, cpu=cpu, **{k: v for k, v in values.items() if k in known})  # type: ignore[arg-type]
 
 
 def _parse(text: str) -> tuple[int, ...]:
