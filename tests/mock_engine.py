@@ -51,9 +51,13 @@ class MockEngine:
             task.cancel()
         await self._listener.close()
 
+    async def die(self) -> None:
+        """Nobody listens any more, and every connection is gone."""
+        await self._listener.die()
+
     async def _die(self) -> None:
         self.deaths += 1
-        await self._listener.die()
+        await self.die()
         await asyncio.sleep(self.down_seconds)
         await self._listener.open()
 

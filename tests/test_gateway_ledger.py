@@ -20,13 +20,15 @@ from vram.admission.need import Need
 from vram.costs.vram_time import Meter
 from vram.gateway.bench import Bench
 from vram.gateway.block import Block
-from vram.gateway.health import State
+from vram.gateway.health import Cause, State
 from vram.gateway.house import House
 from vram.gateway.keys import Key, KeyRing, KeyTerms
 from vram.gateway.lock import _record
+from vram.gateway.outcomes import Sums
 from vram.gateway.replica import Replica
 from vram.gateway.seats import Seat
 from vram.gateway.shared import SharedLedger, bury, settle_in
+from vram.gateway.shared_health import add_outcomes, tell_outcomes
 from vram.memory.curve import KvRoom, blocks
 
 BLOCK_BYTES = 7
@@ -362,6 +364,70 @@ def test_workers_agree_on_a_replicas_health(events):
             expected = health.bad(now, "no", probe=what == "probe fails") or was
         both.tick()
         assert [h.out for h in both.healths] == [expected] * 2
+    both.block.close()
+
+
+def test_what_one_worker_ejects_is_out_at_all():
+    """For as long, for the same reason, whatever good answers the others get meanwhile; each time in a row is counted on by whoever finds it."""
+    both, now = Seats(), 1_000.0
+    both.healths[0].eject(now, Cause.SLOW, 8.25, 0.5, 30.0)
+    both.healths[1].good(now + 0.5)
+    both.tick()
+    assert [h.cause for h in both.healths] == [Cause.SLOW] * 2
+    assert both.healths[1].why == both.healths[0].why != ""
+    assert [h.state(now + 29).value for h in both.healths] == ["out"] * 2
+    for number in range(2):
+        both.healths[number].good(now + 20)
+        both.tick()
+        assert [h.out for h in both.healths] == [True] * 2
+    both.healths[1].good(now + 31)
+    both.tick()
+    assert [h.out for h in both.healths] == [False] * 2
+    both.healths[1].eject(now + 40, Cause.FAILING, 0.5, 0.01, 30.0)
+    both.tick()
+    assert [round(h.seconds_out(now + 40)) for h in both.healths] == [60, 60]
+    assert "50%" in both.healths[0].why
+    # Counted where it was found, so that the sum of all workers is how often it was.
+    assert [sum(h.outs.values()) for h in both.healths] == [1, 1]
+    both.block.close()
+
+
+def test_what_one_worker_proves_is_proven_for_all():
+    """A suspect of all, whose probe fails at one, is out for all; what requests tell afterwards takes the proof back at none."""
+    both, now = Seats(), 1_000.0
+    for health in both.healths:
+        for _ in range(3):
+            health.bad(now, "no")
+        both.tick()
+    assert [(h.out, h.proven) for h in both.healths] == [(True, False)] * 2
+    both.healths[1].bad(now + 3, "no", probe=True)
+    both.tick()
+    assert [h.proven for h in both.healths] == [True] * 2
+    assert both.healths[0].cause is Cause.PROBE
+    both.block.close()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.lists(st.tuples(st.integers(1, 10**5), st.floats(1e-3, 600)), max_size=8), min_size=2, max_size=2), st.integers(0, 50), st.integers(0, 50))
+def test_what_requests_came_to_adds_up_over_workers(firsts, answered, failed):
+    """Each knows of all requests what one process would that served them all; of a worker that is buried nothing stays."""
+    both, alone = Seats(), Sums()
+    told = [Sums(), Sums()]
+    for number in range(2):
+        told[number].answered, told[number].failed = answered, failed
+        for tokens, seconds in firsts[number]:
+            told[number].first(tokens, seconds)
+        tell_outcomes(both.block, both.books[number], told[number])
+        alone.add(told[number])
+    for number in range(2):
+        add_outcomes(both.block, both.books[number], told[number])
+        assert (told[number].answered, told[number].failed, told[number].firsts) == (alone.answered, alone.failed, alone.firsts)
+        assert told[number].logs == pytest.approx(alone.logs)
+    settle_in(both.block, 1, 7, 1, 0)
+    bury(both.block, 1, 7, 1, 0)
+    rest = Sums()
+    add_outcomes(both.block, both.books[0], rest)
+    assert rest.requests == sum(rest.firsts) == sum(rest.logs) == 0
     both.block.close()
 
 

@@ -102,6 +102,7 @@ def test_a_frame_fits_its_window_and_shows_no_control_characters():
     nasty = "\x1b[2J\r\n"
     kv = {"unit": "tokens", "capacity": 100, "held": 50, "promised": 120, "held_by_others": 0}
     replica = {"number": 0, "state": "out", "kv": kv, "engine": None, "leases": 1, "rent_dollars": None, "idle_dollars": None, "url": nasty, "why": nasty}
+    replica["seconds_out"] = 3.0
     lease = {"request_id": "r", "key": nasty, "model": nasty, "pool": nasty, "number": 0, "unit": "tokens", "held": 50}
     lease |= {"prompt_tokens": 1, "output_tokens": 2, "expected_output_tokens": 3, "age_seconds": 1.0}
     document = {

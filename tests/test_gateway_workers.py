@@ -440,6 +440,36 @@ def test_what_killed_two_engines_is_kept_from_all_workers(tmp_path):
     run(test())
 
 
+def test_a_replica_is_judged_by_the_requests_of_all_workers(tmp_path):
+    """What neither of two workers saw often enough both saw together: the engine that answers 500 is out at both, and at both for the same reason."""
+
+    async def test():
+        async with MockEngine(chunks=1) as one, MockEngine(chunks=1) as two:
+            text = pools(one).replace(f'["{one.url}"]', f'["{one.url}", "{two.url}"]') + "[outliers]\nleast_requests = 32\nwindow_seconds = 24\n"
+            async with crew(tmp_path, text, workers=2) as supervisor:
+
+                async def states():
+                    return [r["state"] for r in (await admin(supervisor, "/v1/replicas"))["replicas"] if r["good_seconds_ago"] is not None]
+
+                await until(lambda: _is(states, ["up", "up"]))
+                two.behaviour = "error-500"
+                bodies = [{"model": "m", "messages": [{"role": "user", "content": f"{i}"}]} for i in range(80)]
+                assert {(await ask(supervisor.port, body))[0] for body in bodies} == {200, 500}
+                await until(lambda: _is(states, ["up", "out"]))
+                # Every worker knows it within a second.
+                await asyncio.sleep(1.2)
+                assert {(await ask(supervisor.port, body))[0] for body in bodies} == {200}
+                _, _, page = await ask(supervisor.port, None, path="/metrics")
+                outs = [line for line in page.decode().splitlines() if line.startswith("vram_replica_outs_total") and not line.endswith(" 0")]
+                assert [line.partition("cause=")[2] for line in outs] == ['"failure_share"} 1']
+
+    run(test())
+
+
+async def _is(told, expected):
+    return (await told()) == expected
+
+
 def test_a_long_line_at_one_worker_does_not_starve_another(tmp_path):
     """Room for one: forty at one worker, then five at another. Room is free for both in turns, and the five need not wait for the forty."""
 

@@ -141,8 +141,8 @@ def _check(pools: "Path", *, offline: bool | None, as_json: bool) -> None:
         from vram.cli.output import print_styled
         from vram.cli.render.table import table
 
-        titles = ("pool", "model", "engine", "GPU", "replicas", "KV cache each", "longest", "at once")
-        print_styled(table(titles, check_rows(file, plans), right=("replicas", "longest", "at once")))
+        titles = ("pool", "model", "engine", "GPU", "replicas", "out at most", "KV cache each", "longest", "at once")
+        print_styled(table(titles, check_rows(file, plans), right=("replicas", "out at most", "longest", "at once")))
         for route in file.all_routes:
             print_styled(f"{route.model}: {', then '.join(route.pools)}")
         for plan in plans.values():

@@ -64,6 +64,8 @@ def replica(gateway: "Gateway", seat: "Seat") -> dict[str, Any]:
         "url": seat.replica.url,
         "state": health.state(now).value,
         "why": health.why,
+        "cause": health.cause.value if health.cause is not None else None,
+        "seconds_out": health.seconds_out(now),
         "failures_in_a_row": health.failures,
         "failed_requests": seat.replica.failed,
         "good_seconds_ago": max(now - health.last_good, 0.0) if health.last_good is not None else None,

@@ -190,6 +190,7 @@ def assemble(
         old_bench = before.seats.get(pool.name) if before is not None else None
         bench = old_bench[0].bench if old_bench else Bench(pool.name)
         bench.retries.share, bench.slow_start_seconds = file.limits.retry_share, file.limits.slow_start_seconds
+        bench.rules, bench.seats = file.outliers, seats.setdefault(pool.name, [])
         for i, url in enumerate(pool.replicas):
             old = old_seats.get(url)
             if old is not None and old.books.curve == plan.room.curve:
@@ -205,7 +206,7 @@ def assemble(
             seat.engine = pool.engine.partition("@")[0]
             books.owner = seat
             made.books.append(books)
-            seats.setdefault(pool.name, []).append(seat)
+            bench.seats.append(seat)
         pools[pool.name] = made
     shares = before.desk.shares if before is not None else Shares()
     public = _routes(file, pools)

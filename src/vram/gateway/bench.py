@@ -1,6 +1,19 @@
 """A bench: the seats of one pool taken together, and what is counted of them so. No decision about a single request is made here."""
 
+import logging
+from typing import TYPE_CHECKING
+
+from vram.gateway.outliers import outliers, panics
 from vram.gateway.retries import RetryBudget
+from vram.readers.pools import Outliers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vram.gateway.outcomes import Sums
+    from vram.gateway.seats import Seat
+
+log = logging.getLogger("vram.gateway")
 
 
 class Bench:
@@ -8,16 +21,20 @@ class Bench:
 
     Attributes:
         pool: the pool's name.
+        seats: its replicas'.
+        rules: when one of them is out for what its requests tell.
         retries: how many of its requests may be tried again.
         met: requests that went where others that begin alike go.
         slow_start_seconds: how long a replica that comes back takes to take all that it can.
         apart: requests that had such a place and went elsewhere, because it was full or loaded far above the others.
     """
 
-    __slots__ = ("apart", "met", "pool", "retries", "slow_start_seconds")
+    __slots__ = ("apart", "met", "pool", "retries", "rules", "seats", "slow_start_seconds")
 
     def __init__(self, pool: str) -> None:
         self.pool = pool
+        self.seats: list[Seat] = []
+        self.rules = Outliers()
         self.met = self.apart = 0
         self.retries = RetryBudget()
         self.slow_start_seconds = 0.0
@@ -28,3 +45,34 @@ class Bench:
             self.met += 1
         else:
             self.apart += 1
+
+    def spare(self) -> None:
+        """See whether most of the pool is out: then whoever is out by its requests alone is asked all the same."""
+        seats = self.seats
+        sound = 0
+        for seat in seats:
+            if seat.replica.health.sound():
+                sound += 1
+        spares = sound < len(seats) and panics(sound, len(seats), self.rules.most_out_share)
+        for seat in seats:
+            health = seat.replica.health
+            health.spared = spares and health.out and not health.proven
+
+    def move_on(self, now: float) -> bool:
+        """Let the windows of what requests came to go on with the time. Returns whether the replicas are to be judged anew."""
+        due = False
+        for seat in self.seats:
+            outcomes = seat.replica.outcomes
+            if seat.replica.health.out:
+                outcomes.clear()
+            due = outcomes.move_on(now, self.rules.window_seconds) or due
+        return due and len(self.seats) > 1
+
+    def judge(self, sums: "Sequence[Sums]", now: float) -> bool:
+        """Take out whoever is unlike the others by these sums of theirs. Returns whether anybody is."""
+        found = outliers(sums, [seat.replica.health.sound() for seat in self.seats], self.rules)
+        for one in found:
+            replica = self.seats[one.number].replica
+            replica.health.eject(now, one.cause, one.own, one.others, self.rules.out_seconds)
+            log.warning("%s is out for %.0f s: %s", replica.url, replica.health.seconds_out(now), replica.health.why)
+        return bool(found)

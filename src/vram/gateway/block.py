@@ -15,6 +15,7 @@ import tempfile
 from typing import Final
 
 from vram.gateway.lock import MUTEX_BYTES, make_lock
+from vram.gateway.outcomes import CLASSES
 
 MOST_WORKERS: Final = 32
 _WORD: Final = 8
@@ -33,11 +34,15 @@ _WORKER: Final = 8
 VERSION, USERS, KEPT, DRAINED, GOOD, OUT, PROBE, CAPACITY, CONTEXT, MOST_SEQUENCES, STEPS, SHARED = range(4, 16)
 TILL: Final = 16
 """Where the meter's long numbers begin, two words each."""
+HELD_OUT, CAUSE = 34, 35
+"""Until when no good answer brings it back, and why it is out; behind the meter's."""
 _PLACE: Final = 40
 
 # Words of a worker's row at a place, and of a lease's slot.
 HELD, PROMISED, SEQUENCES, LEASES, USED_SLOTS, UNLISTED, KV, COUNT, KV_OWN, EACH_OWN, WAITS = 0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12
-ROW: Final = 13
+OUTCOMES: Final = 13
+"""Where begins what the worker's requests came to there: answered, failed, then first tokens and the logarithms of their seconds by class."""
+ROW: Final = OUTCOMES + 2 + 2 * CLASSES
 SLOT: Final = 10
 """To go, held, promised, tokens, sequences, shared, the step of the replica that was last seen of it, produced, most, whether it streams: a
 lease's growth."""

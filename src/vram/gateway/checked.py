@@ -3,6 +3,7 @@
 from typing import Any
 
 from vram.gateway.assemble import PoolPlan
+from vram.gateway.outliers import most_out
 from vram.gateway.seats import UNKNOWN_TOKENS
 from vram.readers.pools import PoolsFile
 from vram.units import gib
@@ -19,6 +20,7 @@ def check_document(file: PoolsFile, plans: dict[str, PoolPlan]) -> dict[str, Any
                 "engine": pool.engine,
                 "gpu": pool.gpu,
                 "replicas": list(pool.replicas),
+                "most_out": most_out(pool.size, file.outliers.most_out_share),
                 "kv_capacity_bytes": None if (plan := plans[pool.name]).in_tokens else plan.room.capacity_bytes,
                 "kv_capacity_tokens": tokens if (tokens := plan.room.curve.most_tokens(plan.room.capacity_bytes)) < UNKNOWN_TOKENS else None,
                 "context_tokens": plan.room.context_tokens,
@@ -42,10 +44,12 @@ def check_document(file: PoolsFile, plans: dict[str, PoolPlan]) -> dict[str, Any
 
 
 def check_rows(file: PoolsFile, plans: dict[str, PoolPlan]) -> list[tuple[str, ...]]:
-    """A line for each pool: name, model, engine, GPU, replicas, cache of one, longest sequence, sequences at once."""
+    """A line for each pool: name, model, engine, GPU, replicas, how many requests may put out, cache of one, longest sequence, sequences at once."""
     rows: list[tuple[str, ...]] = []
     for pool in file.pools:
         plan = plans[pool.name]
         cache = "from its engine" if plan.in_tokens else gib(plan.room.capacity_bytes)
-        rows.append((pool.name, pool.model, pool.engine, pool.gpu, str(pool.size), cache, f"{plan.room.context_tokens:,}", f"{plan.room.max_sequences:,}"))
+        out = str(most_out(pool.size, file.outliers.most_out_share))
+        sizes = (cache, f"{plan.room.context_tokens:,}", f"{plan.room.max_sequences:,}")
+        rows.append((pool.name, pool.model, pool.engine, pool.gpu, str(pool.size), out, *sizes))
     return rows

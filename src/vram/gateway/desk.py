@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from vram.admission.books import Books
+    from vram.gateway.bench import Bench
     from vram.gateway.exchange import Exchange
 
 log = logging.getLogger("vram.gateway")
@@ -75,6 +76,7 @@ class Desk:
         self._pumping = False
         # Lines that a replica's room concerns.
         self._lines: dict[Books, list[Counter]] = {}
+        self._benches: list[Bench] = []
         self._listed()
 
     def _listed(self) -> None:
@@ -86,6 +88,7 @@ class Desk:
                         lines = self._lines.setdefault(books, [])
                         if counter not in lines:
                             lines.append(counter)
+        self._benches = list(dict.fromkeys(books.owner.bench for books in self._lines if books.owner is not None))
 
     # --- coming
 
@@ -291,6 +294,8 @@ class Desk:
             # Whoever it stood in front of may go now.
             self._pump((counter,), x.house.now())
             return
+        if ticket.seat is not None and (x.outcome == "ok" or x.outcome == "engine_error" or x.outcome == "client_left"):  # noqa: PLR1714  (once a request)
+            ticket.seat.saw(x, ticket.need, x.house.now())
         self._release(x, ticket)
         if x.outcome == "ok":
             counter.learn(x, ticket)
@@ -320,8 +325,11 @@ class Desk:
         if pump:
             self._pump(self._lines.get(lease.books, ()), now)
 
-    def failed(self, x: "Exchange", *, died: bool = False) -> Refusal | None:
-        """Its replica failed it; `died`: it closed while it served. Returns why it must not be tried again, where it must not."""
+    def failed(self, x: "Exchange", *, died: bool = False, refused: bool = False) -> Refusal | None:
+        """Its replica failed it; `died`: it closed while it served; `refused`: no connection came about.
+
+        Returns why it must not be tried again, where it must not.
+        """
         ticket = x.ticket
         if ticket is None or ticket.seat is None:
             return None
@@ -329,7 +337,8 @@ class Desk:
         seat = ticket.seat
         death = seat.dies(now) if died and self.quarantine.seconds > 0 else None
         seat.replica.failed += 1
-        if seat.replica.health.bad(now, x.outcome or "an answer broke off"):
+        seat.replica.outcomes.now.failed += 1
+        if seat.replica.health.bad(now, "it cannot be reached" if refused else "answers broke off", refused=refused):
             self.refresh()
         if death is None:
             return None
@@ -402,17 +411,25 @@ class Desk:
 
     def refresh(self) -> None:
         """Take over which replicas are usable; whoever waits is asked again."""
+        for bench in self._benches:
+            bench.spare()
         for books in self._lines:
             seat: Seat = books.owner
             books.usable = seat.replica.health.usable()
             books.coming = seat.replica.health.coming
 
+    def _judge(self, bench: "Bench", now: float) -> bool:
+        """Take out replicas that are unlike the others of their pool. Returns whether there are any."""
+        return bench.move_on(now) and bench.judge([seat.sums(now) for seat in bench.seats], now)
+
     def tick(self, now: float) -> None:
         """About once a second: who waited too long gets a last chance, then an answer."""
         self.refresh()
         self.quarantine.tick(now)
-        for bench in {books.owner.bench for books in self._lines}:
+        for bench in self._benches:
             bench.retries.second()
+            if self._judge(bench, now):
+                self.refresh()
         for counter in self.counters.values():
             line = counter.line
             if not len(line):

@@ -157,7 +157,7 @@ class Exchange:
         self.back = None
         if not self.over:
             # Whose connection closed just before, and which cannot be dialled: it died of what was sent, or as it was.
-            self._elsewhere(ENGINE_UNREACHABLE, died=self.redialled)
+            self._elsewhere(ENGINE_UNREACHABLE, died=self.redialled, refused=True)
 
     def answered(self, head: "Head", *, more: bool) -> None:
         """The head of the answer is there; with `more`, `forward` follows at once."""
@@ -249,6 +249,7 @@ class Exchange:
             if self.started:
                 self._break(ENGINE_STALLED, whole=back is not None and back.whole)
             else:
+                self.house.desk.failed(self)
                 self.refuse(ENGINE_STALLED)
 
     # --- ends
@@ -262,9 +263,9 @@ class Exchange:
             self.started, self._unsent, self.told = False, b"", b""
             self._elsewhere(before, died=died)
 
-    def _elsewhere(self, refusal: Refusal, *, died: bool = False) -> None:
+    def _elsewhere(self, refusal: Refusal, *, died: bool = False, refused: bool = False) -> None:
         """Before the first byte: another replica, within the budget of tries."""
-        never = self.house.desk.failed(self, died=died)
+        never = self.house.desk.failed(self, died=died, refused=refused)
         if never is not None:
             self.refuse(never)
             return

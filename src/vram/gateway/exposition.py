@@ -9,7 +9,7 @@ import os
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from vram.gateway.health import State
+from vram.gateway.health import Cause, State
 from vram.memory.curve import NO_LIMIT
 from vram.version import __version__
 
@@ -138,6 +138,8 @@ def _replicas(out: Writer, gateway: "Gateway", seats: "list[tuple[str, Seat, Wat
     rows = [(labelled(pool=pool, replica=seat.replica.url), seat, gateway.assembled.plans[pool].in_tokens) for pool, seat, _ in seats]
     states = [(f'{labels},state="{state.value}"', int(seat.replica.health.state(now) is state)) for labels, seat, _ in rows for state in State]
     out.family("vram_replica_state", "gauge", "1 for the state that a replica is in.", states)
+    outs = [(f'{labels},cause="{cause.value}"', seat.replica.health.outs.get(cause, 0)) for labels, seat, _ in rows for cause in Cause]
+    out.family("vram_replica_outs_total", "counter", "Times that a replica was taken out of service, by what spoke against it.", outs)
     out.family("vram_upstream_failures_total", "counter", "Requests that a replica failed.", [(labels, s.replica.failed) for labels, s, _ in rows])
     out.family("vram_leases", "gauge", "Requests that a replica runs.", [(labels, len(s.books.leases)) for labels, s, _ in rows])
     out.family("vram_sequences", "gauge", "Sequences of these requests.", [(labels, s.books.sequences) for labels, s, _ in rows])

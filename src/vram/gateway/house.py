@@ -57,8 +57,8 @@ class Admission(Protocol):
     def leave(self, x: Exchange) -> None:
         """An exchange is over."""
 
-    def failed(self, x: Exchange, *, died: bool = False) -> Refusal | None:
-        """Its replica failed it; `died`: it closed while it served. Returns why it must not be tried again, where it must not."""
+    def failed(self, x: Exchange, *, died: bool = False, refused: bool = False) -> Refusal | None:
+        """Its replica failed it; `died`: it closed while it served; `refused`: no connection came about. Returns why it must not be tried again."""
 
     def has_elsewhere(self, x: Exchange) -> bool:
         """Whether some other replica might take it."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vram.gateway.back import Back
 from vram.gateway.health import Health
+from vram.gateway.outcomes import Outcomes
 
 if TYPE_CHECKING:
     from vram.gateway.back import Asker, Head
@@ -30,6 +31,7 @@ class Replica:
     Attributes:
         url: its base URL, as the pools file has it.
         health: whether it may be asked.
+        outcomes: what its requests came to of late.
         failed: requests that it failed since the gateway began.
         idle: connections that wait for a request, the last one used last.
         last_head: of its last answer.
@@ -42,6 +44,7 @@ class Replica:
         self.host = host
         self.port = port
         self.health = Health()
+        self.outcomes = Outcomes()
         self.failed = 0
         self.retired = False
         self._tls = tls

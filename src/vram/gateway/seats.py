@@ -13,12 +13,15 @@ if TYPE_CHECKING:
     from vram.costs.vram_time import Meter
     from vram.gateway.bench import Bench
     from vram.gateway.exchange import Exchange
+    from vram.gateway.outcomes import Sums
     from vram.gateway.replica import Replica
 
 GROWTH_TOKENS: Final = 16
 """How often the books of a stream are brought up to date, in tokens of each of its sequences."""
 COUNTED_SECONDS: Final = 0.02
 """How old the books may be when somebody is let in by them: a step or two of an engine."""
+WAITED_SECONDS: Final = 5.0
+"""From so long on a first token that did not come counts as one that took so long: of an engine that hangs none ever comes."""
 UNKNOWN_TOKENS: Final = 2**40
 """Stands for a capacity that nobody knows: more than any cache holds, in tokens or bytes."""
 
@@ -49,6 +52,33 @@ class Seat:
             suspects = {ticket.shape for ticket in here if ticket is not None and ticket.need.beside}
             death = self.death = Death(now, len(here), len(suspects))
         return death
+
+    def saw(self, x: "Exchange", need: Need, now: float) -> None:
+        """A request that it served is over, and was not failed."""
+        sums = self.replica.outcomes.now
+        if x.outcome == "engine_error" and x.status >= 500:
+            sums.failed += 1
+            return
+        if x.outcome != "client_left":
+            sums.answered += 1
+        self._first(x, need, now, sums)
+
+    def sums(self, now: float) -> "Sums":
+        """What its requests came to of late, those that wait for their first tokens among them."""
+        sums = self.replica.outcomes.sums()
+        for lease in self.books.leases:
+            x: Exchange | None = lease.need.owner
+            if x is not None and not x.first:
+                self._first(x, lease.need, now, sums)
+        return sums
+
+    def _first(self, x: "Exchange", need: Need, now: float, sums: "Sums") -> None:
+        # Of one that was tried again it is not known here when it was sent the last time.
+        if not need.streams or x.tries != 1 or x.status >= 400:
+            return
+        seconds = (x.first or now) - x.sent
+        if x.first or seconds >= WAITED_SECONDS:
+            sums.first(need.prompt_tokens, seconds)
 
     @property
     def capacity(self) -> int | None:

@@ -14,11 +14,13 @@ from vram.costs.vram_time import Meter
 from vram.errors import UsageError
 from vram.gateway.block import BEGAN as WORKER_BEGAN
 from vram.gateway.block import (
+    CAUSE,
     CHANGES,
     DRAINED,
     EMPTY,
     FREED,
     GENERATION,
+    HELD_OUT,
     KEPT,
     LEASES,
     PID,
@@ -132,7 +134,7 @@ class SharedLedger(Ledger):
         words = self.block.words
         for at in range(KEPT, STEPS + 1):
             words[place + at] = 0
-        for at in range(BEGAN, TOLD_IDLE + 2):
+        for at in (*range(BEGAN, TOLD_IDLE + 2), HELD_OUT, CAUSE):
             words[place + at] = 0
 
     def meter(self, books: Books, *, nanodollars_per_hour: int, usable_bytes: int, shared_bytes: int, began_ns: int) -> Meter:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Final
 from vram.admission.books import Books, Lease
 from vram.admission.need import Need
 from vram.admission.peak import Growth
-from vram.gateway.block import EMPTY, HELD, KEPT, LEASES, PROMISED, ROW, SEQUENCES, SLOT, STEPS, UNLISTED, USED_SLOTS, USERS, VERSION, WAITS
+from vram.gateway.block import EMPTY, HELD, KEPT, LEASES, OUTCOMES, PROMISED, SEQUENCES, SLOT, STEPS, UNLISTED, USED_SLOTS, USERS, VERSION, WAITS
 from vram.memory.curve import KvRoom
 
 if TYPE_CHECKING:
+    from vram.gateway.health import Cause
     from vram.gateway.shared import SharedLedger
 
 FOR_EVER: Final = 2**40
@@ -29,7 +30,7 @@ class SharedBooks(Books):
         seen: version of the place that was taken over.
         others_wait: whether anybody waits for this replica at another worker.
         planned: its sizes by the plan.
-        was_out: whether this worker found the replica out of service when all last agreed.
+        was_out: by what this worker had the replica out of service when all last agreed; None: it had not.
     """
 
     def __init__(self, ledger: "SharedLedger", place: int, url: str, name: str, room: KvRoom) -> None:
@@ -39,7 +40,7 @@ class SharedBooks(Books):
         self.seen = -1
         self.others_wait = False
         self.planned = self.sizes()
-        self.was_out = False
+        self.was_out: Cause | None = None
         self._row = ledger.block.row(place, ledger.number)
         self._slots_at = ledger.block.slots_of(place, ledger.number)
         self._slots: dict[Lease, int] = {}
@@ -60,7 +61,7 @@ class SharedBooks(Books):
         for worker in range(block.workers):
             if worker != self.ledger.number:
                 row = block.row(self.place, worker)
-                theirs = words[row : row + ROW].tolist()
+                theirs = words[row : row + OUTCOMES].tolist()
                 held += theirs[HELD]
                 promised += theirs[PROMISED]
                 sequences += theirs[SEQUENCES]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 from vram.gateway.desk import Desk
 from vram.gateway.prefix import PREFIX
 from vram.gateway.shared_books import SharedBooks
+from vram.gateway.shared_health import add_outcomes, agree, tell_outcomes
 
 if TYPE_CHECKING:
     import asyncio
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from vram.admission.line import Shares
     from vram.admission.need import Need
+    from vram.gateway.bench import Bench
     from vram.gateway.exchange import Exchange
     from vram.gateway.seats import Counter
     from vram.gateway.shared import SharedLedger
@@ -115,6 +117,24 @@ class SharedDesk(Desk):
                 # Who came over from a desk of before has nobody here yet who looks for them.
                 self._begin(next(iter(counter.line)).owner)
                 return
+
+    def _judge(self, bench: "Bench", now: float) -> bool:
+        """All workers' requests count; what another found out is known before, and what is found here is told at once."""
+        due = bench.move_on(now)
+        block, found = self.ledger.block, []
+        for seat in bench.seats:
+            sums = seat.sums(now)
+            if isinstance(seat.books, SharedBooks):
+                tell_outcomes(block, seat.books, sums)
+                add_outcomes(block, seat.books, sums)
+                agree(block, seat.books, seat.replica.health)
+            found.append(sums)
+        judged = due and bench.judge(found, now)
+        if judged:
+            for seat in bench.seats:
+                if isinstance(seat.books, SharedBooks):
+                    agree(block, seat.books, seat.replica.health)
+        return judged
 
     # --- turns
 

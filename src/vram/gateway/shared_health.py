@@ -5,31 +5,92 @@ The later of the two says whether it may be asked, as in one process that saw bo
 
 from typing import Final
 
-from vram.gateway.block import CAPACITY, CONTEXT, GOOD, MOST_SEQUENCES, OUT, PROBE, Block
-from vram.gateway.health import Health
+from vram.gateway.block import CAPACITY, CAUSE, CONTEXT, GOOD, HELD_OUT, MOST_SEQUENCES, OUT, OUTCOMES, PROBE, Block
+from vram.gateway.health import PROOF, Cause, Health, told
+from vram.gateway.outcomes import CLASSES, Sums
 from vram.gateway.shared_books import SharedBooks
 
 PROBE_NS: Final = 25 * 10**9
 """A probe that began so long ago is over, also where nobody says so: its worker is dead."""
+# Of the word of a cause, from its low end: which it is (from 1), how often in a row, and two figures in ten-thousandths (seconds in thousandths).
+_CAUSES: Final = tuple(Cause)
+_KIND, _TIMES, _OWN, _OTHERS = 4, 8, 24, 24
+_PARTS: Final = {Cause.SLOW: 1e3}
 
 
 def agree(block: Block, books: SharedBooks, health: Health) -> None:
     """Tell the others what this worker found out last, or take over what they did. To be called inside the ledger."""
     words, place = block.words, books.place
     good = int((health.last_good or 0.0) * 1e9)
-    if health.out != books.was_out:
-        books.was_out = health.out
-        if health.out:
+    if health.cause is not books.was_out and health.cause is not None:
+        known = _cause(words[place + CAUSE]) if words[place + OUT] > words[place + GOOD] else None
+        if books.was_out is None:
             words[place + OUT] = max(int(health.changed * 1e9), good + 1)
+        words[place + HELD_OUT] = max(words[place + HELD_OUT], int(health.held * 1e9))
+        if known is None or known not in PROOF or health.proven:
+            words[place + CAUSE] = _packed(health)
     words[place + GOOD] = max(words[place + GOOD], good)
-    theirs, out = words[place + GOOD], words[place + OUT]
+    theirs, out = words[place + GOOD], max(words[place + OUT], words[place + HELD_OUT])
     if health.out and theirs > out:
         health.good(theirs / 1e9)
-    elif not health.out and out > theirs:
-        health.bad(out / 1e9, "another worker found it out of service", probe=True)
+    elif out > theirs:
+        word = words[place + CAUSE]
+        cause = _cause(word)
+        if not health.out:
+            health.take_over(words[place + OUT] / 1e9, cause, _why(word), held=words[place + HELD_OUT] / 1e9, times=word >> _KIND & (1 << _TIMES) - 1)
+        elif cause in PROOF and not health.proven:
+            health.prove(cause, _why(word))
     elif theirs > good and not health.out:
         health.last_good = theirs / 1e9
-    books.was_out = health.out
+    books.was_out = health.cause
+
+
+def _packed(health: Health) -> int:
+    """Why it is out, in one word."""
+    if health.cause is None:
+        return 0
+    own, others = [min(int(figure * _PARTS.get(health.cause, 1e4)), (1 << _OWN) - 1) for figure in health.figures]
+    times = min(health.times, (1 << _TIMES) - 1)
+    return _CAUSES.index(health.cause) + 1 | times << _KIND | own << _KIND + _TIMES | others << _KIND + _TIMES + _OWN
+
+
+def _cause(word: int) -> Cause:
+    return _CAUSES[max((word & (1 << _KIND) - 1) - 1, 0)]
+
+
+def _why(word: int) -> str:
+    """What a worker tells people of what another found."""
+    cause = _cause(word)
+    if cause is Cause.PROBE:
+        return "another worker's probe failed"
+    if cause is Cause.REFUSED:
+        return "another worker cannot reach it"
+    if cause is Cause.FAILURES:
+        return "another worker's answers broke off"
+    word >>= _KIND + _TIMES
+    parts = _PARTS.get(cause, 1e4)
+    return told(cause, (word & (1 << _OWN) - 1) / parts, (word >> _OWN & (1 << _OTHERS) - 1) / parts)
+
+
+def tell_outcomes(block: Block, books: SharedBooks, sums: Sums) -> None:
+    """What this worker's requests came to at a replica. Inside the ledger."""
+    at = block.row(books.place, books.ledger.number) + OUTCOMES
+    block.words[at], block.words[at + 1] = sums.answered, sums.failed
+    for i in range(CLASSES):
+        block.words[at + 2 + i] = sums.firsts[i]
+        block.reals[at + 2 + CLASSES + i] = sums.logs[i]
+
+
+def add_outcomes(block: Block, books: SharedBooks, sums: Sums) -> None:
+    """Add what the requests of all other workers came to. Inside the ledger."""
+    for worker in range(block.workers):
+        if worker != books.ledger.number:
+            at = block.row(books.place, worker) + OUTCOMES
+            sums.answered += block.words[at]
+            sums.failed += block.words[at + 1]
+            for i in range(CLASSES):
+                sums.firsts[i] += block.words[at + 2 + i]
+                sums.logs[i] += block.reals[at + 2 + CLASSES + i]
 
 
 def may_probe(block: Block, books: SharedBooks, health: Health, now: float) -> bool:

@@ -9,7 +9,7 @@ import json
 import logging
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from vram.admission.books import FRESH_SECONDS
 from vram.gateway.call import CallError, call
@@ -27,6 +27,9 @@ from vram.gateway.scrape import (
 )
 from vram.gateway.seats import Seat
 from vram.memory.curve import KvRoom
+
+if TYPE_CHECKING:
+    from vram.gateway.exchange import Exchange
 
 log = logging.getLogger("vram.gateway")
 
@@ -93,7 +96,9 @@ class Watched:
                 self.about_at = float("-inf")
             self._report(now())
         books = self.seat.books
-        if replica.health.wants_probe(now()) and not books.sequences and self.ledger.may_probe(books, now()):
+        # Of one that is out those who run there say nothing: they may hang.
+        idle = not books.sequences or replica.health.out
+        if idle and replica.health.wants_probe(now()) and self.ledger.may_probe(books, now()):
             try:
                 await self.probe()
             finally:
@@ -149,6 +154,7 @@ class Watched:
         """One token, generated. An engine that only embeds cannot: its own answer to /v1/models vouches for it."""
         replica = self.seat.replica
         house = replica.house
+        began = house.now()
         body = json.dumps({"model": self.model, "prompt": "1", "max_tokens": 1, "temperature": 0}).encode()
         try:
             answer = await call(replica, b"POST", b"/v1/completions", body=body, seconds=PROBE_SECONDS)
@@ -165,6 +171,17 @@ class Watched:
                 house.desk.refresh()
                 return
             why = f"its probe was answered with status {answer.status}"
+        if self._sent_since(began):
+            # Engines of slots have none free for it, and their answers go on.
+            return
         if replica.health.bad(house.now(), why, probe=True):
             log.warning("%s is out: %s", replica.url, why)
         house.desk.refresh()
+
+    def _sent_since(self, began: float) -> bool:
+        """Whether its engine sent anything of an answer since then: a probe that got none waited its turn."""
+        for lease in self.seat.books.leases:
+            x: Exchange | None = lease.need.owner
+            if x is not None and x.first and x.last > began:
+                return True
+        return False

@@ -25,6 +25,7 @@ Dollars = Annotated[float, Meta(ge=0, le=1e9)]
 Few = Annotated[int, Meta(ge=1, le=4096)]
 Share = Annotated[float, Meta(gt=0, le=1)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+Factor = Annotated[float, Meta(ge=0, le=1000)]
 
 
 class Placement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -123,6 +124,25 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = "prefix"
 
 
+class Outliers(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a replica is taken out for what its requests tell: for being unlike the others of its pool. Failed probes and refused connections are beside it."""
+
+    most_out_share: Annotated[
+        float, Meta(description="share of a pool that requests that fail or are slow may put out, at least one of two or more; 0: none", ge=0, le=1)
+    ] = 0.5
+    least_replicas: Annotated[int, Meta(description="replicas with least_requests each, from which on they are compared", ge=2, le=4096)] = 2
+    least_requests: Annotated[Count, Meta(description="requests in window_seconds, from which on a replica is judged")] = 20
+    window_seconds: Annotated[float, Meta(description="how far back requests are looked at", ge=1, le=86400)] = 60.0
+    out_seconds: Annotated[Seconds, Meta(description="how long a replica that stands out is out, times how often in a row")] = 30.0
+    failure_share: Annotated[float, Meta(description="share of its requests that it fails, from which on a replica is out; 0: none", ge=0, le=1)] = 0.85
+    failure_deviations: Annotated[
+        Factor, Meta(description="standard deviations above the other replicas' share of failures, from which on a replica is out; 0: none")
+    ] = 3.0
+    slow_factor: Annotated[
+        Factor, Meta(description="times the other replicas' time to first token, for prompts of like length, from which on a replica is out; 0: none")
+    ] = 4.0
+
+
 class Keys(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who may ask. Reserved for the gateway; the keys themselves never stand in this file."""
 
@@ -136,6 +156,7 @@ class PoolsFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pools: Annotated[tuple[Pool, ...], Meta(description="replicas of one plan behind one name", min_length=1, max_length=MAX_POOLS)]
     routes: Annotated[tuple[Route, ...], Meta(description="public model names; absent: each pool's model", max_length=MAX_POOLS)] = ()
     limits: Limits = Limits()
+    outliers: Outliers = Outliers()
     keys: Keys = Keys()
 
     def pool(self, name: str) -> Pool:

@@ -13,7 +13,7 @@ from vram.errors import printable
 from vram.units import gib
 
 BAR = 30
-_STATES = {"up": "green", "draining": "yellow", "trial": "yellow", "out": "bright_red"}
+_STATES = {"up": "green", "suspect": "yellow", "draining": "yellow", "trial": "yellow", "out": "bright_red"}
 
 
 def frame(document: Mapping[str, Any], where: str, clock: str, *, lines: int = 0) -> str:
@@ -78,7 +78,8 @@ def _replica(r: Mapping[str, Any]) -> list[str]:
     state = style(f"{r['state']:<8}", fg=_STATES.get(r["state"], "bright_red"))
     found = [f"  {r['number']} {state} {bar}  {of}; {r['leases']:,} run{said}{idle}  {printable(r['url'], 80)}"]
     if r["why"]:
-        found.append(f"    {printable(r['why'], 150)}")
+        again = f"; tried again in {seconds(r['seconds_out'])}" if r["state"] == "out" else "; asked all the same" if r["state"] == "suspect" else ""
+        found.append(f"    {printable(r['why'], 150)}{again}")
     return found
 
 

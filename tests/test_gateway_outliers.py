@@ -1,0 +1,144 @@
+"""A replica that is unlike its pool is left alone and comes back; a pool whose requests all fail is asked on; and why is told everywhere."""
+
+import asyncio
+import json
+
+import pytest
+
+pytest.importorskip("httptools", reason="the gateway's extra is not installed")
+pytest.importorskip("prometheus_client", reason="the test extra is not installed")
+
+from test_gateway import ask, chat, run
+from test_gateway_admin import TOKEN, admin
+from test_gateway_metrics import scrape, total
+from test_gateway_routing import fleet
+
+from vram.cli.render.top import frame
+from vram.gateway.admin_pages import leases, pools, queue, workers
+
+RULES = "[outliers]\nleast_requests = 5\nwindow_seconds = 12\nout_seconds = 4\n"
+
+
+async def spread(gateway, number, **more):
+    """So many different requests, one after the other: they go to all replicas."""
+    return [(await ask(gateway, chat(words=i, **more)))[0] for i in range(number)]
+
+
+async def until(true, seconds=10.0):
+    async with asyncio.timeout(seconds):
+        while not true():  # noqa: ASYNC110  (a state that a tick changes)
+            await asyncio.sleep(0.05)
+
+
+def healths(gateway):
+    return [seat.replica.health for seat in gateway.assembled.seats["p0"]]
+
+
+def states(gateway):
+    return [health.state(gateway.house.now()).value for health in healths(gateway)]
+
+
+def test_who_answers_500_where_others_answer_is_left_alone(tmp_path):
+    """Its peers' good answers tell that it is the replica; metrics, pages and `vram top` say why; it is back when it answers again."""
+
+    async def test():
+        async with fleet(tmp_path, 3, extra=RULES, admin_port=0, admin_token=TOKEN) as (gateway, engines):
+            await until(lambda: all(e.probes for e in engines))
+            engines[1].behaviour = "error-500"
+            assert set(await spread(gateway, 40)) == {200, 500}
+            await until(lambda: healths(gateway)[1].out)
+            assert states(gateway) == ["up", "out", "up"]
+            before = len(engines[1].bodies)
+            assert await spread(gateway, 20) == [200] * 20
+            assert len(engines[1].bodies) == before
+            found = (await admin(gateway, "/v1/replicas")).body["replicas"][1]
+            assert (found["state"], found["cause"], 0 < found["seconds_out"] <= 4) == ("out", "failure_share", True)
+            assert found["why"] == "it failed 100% of its requests, its peers 0% of theirs"
+            page = {"pools": pools(gateway), "queue": queue(gateway, 9), "leases": leases(gateway, 9), "workers": workers(gateway)}
+            assert "it failed 100% of its requests, its peers 0% of theirs; tried again in" in frame(page, "x", "now")
+            metrics = await scrape(gateway)
+            assert total(metrics, "vram_replica_outs_total", cause="failure_share") == 1
+            assert total(metrics, "vram_replica_outs_total") == 1
+            assert total(metrics, "vram_replica_state", state="out", replica=engines[1].url) == 1
+            engines[1].behaviour = "honest"
+            await until(lambda: states(gateway) == ["up"] * 3)
+            await spread(gateway, 20)
+            assert len(engines[1].bodies) > before
+
+    run(test())
+
+
+@pytest.mark.parametrize("behaviour", ["honest", "no-answer"])
+def test_who_is_slow_or_hangs_is_left_alone(tmp_path, behaviour):
+    """First tokens that take many times as long as at its peers, or never come, put a replica out; nobody has to fail for it."""
+
+    async def test():
+        async with fleet(tmp_path, 2, extra=RULES + '[limits]\naffinity = "off"\n', chunks=2) as (gateway, engines):
+            await until(lambda: all(e.probes for e in engines))
+            engines[0].delay_seconds, engines[0].behaviour = 1.3, behaviour
+            asked = [asyncio.create_task(ask(gateway, chat(words=i, stream=True))) for i in range(20)]
+            async with asyncio.timeout(30):
+                while not healths(gateway)[0].out:
+                    asked += [asyncio.create_task(ask(gateway, chat(words=i, stream=True))) for i in range(6)]
+                    await asyncio.sleep(0.5)
+            assert states(gateway) == ["out", "up"]
+            assert healths(gateway)[0].cause.value == "slow"
+            before = len(engines[0].bodies)
+            assert await spread(gateway, 10, stream=True) == [200] * 10
+            assert len(engines[0].bodies) == before
+            for task in asked:
+                task.cancel()
+            await asyncio.wait(asked)
+
+    run(test())
+
+
+def test_where_all_fail_all_are_asked_on(tmp_path):
+    """Requests that no engine of a pool survives put none out: whoever comes next is answered. Once nobody listens there, all are out."""
+
+    async def test():
+        async with fleet(tmp_path, 2, extra="[limits]\nquarantine_seconds = 0\nretry_share = 1\n", chunks=5) as (gateway, engines):
+            await until(lambda: all(e.probes for e in engines))
+            for engine in engines:
+                engine.behaviour = "die-mid-stream"
+            for i in range(12):
+                status, _, body = await ask(gateway, chat(words=i, stream=True))
+                assert status == 200
+                assert json.loads(body.split(b"data: ")[-1].split(b"\n")[0])["error"]["code"] == "engine_lost"
+            assert "out" not in states(gateway)
+            assert all(health.out and not health.proven for health in healths(gateway))
+            metrics = await scrape(gateway)
+            assert total(metrics, "vram_replica_state", state="suspect") == 2
+            for engine in engines:
+                engine.behaviour = "honest"
+            assert await spread(gateway, 12) == [200] * 12
+            assert states(gateway) == ["up", "up"]
+            for engine in engines:
+                await engine.die()
+            codes = await spread(gateway, 12)
+            assert codes[0] == 502
+            assert codes[-1] == 503
+            assert all(health.cause.value in {"refused", "probe"} for health in healths(gateway))
+
+    run(test())
+
+
+def test_the_rules_are_the_files(tmp_path):
+    """A file that lets requests put out all of a pool has it out at three failures; read again, its rules are others at once."""
+
+    async def test():
+        text = "[outliers]\nmost_out_share = {}\n[limits]\nquarantine_seconds = 0\n"
+        async with fleet(tmp_path, 1, extra=text.format(1.0), behaviour="die-mid-stream") as (gateway, engines):
+            await until(lambda: engines[0].probes)
+            engines[0].behaviour = "die-before-head"
+            codes = await spread(gateway, 4)
+            assert (codes[0], codes[-1]) == (502, 503)
+            path = tmp_path / "pools.toml"
+            path.write_text(path.read_text().replace("1.0", "0.5"))
+            assert await gateway.reload()
+            gateway.house.desk.refresh()
+            assert states(gateway) == ["suspect"]
+            engines[0].behaviour = "honest"
+            assert await spread(gateway, 2) == [200] * 2
+
+    run(test())

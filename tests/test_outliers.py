@@ -1,0 +1,177 @@
+"""Who is unlike its pool: found where it is, by a test of proportions that a table of chi-square confirms; and most of a pool never goes out by it."""
+
+from math import log
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vram.gateway.health import FAILURES, Cause, Health, State
+from vram.gateway.outcomes import Outcomes, Sums
+from vram.gateway.outliers import most_out, outliers, panics
+from vram.readers.pools import Outliers
+
+RULES = Outliers()
+COUNTS = st.lists(st.tuples(st.integers(0, 400), st.integers(0, 400)), min_size=1, max_size=9)
+
+
+def sums(answered, failed, firsts=()):
+    made = Sums()
+    made.answered, made.failed = answered, failed
+    for tokens, seconds in firsts:
+        made.first(tokens, seconds)
+    return made
+
+
+def found(*replicas, rules=RULES, sound=None):
+    return [(one.number, one.cause) for one in outliers(replicas, sound or [True] * len(replicas), rules)]
+
+
+@given(COUNTS, st.data())
+def test_most_of_a_pool_never_goes_out(counts, data):
+    """Whatever requests come to and whoever is out already: with all outliers out, no more of a pool are out than its share, one of two at least."""
+    sound = data.draw(st.lists(st.booleans(), min_size=len(counts), max_size=len(counts)))
+    share = data.draw(st.sampled_from([0.0, 0.1, 0.5, 0.9]))
+    gone = outliers([sums(*c) for c in counts], sound, Outliers(most_out_share=share))
+    assert len({one.number for one in gone}) == len(gone)
+    assert all(sound[one.number] for one in gone)
+    left = sum(sound) - len(gone)
+    assert not gone or (left >= 1 and not panics(left, len(counts), share))
+    assert not gone or len(counts) - left <= max(1, share * len(counts))
+
+
+@given(st.integers(0, 300), st.integers(0, 300), st.integers(1, 9))
+def test_who_is_like_all_others_stays(answered, failed, replicas):
+    """However bad it is: what all do alike is no replica's fault. A pool of one has nothing to be unlike."""
+    assert found(*[sums(answered, failed)] * replicas) == []
+
+
+@given(COUNTS.filter(lambda c: len(c) > 1), st.data())
+def test_more_failures_and_fewer_answers_bring_nobody_back(counts, data):
+    """Who is the first to go goes also when it fails more yet and answers as few, the others as they are."""
+    before = found(*[sums(*c) for c in counts])
+    if not before:
+        return
+    number = before[0][0]
+    answered, failed = counts[number]
+    worse = [*counts[:number], (data.draw(st.integers(0, answered)), failed + answered), *counts[number + 1 :]]
+    assert number in {n for n, _ in found(*[sums(*c) for c in worse])} or sum(f / (a + f) >= RULES.failure_share for a, f in worse if a + f >= 20) > 1
+
+
+# Fisher's own table: chi-square 9.0 at one degree of freedom is three standard deviations. By hand, without Yates' correction:
+# 40 requests of which 12 failed, beside 120 of which 12: chi² = 160 (12·108 - 12·28)² / (40·120·24·136) = 9.41; 11 beside 12: 7.35.
+def test_three_deviations_are_three():
+    """Just above chi-square 9 it goes, just below it stays; with fewer requests than the least nobody is judged."""
+    others = [sums(36, 4), sums(36, 4), sums(36, 4)]
+    assert found(sums(28, 12), *others) == [(0, Cause.FAILING)]
+    assert found(sums(29, 11), *others) == []
+    assert found(sums(0, 19), *others) == []
+
+
+def test_of_two_the_worse_one_goes():
+    """Where Envoy's deviations over hosts tell nothing below five, requests do: one of two that fails half of them; and never both."""
+    assert found(sums(50, 50), sums(100, 1)) == [(0, Cause.FAILING)]
+    assert found(sums(3, 97), sums(100, 1)) == [(0, Cause.FAILURE_SHARE)]
+    assert found(sums(3, 97), sums(2, 98)) == []
+    assert found(sums(3, 97), sums(100, 1), rules=Outliers(most_out_share=0.0)) == []
+    assert found(sums(3, 97), sums(100, 1), rules=Outliers(failure_share=0.0, failure_deviations=0.0)) == []
+    assert found(sums(3, 97), sums(100, 1), rules=Outliers(least_replicas=3)) == []
+
+
+def test_one_far_off_does_not_hide_the_next():
+    """Two of five fail, one of them nearly always: both go; a third has no room left in a pool of five."""
+    good = sums(100, 1)
+    assert found(sums(0, 100), good, sums(60, 40), good, good) == [(0, Cause.FAILURE_SHARE), (2, Cause.FAILING)]
+    assert len(found(sums(0, 100), good, sums(60, 40), good, sums(60, 40))) == 2
+    # Who is out already is judged by nobody, and takes up room.
+    assert found(sums(0, 100), good, sums(60, 40), good, good, sound=[False, False, True, True, True]) == []
+
+
+def test_a_slow_one_is_slow_for_prompts_of_its_own_length():
+    """Eight times the others' first token: out. As long, because it gets all the long prompts: not. Slow by little time: not."""
+    quick = sums(100, 0, [(100, 0.3)] * 50)
+    both = [sums(100, 0, [(100, 0.3), (30_000, 8.0)] * 25) for _ in range(2)]
+    assert found(sums(100, 0, [(100, 2.4)] * 50), quick, quick) == [(0, Cause.SLOW)]
+    assert found(sums(100, 0, [(30_000, 8.5)] * 50), *both) == []
+    assert found(sums(100, 0, [(30_000, 40.0)] * 50), *both) == [(0, Cause.SLOW)]
+    assert found(sums(100, 0, [(100, 0.4)] * 50), sums(100, 0, [(100, 0.02)] * 50)) == []
+    assert found(sums(100, 0, [(100, 2.4)] * 19), quick, quick) == []
+    assert found(sums(100, 0, [(100, 2.4)] * 50), quick, quick, rules=Outliers(slow_factor=0)) == []
+    # One request that hung is no slow replica.
+    assert found(sums(100, 0, [*[(100, 0.3)] * 49, (100, 600.0)]), quick, quick) == []
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.booleans()), max_size=60))
+def test_a_window_holds_what_happened_in_it(events):
+    """Looked at every second: everything of the last eleven twelfths of the window counts, nothing that is older than it."""
+    outcomes, now, seen = Outcomes(), 1000.0, []
+    for wait, failed in events:
+        for _ in range(wait):
+            now += 1.0
+            outcomes.move_on(now, 60.0)
+        outcomes.now.failed += failed
+        outcomes.now.answered += not failed
+        seen.append(now)
+        assert sum(at > now - 55 for at in seen) <= outcomes.sums().requests <= sum(at > now - 61 for at in seen)
+    outcomes.clear()
+    assert outcomes.sums().requests == 0
+
+
+def test_logarithms_add_up():
+    """Sums of two replicas are those of their requests together."""
+    one, two = sums(1, 2, [(10, 2.0)]), sums(3, 4, [(10, 8.0), (10**9, 1.0)])
+    one.add(two)
+    assert (one.answered, one.failed, one.requests) == (4, 6, 10)
+    assert (one.firsts[0], one.firsts[-1]) == (2, 1)
+    assert one.logs[0] == pytest.approx(log(16.0))
+
+
+# --- a replica's state
+
+
+def test_what_stands_out_stays_out_for_its_time():
+    """No good answer brings it back before; each time in a row is longer; long after, the first time is the first again."""
+    health = Health()
+    spans, now = [], 1000.0
+    for _ in range(3):
+        health.eject(now, Cause.SLOW, 9.0, 1.0, 30.0)
+        assert not health.good(now + 1)
+        assert health.state(now + 1) is State.OUT
+        assert "9.0 s" in health.why
+        spans.append(health.seconds_out(now))
+        now += spans[-1]
+        assert health.wants_probe(now)
+        assert health.good(now)
+        assert (health.state(now), health.why, health.cause) == (State.UP, "", None)
+    assert spans == [30, 60, 90]
+    health.eject(now + 301, Cause.SLOW, 9.0, 1.0, 30.0)
+    assert health.seconds_out(now + 301) == 30
+
+
+def test_only_proof_takes_out_who_is_spared():
+    """Failures in a row make a suspect of it, which is asked and probed; a refused connection or a failed probe takes it out all the same."""
+    for refused in (True, False):
+        health = Health()
+        assert [health.bad(1.0, "no") for _ in range(FAILURES)] == [False, False, True]
+        assert not health.proven
+        health.spared = True
+        assert health.usable()
+        assert (health.state(1.0), health.wants_probe(1.0)) == (State.SUSPECT, True)
+        assert not health.bad(1.5, "no")
+        assert health.bad(2.0, "gone", refused=refused, probe=not refused)
+        assert health.proven
+        assert not health.usable()
+        assert health.why == "gone"
+        assert not health.bad(2.5, "no")
+    assert health.outs == {Cause.FAILURES: 1, Cause.PROBE: 1}
+
+
+@given(st.integers(1, 50), st.integers(0, 50), st.floats(0, 1))
+def test_a_pool_of_which_most_is_out_panics(replicas, out, share):
+    """It does from more on than may be out by requests; with all of them in service never."""
+    out = min(out, replicas)
+    assert panics(replicas - out, replicas, share) == (out > most_out(replicas, share))
+    assert not panics(replicas, replicas, share)
+    assert most_out(replicas, share) <= max(replicas - 1, int(share * replicas))
+    assert most_out(1, 0.5) == 0
+    assert most_out(2, 0.1) == 1
