@@ -200,14 +200,15 @@ def test_spans_follow_the_conventions(tmp_path):
     from opentelemetry.semconv._incubating.attributes import gen_ai_attributes as gen_ai
     from opentelemetry.trace import SpanKind, StatusCode
 
-    from vram.gateway.spans import spans
+    from vram.gateway.spans import Spans
 
     kept, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(kept))
 
     async def test():
         parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-        options = {"listeners": (spans(provider),), "traces": True}
+        spans = Spans(provider)
+        options = {"listeners": (spans,), "begin_span": spans.begin}
         async with MockEngine(chunks=5, delay_seconds=0.02) as engine, running(tmp_path, pools(engine), **options) as gateway:
             await ask(gateway, chat(stream=True, max_tokens=40, words=3), headers=f"traceparent: {parent}\r\n")
             await ask(gateway, chat("nobody"))
@@ -230,6 +231,59 @@ def test_spans_follow_the_conventions(tmp_path):
     assert (refused.status.status_code, refused.attributes["error.type"]) == (StatusCode.ERROR, "model_not_found")
     assert MODEL not in str(refused.attributes)
     assert "word" not in str([dict(s.attributes) for s in (ok, refused)])
+
+
+@pytest.mark.parametrize(
+    ("given", "trace", "sampled"),
+    [
+        ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "0af7651916cd43dd8448eb211c80319c", True),
+        ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00", "0af7651916cd43dd8448eb211c80319c", False),
+        ("00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01", None, True),
+        ("", None, True),
+    ],
+)
+def test_an_engines_spans_hang_beneath_the_gateways(tmp_path, given, trace, sampled):
+    """The engine gets the id of the span that is exported, in the client's trace where it has one, as sampled as that; also at a second replica."""
+    pytest.importorskip("opentelemetry.sdk", reason="the otel extra is not installed")
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+    from opentelemetry.trace import get_current_span
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    from vram.gateway.spans import Spans
+
+    kept, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    spans, heads = Spans(provider), []
+
+    async def test():
+        async with MockEngine() as one, MockEngine() as two:
+            text = pools(one).replace(f'["{one.url}"]', f'["{one.url}", "{two.url}"]')
+            async with running(tmp_path, text, listeners=(spans,), begin_span=spans.begin) as gateway:
+                while not (one.probes and two.probes):  # noqa: ASYNC110  (a few looks)
+                    await asyncio.sleep(0.05)
+                one.behaviour = two.behaviour = "busy-503"
+                one.heads.clear()
+                two.heads.clear()
+                assert (await ask(gateway, chat(stream=True), headers=f"traceparent: {given}\r\n" if given else ""))[0] == 503
+                heads.extend(h.decode() for e in (one, two) for h in e.heads if h.startswith(b"POST /v1/chat"))
+
+    run(test())
+    # The engine's side of it, as its own SDK reads it.
+    told = {next(line.partition(": ")[2] for line in head.split("\r\n") if line.lower().startswith("traceparent:")) for head in heads}
+    assert len(heads) > 1
+    (sent,) = [get_current_span(TraceContextTextMapPropagator().extract({"traceparent": one})).get_span_context() for one in told]
+    assert sent.trace_flags.sampled is sampled
+    assert trace is None or f"{sent.trace_id:032x}" == trace
+    assert f"{sent.span_id:016x}" != given[36:52]
+    exported = kept.get_finished_spans()
+    if not sampled:
+        assert exported == ()
+        return
+    (ours,) = exported
+    assert (ours.context.trace_id, ours.context.span_id) == (sent.trace_id, sent.span_id)
+    assert (f"{ours.parent.span_id:016x}" == given[36:52]) if trace else ours.parent is None
 
 
 def test_spans_arrive_at_a_collector(tmp_path, monkeypatch):
@@ -258,10 +312,10 @@ def test_spans_arrive_at_a_collector(tmp_path, monkeypatch):
     server = HTTPServer(("127.0.0.1", 0), Collector)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    listener, end = otlp_spans()
+    spans, end = otlp_spans()
 
     async def test():
-        async with MockEngine() as engine, running(tmp_path, pools(engine), listeners=(listener,), traces=True) as gateway:
+        async with MockEngine() as engine, running(tmp_path, pools(engine), listeners=(spans,), begin_span=spans.begin) as gateway:
             await ask(gateway, chat())
 
     run(test())

@@ -69,7 +69,7 @@ def command(
 
     found = settings()
     # Requests are told of where they are served.
-    listeners, end = set_up(log_json=log_json, quiet=quiet, otel=otel and workers == 1)
+    telling = set_up(log_json=log_json, quiet=quiet, otel=otel and workers == 1)
 
     def say(text: str) -> None:
         # A reader of JSON lines gets nothing else.
@@ -94,8 +94,8 @@ def command(
         keys_required=keys,
         offline=offline or None,
         store=found.gateway_db,
-        listeners=listeners if workers == 1 else (),
-        traces=otel,
+        listeners=telling.listeners if workers == 1 else (),
+        begin_span=telling.begin_span,
         admin_host=admin_host,
         admin_port=admin_port or None,
         admin_token=admin_token(found.admin_token, found.admin_token_file, make=True) if admin_port else "",
@@ -108,8 +108,7 @@ def command(
 
             supervise(options, workers, told=told, log_json=log_json, quiet=quiet, otel=otel)
     finally:
-        if end is not None:
-            end()
+        telling.end()
     ctx.exit(ExitCode.OK)
 
 

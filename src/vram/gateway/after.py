@@ -7,7 +7,7 @@ does not fit in the bounded list meanwhile is counted, and told with the next li
 import logging
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from vram.gateway.used import Used
@@ -30,7 +30,7 @@ class Ended(NamedTuple):
         sequences: sequences that it asked for.
         tries: replicas that it was sent to.
         code: of the error that the gateway answered; empty where an engine answered.
-        trace: the client's `traceparent` header; empty where it sent none.
+        span: what was begun for it; None: nothing was.
     """
 
     used: "Used"
@@ -41,7 +41,7 @@ class Ended(NamedTuple):
     sequences: int
     tries: int
     code: str
-    trace: bytes
+    span: Any
 
 
 class TurnedAway(NamedTuple):
@@ -53,6 +53,17 @@ class TurnedAway(NamedTuple):
 
 
 Listener = Callable[[list[Ended | TurnedAway]], None]
+
+
+class Begun(NamedTuple):
+    """The span of a request, and the `traceparent` under which it goes to its engine."""
+
+    span: Any
+    trace: bytes
+
+
+Begin = Callable[[bytes, str, bytes], Begun]
+"""Begins the span of a request: its path, its model, the client's `traceparent` (empty where it sent none that is one)."""
 
 
 class After:

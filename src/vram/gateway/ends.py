@@ -55,7 +55,7 @@ class Ends:
             sequences=x.ask.sequences,
             tries=x.tries,
             code=x.refusal.code if x.refusal is not None else "",
-            trace=x.trace,
+            span=x.span,
         )
 
     def turned_away(self, refusal: "Refusal") -> None:

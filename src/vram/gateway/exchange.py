@@ -5,7 +5,7 @@ answer it may be sent elsewhere; after it, an engine's loss is told to the clien
 """
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from vram.gateway.refusal import ENGINE_BROKEN, ENGINE_LOST, ENGINE_STALLED, ENGINE_UNREACHABLE, Refusal
 
@@ -33,7 +33,8 @@ class Exchange:
         outcome: how it ended: `ok`, `client_left`, `refused`, or an engine's failure by its code; empty while it runs.
         over: whether it ended.
         refusal: what the gateway answered in place of an engine; None where an engine answered.
-        trace: the client's `traceparent`, for the engine and the spans; empty where it sent none that is one.
+        trace: the `traceparent` for the engine: the client's, or that of its span here; empty where there is neither.
+        span: its span, where spans are sent.
     """
 
     __slots__ = (
@@ -66,6 +67,7 @@ class Exchange:
         "request_id",
         "sent",
         "session",
+        "span",
         "started",
         "status",
         "ticket",
@@ -82,6 +84,7 @@ class Exchange:
         self.keep_alive = keep_alive
         self.request_id = request_id
         self.session = self.trace = b""
+        self.span: Any = None
         self.back: Back | None = None
         self.replica: Replica | None = None
         self.ticket: Ticket | None = None

@@ -17,6 +17,7 @@ from vram.gateway.limits import WireLimits
 from vram.gateway.refusal import NO_KEY, NOT_FOUND, WRONG_METHOD, Refusal, bad_request
 
 if TYPE_CHECKING:
+    from vram.gateway.after import Begin
     from vram.gateway.front import Front, Request
     from vram.gateway.keys import Key, KeyRing
     from vram.gateway.sockets import Sockets
@@ -86,7 +87,7 @@ class House:
         now: the loop's clock, in seconds; only differences mean anything.
         fronts: connections of clients.
         stopping: no new request is taken.
-        traces: whether the clients' trace contexts are kept.
+        begin_span: begins the span of a request; None: none are made.
         tries: most replicas that one request is sent to before its first byte.
         pages: answers by path that need no engine.
         open_pages: of which these need no key.
@@ -103,7 +104,7 @@ class House:
         self.exchanges: set[Exchange] = set()
         self.stopping = False
         self.tries = 3
-        self.traces = False
+        self.begin_span: Begin | None = None
         self.desk: Admission
         self.pages: dict[bytes, Page] = {}
         self.open_pages: dict[bytes, Page] = {}
@@ -154,6 +155,8 @@ class House:
             given = request.header(b"traceparent")
             # https://www.w3.org/TR/trace-context/#traceparent-header: what is none is not passed on.
             exchange.trace = given if _TRACE.fullmatch(given) is not None else b""
+        if self.begin_span is not None:
+            exchange.span, exchange.trace = self.begin_span(path, ask.model, exchange.trace)
         front.handler = exchange
         self.exchanges.add(exchange)
         self.desk.come(exchange)

@@ -10,7 +10,7 @@ from vram.gateway.limits import WireLimits
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vram.gateway.after import Listener
+    from vram.gateway.after import Begin, Listener
     from vram.gateway.assemble import Assembled, PoolPlan
     from vram.gateway.crew import Crew
     from vram.planner.plan import Plan
@@ -32,7 +32,7 @@ class Options:
         offline: plan without a network.
         plan: the planner (tests give their own).
         listeners: who is told of ended requests, in a thread of their own.
-        traces: whether clients' trace contexts are kept for them.
+        begin_span: begins the span of a request, which one of the listeners ends.
         admin_host: address of the administrators' door.
         admin_port: its port; 0 for a free one; None: there is none.
         admin_token: what they show.
@@ -51,7 +51,7 @@ class Options:
     offline: bool | None = None
     plan: "Callable[..., Plan] | None" = None
     listeners: "tuple[Listener, ...]" = ()
-    traces: bool = False
+    begin_span: "Begin | None" = None
     admin_host: str = "127.0.0.1"
     admin_port: int | None = None
     admin_token: str = ""

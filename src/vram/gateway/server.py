@@ -86,7 +86,7 @@ class Gateway:
         self.house = House(loop, ring, limits)
         self.house.on_end = self.ends.ended
         self.house.on_refusal = self.ends.turned_away
-        self.house.traces = self.options.traces
+        self.house.begin_span = self.options.begin_span
         self._take(file, plans, addresses)
         if self.writer is not None:
             self.writer.start()

@@ -1,4 +1,7 @@
-"""OpenTelemetry spans by the GenAI conventions: one for each request, made at its end from what it used. Needs the extra `otel`.
+"""OpenTelemetry spans by the GenAI conventions: one for each request, begun as it comes, told at its end what it used. Needs the extra `otel`.
+
+A request goes to its engine under its span's own id, so that an engine's spans hang beneath it; whether they are kept (the sampled flag)
+is the client's word where it has one, else the sampler's.
 
 Names are those of https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/ (in development there); what has no name there is
 under `vram.`. Where spans go is the SDK's own matter: OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER and so on.
@@ -8,7 +11,7 @@ Prompts and answers are in none.
 from typing import TYPE_CHECKING, Any, Final
 
 from vram.errors import UsageError
-from vram.gateway.after import Ended, Listener, TurnedAway
+from vram.gateway.after import Begun, Ended, TurnedAway
 from vram.version import __version__
 
 if TYPE_CHECKING:
@@ -22,8 +25,8 @@ OPERATIONS: Final = {
 }
 
 
-def otlp_spans() -> "tuple[Listener, Callable[[], object]]":
-    """A listener that sends spans by OTLP over HTTP, and what ends it.
+def otlp_spans() -> "tuple[Spans, Callable[[], object]]":
+    """Spans that are sent by OTLP over HTTP, and what ends that.
 
     Raises:
         UsageError: the extra is not installed.
@@ -40,32 +43,43 @@ def otlp_spans() -> "tuple[Listener, Callable[[], object]]":
     resource = Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME") or "vram-gateway", "service.version": __version__})
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    return spans(provider), provider.shutdown
+    return Spans(provider), provider.shutdown
 
 
-def spans(provider: Any) -> Listener:
-    """A listener that makes spans with a tracer provider."""
-    from opentelemetry.trace import SpanKind, Status, StatusCode  # noqa: PLC0415  (an extra)
-    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415  (the same)
+class Spans:
+    """Makes spans with a tracer provider: begins them in the event loop, ends them as a listener."""
 
-    tracer = provider.get_tracer("vram.gateway", __version__)
-    propagator = TraceContextTextMapPropagator()
+    def __init__(self, provider: Any) -> None:
+        from opentelemetry.trace import SpanKind, Status, StatusCode  # noqa: PLC0415  (an extra)
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415  (the same)
 
-    def make(ended: list[Ended | TurnedAway]) -> None:
+        self._tracer = provider.get_tracer("vram.gateway", __version__)
+        self._propagator = TraceContextTextMapPropagator()
+        self._kind = SpanKind.CLIENT
+        self._error = Status(StatusCode.ERROR)
+
+    def begin(self, path: bytes, model: str, trace: bytes) -> Begun:
+        """The span of a request that just came, beneath the client's own where it has one (`trace`, a sound `traceparent`)."""
+        operation = OPERATIONS.get(path.decode("ascii", "replace"), "chat")
+        name, told = model[:200], trace.decode("ascii", "replace")
+        context = self._propagator.extract({"traceparent": told}) if trace else None
+        # What a sampler may go by; all else is known at the end.
+        begun = {"gen_ai.operation.name": operation, "gen_ai.request.model": name}
+        span = self._tracer.start_span(f"{operation} {name}", context=context, kind=self._kind, attributes=begun)
+        own = span.get_span_context()
+        if not own.is_valid:
+            # OTEL_SDK_DISABLED: then the client's is all there is.
+            return Begun(span, trace)
+        return Begun(span, b"00-%032x-%016x-%02x" % (own.trace_id, own.span_id, own.trace_flags))
+
+    def __call__(self, ended: list[Ended | TurnedAway]) -> None:
+        """End the spans of these requests."""
         for e in ended:
-            if not isinstance(e, Ended):
-                continue
-            used = e.used
-            end = int(used.at * 1e9)
-            name = f"{OPERATIONS.get(e.path, 'chat')} {used.model[:200]}"
-            context = propagator.extract({"traceparent": e.trace.decode("ascii", "replace")}) if e.trace else None
-            begin = end - int(used.total_seconds * 1e9)
-            span = tracer.start_span(name, context=context, kind=SpanKind.CLIENT, attributes=attributes(e), start_time=begin)
-            if used.outcome not in {"ok", "client_left"}:
-                span.set_status(Status(StatusCode.ERROR))
-            span.end(end_time=end)
-
-    return make
+            if isinstance(e, Ended) and e.span is not None:
+                e.span.set_attributes(attributes(e))
+                if e.used.outcome not in {"ok", "client_left"}:
+                    e.span.set_status(self._error)
+                e.span.end(end_time=int(e.used.at * 1e9))
 
 
 def attributes(e: Ended) -> dict[str, str | int | float | bool]:

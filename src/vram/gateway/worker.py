@@ -15,7 +15,7 @@ import socket
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from vram.errors import VramError
 from vram.gateway.block import Block
@@ -27,11 +27,8 @@ from vram.gateway.planned import planned_of
 from vram.gateway.run import loop_factory
 from vram.gateway.server import Gateway
 from vram.gateway.shared import SharedLedger
-from vram.gateway.telling import set_up
+from vram.gateway.telling import Told, set_up
 from vram.settings import settings
-
-if TYPE_CHECKING:
-    from vram.gateway.after import Listener
 
 ORPHAN_DRAIN_SECONDS: Final = 2.0
 """What runs gets so long when the supervisor is gone."""
@@ -79,13 +76,12 @@ def main(descriptor: int) -> None:
         order = Order(**json.loads(_read(line)))
     except (OSError, ValueError):
         return
-    listeners, end = set_up(log_json=order.log_json, quiet=order.quiet, otel=order.otel, several=True)
+    told = set_up(log_json=order.log_json, quiet=order.quiet, otel=order.otel, several=True)
     try:
         with asyncio.Runner(loop_factory=loop_factory(settings().gateway_loop)) as runner:
-            runner.run(_serve(line, order, listeners))
+            runner.run(_serve(line, order, told))
     finally:
-        if end is not None:
-            end()
+        told.end()
 
 
 def _read(line: socket.socket) -> bytes:
@@ -103,7 +99,7 @@ def _exactly(line: socket.socket, length: int) -> bytes:
     return bytes(parts)
 
 
-async def _serve(line: socket.socket, order: Order, listeners: "tuple[Listener, ...]") -> None:
+async def _serve(line: socket.socket, order: Order, told: Told) -> None:
     line.settimeout(0)
     reader, writer = await asyncio.open_unix_connection(sock=line)
     crew = Crew(order.number, planned_of(order.planned))
@@ -115,8 +111,8 @@ async def _serve(line: socket.socket, order: Order, listeners: "tuple[Listener, 
         port=order.port,
         store=Path(order.store) if order.store is not None else None,
         keys_required=order.keys_required,
-        listeners=listeners,
-        traces=order.otel,
+        listeners=told.listeners,
+        begin_span=told.begin_span,
         admin_host=order.admin_host,
         admin_port=order.admin_port,
         admin_token=order.admin_token,
