@@ -1,6 +1,9 @@
 """A scripted stand-in for an engine: prints a real engine's start-up lines, serves the OpenAI API, and fails as it is told. Standard library only.
 
-    stand_in.py KIND ARGUMENTS…      KIND: llama-server, sglang, vllm, llama_cpp
+    stand_in.py KIND ARGUMENTS…      KIND: llama-server, sglang, vllm, llama_cpp, ollama
+
+As `ollama serve` it listens where OLLAMA_HOST says, prints STAND_IN_SAYS when a request makes it load STAND_IN_MODEL, and writes the variables
+that it was started with to STAND_IN_VARIABLES; STAND_IN_EMBEDS: its model only embeds; STAND_IN_LOAD_FAILS: it cannot be loaded.
 
 What it does beside that stands in variables: STAND_IN_SAYS (a file whose lines it prints), STAND_IN_COUNTER (a file that counts its starts),
 STAND_IN_FAILS (so many starts fail, printing STAND_IN_LAST and ending with code 1), STAND_IN_NEVER_READY, STAND_IN_MOST_TOKENS (a longer prompt
@@ -50,6 +53,23 @@ sglang:token_usage{model_name="m"} 0.0
 """
 
 
+LOADED: list[str] = []
+
+
+def load(name: str) -> tuple[int, dict]:
+    """As Ollama answers a request for a model of that name: status and error."""
+    if name != ENV("STAND_IN_MODEL", ""):
+        return 404, {"error": f"model '{name}' not found"}
+    if not LOADED:
+        for line in Path(ENV("STAND_IN_SAYS", os.devnull)).read_text().splitlines():
+            say(line)
+        if ENV("STAND_IN_LOAD_FAILS"):
+            say(ENV("STAND_IN_LAST", "cudaMalloc failed: out of memory"))
+            return 500, {"error": "llama-server process has terminated: exit status 1: cudaMalloc failed: out of memory"}
+        LOADED.append(name)
+    return 200, {}
+
+
 class Engine(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -65,7 +85,13 @@ class Engine(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def do_GET(self):
-        if self.path == "/health":
+        if KIND == "ollama" and self.path == "/api/version":
+            self.reply({"version": "0.32.15"})
+        elif KIND == "ollama" and self.path == "/api/ps":
+            self.reply({"models": [{"name": n, "size_vram": 1, "context_length": int(ENV("OLLAMA_CONTEXT_LENGTH", "0"))} for n in LOADED]})
+        elif KIND == "ollama":
+            self.reply({"error": "no such page"}, 404)
+        elif self.path == "/health":
             self.reply({"status": "ok"})
         elif self.path == "/v1/models":
             self.reply({"object": "list", "data": [{"id": option("--alias", "--served-model-name", "--model_alias"), "object": "model"}]})
@@ -78,6 +104,13 @@ class Engine(BaseHTTPRequestHandler):
 
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
+        if KIND == "ollama":
+            status, error = (
+                (400, {"error": "does not support generate"}) if ENV("STAND_IN_EMBEDS") and self.path == "/api/generate" else load(asked.get("model"))
+            )
+            if status != 200 or self.path.startswith("/api/"):
+                self.reply(error or {"done": True, "done_reason": "load"}, status)
+                return
         prompt = asked.get("prompt", asked.get("messages"))
         tokens = len(prompt) if isinstance(prompt, list) and prompt and isinstance(prompt[0], int) else len(json.dumps(prompt)) // 4 + 1
         if tokens > int(ENV("STAND_IN_MOST_TOKENS", "1000000000")):
@@ -119,7 +152,13 @@ def main():
         print("--fit [on|off]\n--cache-ram N\n--no-webui\n--offline")
         return
     number = counted()
-    if says := ENV("STAND_IN_SAYS"):
+    host, port = option("--host", default="127.0.0.1"), option("--port", default="8000")
+    if KIND == "ollama":
+        host, _, port = ENV("OLLAMA_HOST", "").rpartition(":")
+        if seen := ENV("STAND_IN_VARIABLES"):
+            Path(seen).write_text(json.dumps({n: v for n, v in os.environ.items() if n.startswith(("OLLAMA_", "LLAMA_", "CUDA_", "HIP_"))}))
+        say(f'time=2026-08-21T18:48:22.000Z level=INFO source=routes.go:2008 msg="Listening on {host}:{port} (version 0.32.15)"')
+    elif says := ENV("STAND_IN_SAYS"):
         for line in Path(says).read_text().splitlines():
             say(line)
     if ENV("STAND_IN_HELPER"):
@@ -133,7 +172,7 @@ def main():
         time.sleep(600)
     if after := ENV("STAND_IN_DIES_AFTER"):
         threading.Timer(float(after), lambda: (say(ENV("STAND_IN_LAST", "it dies as it was told")), os._exit(3))).start()
-    server = ThreadingHTTPServer((option("--host", default="127.0.0.1"), int(option("--port", default="8000"))), Engine)
+    server = ThreadingHTTPServer((host, int(port)), Engine)
     server.daemon_threads = True
     server.serve_forever()
 

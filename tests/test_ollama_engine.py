@@ -56,8 +56,8 @@ def test_the_graph_that_it_estimated_lies_in_the_band() -> None:
 
 
 def test_older_versions_reserve_all_logits() -> None:
-    """Before llama-server was beneath it, logits of the whole batch were reserved: a wider and larger compute buffer."""
-    new, old = (ollama(context_tokens=4096, version=v).gpus[0].parts.activations for v in ("0.30.0", "0.29.0"))
+    """Before llama.cpp's b9464 was beneath it, logits of the whole batch were reserved: a wider and larger compute buffer."""
+    new, old = (ollama(context_tokens=4096, version=v).gpus[0].parts.activations for v in ("0.30.1", "0.30.0"))
     assert old.bytes > new.bytes
     assert (old.high - old.low) / old.bytes > (new.high - new.low) / new.bytes
 

@@ -28,6 +28,8 @@ BAD = {
     "VRAM_LLAMA_CPP_PYTHON": "a\0b",
     "VRAM_VLLM_PYTHON": "a\0b",
     "VRAM_SGLANG_PYTHON": "a\0b",
+    "VRAM_OLLAMA": "a\0b",
+    "OLLAMA_MODELS": "a\0b",
     "VRAM_CACHE_DIR": "a\0b",
     "VRAM_CACHE_BYTES": "-1",
     "VRAM_HUB_SECONDS": "nan",

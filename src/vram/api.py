@@ -28,7 +28,8 @@ def load_model(
     """Read what a model is: from headers and configs, never from weights.
 
     Args:
-        reference: a local folder or file, a hub id (`org/name`), or a name of the built-in catalogue.
+        reference: a local folder or file, a hub id (`org/name`), a model of Ollama's store (`ollama:llama3.2:3b`), or a name of the
+            built-in catalogue.
         revision: branch, tag or commit of a hub repository.
         offline: touch no network; `HF_HUB_OFFLINE` decides when None.
         progress: called with files read, files in all, and bytes read so far.
@@ -135,7 +136,8 @@ def plan(
     """How many bytes a model takes on which GPU, part by part, and whether it fits.
 
     Args:
-        model: a path, hub id or catalogue name (see `load_model`), or a model that was loaded before.
+        model: a path, hub id, `ollama:NAME` or catalogue name (see `load_model`), or a model that was loaded before. What a model of
+            Ollama's store brings with it counts, too: its adapters and, for Ollama, the context and batch that its Modelfile sets.
         gpu: GPUs by name or as a fleet; this machine's when None.
         context_tokens: tokens of one sequence, prompt and output together.
         concurrency: sequences held at the same time.
@@ -188,6 +190,13 @@ def plan(
     # The cheap questions first: a misspelt GPU should not cost a download of headers.
     fleet = parse_gpus(gpu) if isinstance(gpu, str) else gpu or detect()
     found = load_model(model, revision=revision, offline=offline, progress=progress) if isinstance(model, str) else model
+    if isinstance(model, str) and model.lower().startswith("ollama:"):
+        from vram.sources.ollama import adapters_of, find_stored  # noqa: PLC0415  (only for Ollama's store)
+
+        lora = (*adapters_of(model), *([lora] if isinstance(lora, (str, int)) else lora))
+        if name == "ollama":
+            own = find_stored(model).parameters
+            context_tokens, ubatch = context_tokens or own.num_ctx, ubatch or own.num_batch
     if quant is not None:
         found = _requantized(found, quant)
     if mmproj is not None:

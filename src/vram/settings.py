@@ -111,6 +111,8 @@ VARIABLES: Final = (
     Variable("VRAM_LLAMA_CPP_PYTHON", "llama_cpp_python", _folder, "the Python that runs vram", "a Python that has llama-cpp-python[server], for vram up"),
     Variable("VRAM_VLLM_PYTHON", "vllm_python", _folder, "that of vllm on PATH", "a Python that has vLLM, for vram up"),
     Variable("VRAM_SGLANG_PYTHON", "sglang_python", _folder, "the Python that runs vram", "a Python that has SGLang, for vram up"),
+    Variable("VRAM_OLLAMA", "ollama", _folder, "ollama on PATH", "Ollama, for vram up"),
+    Variable("OLLAMA_MODELS", "ollama_models", _folder, "~/.ollama/models", "Ollama's store of models: ollama:NAME is read from there"),
     Variable("VRAM_CACHE_DIR", "cache_dir", _folder, "$XDG_CACHE_HOME/vram", "headers that were read before"),
     Variable("VRAM_CACHE_BYTES", "cache_bytes", parse_bytes, "1GiB", "most that this cache holds; 0 for no cache"),
     Variable("VRAM_HUB_SECONDS", "hub_seconds", _seconds, "120", "time limit for all that one model needs of a hub"),
@@ -145,6 +147,8 @@ class Settings:
     llama_cpp_python: Path | None = None
     vllm_python: Path | None = None
     sglang_python: Path | None = None
+    ollama: Path | None = None
+    ollama_models: Path | None = None
     cache_dir: Path | None = None
     cache_bytes: int = GIB
     hub_seconds: float = 120.0
@@ -178,6 +182,11 @@ class Settings:
     def downloads(self) -> Path:
         """Models that the hub's own tools downloaded."""
         return self.hub_cache or self.hub_home / "hub"
+
+    @property
+    def ollama_store(self) -> Path:
+        """Where Ollama keeps its models."""
+        return self.ollama_models or Path("~/.ollama/models").expanduser()
 
     @property
     def headers(self) -> Path:

@@ -1,12 +1,17 @@
 """`vram args MODEL`: the launch command that makes a plan true, each flag with its reason."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vram.cli.types import BYTES, TOKENS, shares
 from vram.engines.args.registry import TARGETS
 from vram.errors import ExitCode
+
+if TYPE_CHECKING:
+    from vram.engines.args.base import Beside
 
 
 @click.command(name="args", short_help="The launch command that makes a plan true.")
@@ -157,7 +162,10 @@ def command(
         adapters=tuple(a for a in lora if _is_path(a)),
         mmproj=mmproj or "",
     )
-    launch = launch_of(made, model=_as_found(model, path=path), quant=canonical, kv_dtype=kv_dtype or "", is_path=path, beside=beside)
+    given = _as_found(model, path=path)
+    if model.lower().startswith("ollama:") and name != "ollama":
+        given, path, beside = _of_store(model, beside)
+    launch = launch_of(made, model=given, quant=canonical, kv_dtype=kv_dtype or "", is_path=path, beside=beside)
     written = command_for(name, launch)
     if as_json:
         from vram.cli.output import print_json
@@ -181,6 +189,15 @@ def command(
         if made.verdict != "fits":
             click.echo(f"warning: {made.verdict.value.replace('_', ' ')}: vram plan says what would mend it", err=True)
     ctx.exit(ExitCode.DOES_NOT_FIT if made.verdict == "does_not_fit" else ExitCode.OK)
+
+
+def _of_store(model: str, beside: "Beside") -> "tuple[str, bool, Beside]":
+    """The files of a model of Ollama's store, for an engine that has no names for them."""
+    from vram.sources.ollama import find_stored
+
+    stored = find_stored(model)
+    tower = beside.mmproj or (str(stored.projector) if stored.projector is not None else "")
+    return str(stored.weights), True, replace(beside, adapters=(*map(str, stored.adapters), *beside.adapters), mmproj=tower)
 
 
 def _is_path(model: str) -> bool:

@@ -108,8 +108,8 @@ def command(
 ) -> None:
     """How many bytes MODEL takes on which GPU, part by part, and whether it fits.
 
-    MODEL is a local folder or file (config.json with or without safetensors, *.safetensors, *.gguf), a hub id (org/name), or a
-    name of the built-in catalogue (vram models). Only headers are read, never weights.
+    MODEL is a local folder or file (config.json with or without safetensors, *.safetensors, *.gguf), a hub id (org/name), a model of
+    Ollama's store (ollama:llama3.2:3b), or a name of the built-in catalogue (vram models). Only headers are read, never weights.
 
     \b
     vram plan Qwen/Qwen3-8B --gpu "RTX 4090" --context 32k

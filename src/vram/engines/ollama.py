@@ -24,6 +24,8 @@ BATCH: Final = 512
 """`num_batch` of api.DefaultOptions, passed as logical and physical batch."""
 LLAMA_SERVER_SINCE: Final = (0, 30)
 """v0.30.0 is the first release with PR #16031; it carries llama.cpp b9452."""
+FEW_LOGITS_SINCE: Final = (0, 30, 1)
+"""v0.30.1 carries b9479, the first with PR #23861: a row of logits a slot is reserved, one a token before (LLAMA_CPP_VERSION at both tags)."""
 CONTEXT_BY_MEMORY_SINCE: Final = (0, 15, 5)
 """Contexts by the GPUs' memory; one for all before."""
 CONTEXT_4096_SINCE: Final = (0, 6, 7)
@@ -60,8 +62,8 @@ class Ollama(LlamaCpp):
     def build(self, settings: Settings) -> Build:
         """What the version of the settings starts."""
         version = version_of(settings.version)
-        own_engine = version is not None and version < LLAMA_SERVER_SINCE
-        return Build(slots=1, unified=False, all_logits=own_engine, batch=BATCH, ubatch=BATCH)
+        all_logits = version is not None and version < FEW_LOGITS_SINCE
+        return Build(slots=1, unified=False, all_logits=all_logits, batch=BATCH, ubatch=BATCH)
 
     def default_context(self, model: Model, fleet: Fleet, settings: Settings) -> int | None:
         """By the memory of all GPUs together, and no longer than the model was made for (server/routes.go)."""

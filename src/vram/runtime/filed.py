@@ -48,14 +48,16 @@ class Filed:
         pools, plans = [], {}
         for pool in self.file.pools:
             if mine := here.get(pool.name):
-                served = msgspec.structs.replace(pool, replicas=tuple(u.url for u in mine), count=None, engine=_engine(mine[0].placed))
+                # What an engine calls a model by names of its own is no matter of clients: the routes are the file's.
+                called = mine[0].placed.engine.calls(pool.model) or pool.served_as
+                served = msgspec.structs.replace(pool, replicas=tuple(u.url for u in mine), count=None, engine=_engine(mine[0].placed), served_as=called)
                 found = [plan_pool(served, lambda *_, made=u.placed.plan, **__: made) for u in mine]
                 plans[pool.name] = min(found, key=lambda p: (p.room.capacity_bytes, p.room.context_tokens))
                 pools.append(served)
             else:
                 plans[pool.name] = plan_pool(pool, plan, offline=True)
                 pools.append(pool)
-        return msgspec.structs.replace(self.file, pools=tuple(pools)), plans
+        return msgspec.structs.replace(self.file, pools=tuple(pools), routes=self.file.all_routes), plans
 
 
 def started_here(file: PoolsFile) -> tuple[Pool, ...]:

@@ -5,17 +5,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from vram.engines.args.base import Launch
+from vram.engines.args.base import Beside, Launch
 from vram.errors import HardwareNotFoundError, UsageError
 from vram.hardware.fleet import Fleet, FleetGpu, Origin
 from vram.planner.launch import launch_of
 from vram.planner.plan import Plan
+from vram.readers.ollama import PREFIX, is_stored
 from vram.runtime.engines.base import Address, Installed, Line, Program, visible
 from vram.runtime.engines.registry import PROGRAMS, program
+from vram.sources.ollama import adapters_of, find_stored
 
 if TYPE_CHECKING:
     from vram.model.model import Model
     from vram.settings import Settings
+    from vram.sources.ollama import Stored
 
 NAME_LENGTH: Final = 200
 LEAST_POOL: Final = 64 * 2**20
@@ -90,11 +93,25 @@ class Placed:
     on: tuple[int, ...] = ()
 
     @property
+    def alias(self) -> str:
+        """What its engine calls it."""
+        return self.engine.calls(self.wanted.model) or self.wanted.alias
+
+    @property
     def launch(self) -> Launch:
         """What its command has to say."""
+        if is_stored(self.wanted.model) and not self.engine.calls(self.wanted.model):
+            return self._of_file(find_stored(self.wanted.model))
         path = is_path(self.wanted.model)
         name = str(Path(self.wanted.model).expanduser().absolute()) if path else self.wanted.model
         return launch_of(self.plan, model=name, quant=self.wanted.quant or "", kv_dtype=self.wanted.kv_dtype or "", is_path=path)
+
+    def _of_file(self, stored: "Stored") -> Launch:
+        """The same for an engine that is given the files of Ollama's store."""
+        projector = stored.projector
+        beside = Beside(adapters=tuple(map(str, stored.adapters)), mmproj=str(projector) if projector is not None else "")
+        made = launch_of(self.plan, model=str(stored.weights), quant=self.wanted.quant or "", kv_dtype=self.wanted.kv_dtype or "", is_path=True, beside=beside)
+        return replace(made, is_gguf=True)
 
     @property
     def gpus(self) -> tuple[FleetGpu, ...]:
@@ -151,7 +168,10 @@ def wanted_of(text: str) -> tuple[str, str]:
         UsageError: no name can be made of it.
     """
     name, sign, model = text.partition("=")
-    if not sign or is_path(text):
+    if is_stored(text):
+        # Its clients need not know where it lies.
+        name, model = text[len(PREFIX) :], text
+    elif not sign or is_path(text):
         model, name = text, Path(text).stem if is_path(text) and not Path(text).is_dir() else Path(text).absolute().name if is_path(text) else text
     if not model or not name or len(name) > NAME_LENGTH or not name.isprintable():
         raise UsageError(f"{text[:80]!r} is no model", hint="give a path, a hub id or a name of the catalogue; NAME=MODEL gives it a name of its own")
@@ -221,9 +241,11 @@ def choose_engine(wanted: Wanted, model: "Model", fleet: Fleet, finder: Finder, 
     Raises:
         UsageError: it is not here, or none that can load the model is.
     """
-    host = fleet.gpus[0].gpu.vendor == "host"
-    gguf = wanted.model.lower().endswith(".gguf") or any(t.format.name.startswith(("Q", "IQ", "TQ")) for t in model.tensors)
-    launch = Launch(model=wanted.model, context_tokens=1, concurrency=wanted.concurrency, parallel=wanted.parallel, is_path=is_path(wanted.model), is_gguf=gguf)
+    host, stored = fleet.gpus[0].gpu.vendor == "host", is_stored(wanted.model)
+    gguf = stored or wanted.model.lower().endswith(".gguf") or any(t.format.name.startswith(("Q", "IQ", "TQ")) for t in model.tensors)
+    # Others than Ollama are given the file.
+    path = stored or is_path(wanted.model)
+    launch = Launch(model=wanted.model, context_tokens=1, concurrency=wanted.concurrency, parallel=wanted.parallel, is_path=path, is_gguf=gguf)
     if wanted.engine:
         asked = program(wanted.engine)
         here = finder.find(asked)
@@ -258,6 +280,12 @@ def plan_one(wanted: Wanted, model: "Model", fleet: Fleet, engine: Program, here
         # In main memory no engine should take all that is left: what the workload needs, and a quarter more for its blocks.
         pool = max(gpu.kv_needed_bytes * 5 // 4, LEAST_POOL)
         made = _planned(wanted, model, fleet, engine, here, pool)
+    batch = engine.batch(made, wanted.model)
+    if batch is not None and wanted.ubatch not in {None, batch}:
+        raise UsageError(f"{engine.name} takes a batch of {batch} by itself with {wanted.name}, and no other", hint="leave --ubatch out")
+    if batch is not None and made.settings.ubatch != batch:
+        made = _planned(replace(wanted, ubatch=batch), model, fleet, engine, here, wanted.kv_pool_bytes)
+    engine.refuse(made, wanted.model)
     return made
 
 
@@ -265,11 +293,12 @@ def _planned(wanted: Wanted, model: "Model", fleet: Fleet, engine: Program, here
     from vram.api import plan  # noqa: PLC0415  (start-up)
 
     version = here.version if here is not None else ""
+    context = wanted.context_tokens if wanted.context_tokens is not None else engine.context(wanted.model)
     return plan(
         model,
         gpu=fleet,
         engine=f"{engine.rules}@{version}" if version else engine.rules,
-        context_tokens=wanted.context_tokens,
+        context_tokens=context,
         concurrency=wanted.concurrency,
         quant=wanted.quant,
         kv_dtype=wanted.kv_dtype,
@@ -285,6 +314,7 @@ def _planned(wanted: Wanted, model: "Model", fleet: Fleet, engine: Program, here
         block_size=wanted.block_size,
         kv_pool_bytes=pool,
         enforce_eager=wanted.enforce_eager,
+        lora=adapters_of(wanted.model),
     )
 
 

@@ -31,7 +31,7 @@ def pool_of(unit: Unit, dollars_per_hour: float | None = None) -> Pool:
         engine=f"{plan.engine}{version}",
         gpu=unit.placed.fleet.name,
         replicas=(unit.url,),
-        served_as=unit.name,
+        served_as=unit.placed.alias,
         dollars_per_hour=dollars_per_hour,
         placement=Placement(tp=p.tp, pp=p.pp, ep=p.ep),
         settings=EngineSettings(

@@ -97,4 +97,4 @@ def _body(unit: Unit, length: int, number: int) -> dict[str, Any]:
     if not unit.placed.engine.token_prompts:
         # A digit and a space are two tokens at most in every tokenizer that is known, and one at least.
         prompt = " ".join(str(ids.randrange(10)) for _ in range(max(length // 2, 1)))
-    return {"model": unit.placed.wanted.alias, "prompt": prompt, "max_tokens": ANSWER_TOKENS, "temperature": 0, "ignore_eos": True, "cache_prompt": False}
+    return {"model": unit.placed.alias, "prompt": prompt, "max_tokens": ANSWER_TOKENS, "temperature": 0, "ignore_eos": True, "cache_prompt": False}

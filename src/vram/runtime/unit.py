@@ -111,13 +111,18 @@ class Unit:
         """Its engine's base URL."""
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def address(self) -> Address:
+        """Where its engine listens, and what that calls the model."""
+        return Address(port=self.port, name=self.placed.alias)
+
     def line(self) -> Line:
         """What starts it.
 
         Raises:
             UsageError: the engine is not here, or cannot do what was planned.
         """
-        return line_of(self.placed, Address(port=self.port, name=self.placed.wanted.alias))
+        return line_of(self.placed, self.address)
 
     def enter(self, state: State, why: str = "") -> None:
         """Begin a state, and tell. Who was stopped by hand stays so, whatever was under way."""
@@ -167,6 +172,7 @@ class Unit:
                     if ended.is_set():
                         raise self.failed(f"{self.name}: {self.placed.engine.name} {_end(self.handle)}")
                     await asyncio.sleep(READY_LOOK_SECONDS if time.monotonic() - began < 10 else 0.5)
+                await self._load()
         except TimeoutError:
             error = self.failed(f"{self.name}: {self.placed.engine.name} was not ready after {self.ready_seconds:g} s", hint="give it longer: --ready-seconds")
             await self.end(0.0)
@@ -175,6 +181,31 @@ class Unit:
             await self.end(1.0)
             raise
         self.ready_after_seconds = time.monotonic() - began
+
+    async def _load(self) -> None:
+        """Have an engine load its model that does not do so by itself.
+
+        Raises:
+            StartError: it did not.
+        """
+        asked = self.placed.engine.loads(self.address)
+        if not asked:
+            return
+        said = b""
+        for one in asked:
+            try:
+                answer = await ask(self.port, "POST", one.path, one.document, seconds=self.ready_seconds + 1.0)
+            except NoAnswerError as e:
+                self._not_stopped()
+                why = _end(self.handle) if self.handle is not None and self.handle.exit is not None else str(e)
+                raise self.failed(f"{self.name}: {self.placed.engine.name} did not load it: {why}") from None
+            if answer.status == 200:
+                return
+            said = answer.body
+            if answer.status != 400:
+                break
+        told = said.decode("utf-8", "replace")
+        raise self.failed(f"{self.name}: {self.placed.engine.name} did not load it: {printable(told, 300)}", told=told)
 
     def _not_stopped(self) -> None:
         if self.state is State.STOPPED:
@@ -198,10 +229,11 @@ class Unit:
         except NoAnswerError:
             return False
 
-    def failed(self, message: str, hint: str = "") -> StartError:
-        """An error with the engine's last words, and of what it had too little by them."""
+    def failed(self, message: str, hint: str = "", told: str = "") -> StartError:
+        """An error with the engine's last words, and of what it had too little by them, or by what it `told` in an answer."""
         lines = self.handle.tail(200) if self.handle is not None else []
-        short = self.placed.engine.short_of(lines)
+        # An answer may be here before the lines that it followed.
+        short = self.placed.engine.short_of([*lines, told])
         ended = self.handle.exit if self.handle is not None else None
         if short is None and ended is not None and ended.signal == signal.SIGKILL:
             # The kernel ends who takes the last of main memory without a word of its own.

@@ -60,7 +60,15 @@ def load_tower(model: Model, reference: str) -> Model:
     """
     from vram.sources.load import load_model  # noqa: PLC0415  (only for towers)
 
-    tower = load_model(reference)
+    return with_tower(model, load_model(reference), reference)
+
+
+def with_tower(model: Model, tower: Model, reference: str) -> Model:
+    """`model` with the tensors of `tower`, which `reference` names, beside its own.
+
+    Raises:
+        ModelFormatError: it is no tower of images or sound.
+    """
     towers = {Component.VISION, Component.AUDIO, Component.PROJECTOR}
     if not tower.tensors or any(t.component not in towers for t in tower.tensors):
         raise ModelFormatError("no tower of images or sound", where=reference, hint="give the mmproj-….gguf that was published with the model")

@@ -1,4 +1,4 @@
-"""A reference to a Model: a local path, then the hub's local cache, then the hub, then the built-in catalogue."""
+"""A reference to a Model: a local path, Ollama's store, then the hub's local cache, then the hub, then the built-in catalogue."""
 
 import re
 from pathlib import Path
@@ -21,7 +21,7 @@ def load_model(reference: str, *, revision: str | None = None, offline: bool | N
 
     Args:
         reference: a local folder or file, a hub id (`org/name`, `org/name@revision`, `org/name:Q4_K_M` for one of several
-            GGUF files), or a name of the built-in catalogue.
+            GGUF files), a model of Ollama's store (`ollama:llama3.2:3b`), or a name of the built-in catalogue.
         revision: branch, tag or commit of a hub repository.
         offline: touch no network; `HF_HUB_OFFLINE` decides when None.
         progress: called with files read, files in all, and bytes read so far.
@@ -35,6 +35,12 @@ def load_model(reference: str, *, revision: str | None = None, offline: bool | N
     """
     if not reference.strip() or "\0" in reference:
         raise UsageError(f"{reference!r} names no model", hint="give a folder, a file, a hub id (org/name) or a name of `vram models`")
+    if reference.lower().startswith("ollama:"):
+        if revision is not None:
+            raise UsageError(f"{reference} lies in Ollama's store, which has no revisions", hint="leave --revision out; a tag stands after the name")
+        from vram.sources.ollama import load_stored  # noqa: PLC0415  (only for Ollama's store)
+
+        return load_stored(reference)
     path = Path(reference).expanduser()
     if _exists(path):
         if revision is not None:

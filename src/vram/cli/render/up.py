@@ -99,7 +99,7 @@ def commands(placed: "Sequence[Placed]") -> str:
 
 def command_text(one: "Placed") -> str:
     """The command of one engine, a flag a line."""
-    made = line_of(one, Address(port=0, name=one.wanted.alias))
+    made = line_of(one, Address(port=0, name=one.alias))
     variables = [f"{name}={shlex.quote(value)}" for name, value in made.variables.items()]
     rows: list[list[str]] = [[*variables]]
     for word in made.words:
@@ -154,7 +154,7 @@ def up_document(household: "Household", *, url: str = "", units: "Mapping[str, U
         unit = units.get(planned.wanted.name) if units else None
         # As it was really started: gentler settings, other GPUs.
         one = unit.placed if unit is not None else planned
-        made = unit.line() if unit is not None else line_of(one, Address(port=0, name=one.wanted.alias))
+        made = unit.line() if unit is not None else line_of(one, Address(port=0, name=one.alias))
         models.append(
             {
                 "name": one.wanted.name,

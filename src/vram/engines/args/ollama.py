@@ -16,10 +16,11 @@ def command(launch: Launch) -> Command:
     """
     if launch.tp > 1 or launch.ep:
         raise UsageError("Ollama deals whole layers to GPUs: it has no --tp and no --ep", hint="leave them out; --gpu names the GPUs")
-    name = safe_model(launch)
+    # A model of its own store (vram.readers.ollama), as Ollama calls it.
+    name = safe_model(launch).removeprefix("ollama:")
     notes: list[str] = []
     source = name
-    if not launch.is_path and "/" in name and not name.startswith(("hf.co/", "huggingface.co/")):
+    if not launch.is_path and not launch.model.startswith("ollama:") and "/" in name and not name.startswith(("hf.co/", "huggingface.co/")):
         source = f"hf.co/{name}"
         if launch.quant and ":" not in name:
             source += f":{launch.quant}"

@@ -9,10 +9,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from vram.engines.args.base import Command, Launch
 from vram.settings import Settings
+
+if TYPE_CHECKING:
+    from vram.planner.plan import Plan
 
 VERSION_SECONDS: Final = 60.0
 
@@ -63,6 +66,14 @@ class Short:
     said: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """A request that makes an engine load its model."""
+
+    path: str
+    document: Mapping[str, Any]
+
+
 class Program(ABC):
     """One engine as a program."""
 
@@ -98,6 +109,29 @@ class Program(ABC):
 
         Raises:
             UsageError: it cannot do what was planned.
+        """
+
+    def calls(self, model: str) -> str:  # noqa: ARG002  (an engine with names of its own looks at it)
+        """What it calls a model, where it does not take the name that it is told; empty where it does."""
+        return ""
+
+    def context(self, model: str) -> int | None:  # noqa: ARG002  (the same)
+        """The tokens of a sequence that a model brings with it; None where it brings none."""
+        return None
+
+    def loads(self, at: Address) -> tuple[Load, ...]:  # noqa: ARG002  (the same)
+        """Requests that make it load its model once it answers, tried one after the other until one is not refused (400); none where it does so by itself."""
+        return ()
+
+    def batch(self, plan: "Plan", model: str) -> int | None:  # noqa: ARG002  (the same)
+        """The physical batch that it takes by itself, and that nobody can ask it for; None where its rules have it, and where it can be asked."""
+        return None
+
+    def refuse(self, plan: "Plan", model: str) -> None:  # noqa: B027  (most engines do as they are told)
+        """Refuse a plan that it would not follow.
+
+        Raises:
+            UsageError: why.
         """
 
     def takes(self, launch: Launch) -> str:

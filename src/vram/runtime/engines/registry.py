@@ -9,6 +9,7 @@ from vram.runtime.engines.base import Program
 _PROGRAMS: Final = {
     "vllm": ("vram.runtime.engines.vllm", "Vllm"),
     "sglang": ("vram.runtime.engines.sglang", "Sglang"),
+    "ollama": ("vram.runtime.engines.ollama", "Ollama"),
     "llama-server": ("vram.runtime.engines.llama_server", "LlamaServer"),
     "llama_cpp.server": ("vram.runtime.engines.llama_cpp_python", "LlamaCppPython"),
 }

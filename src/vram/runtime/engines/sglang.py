@@ -38,7 +38,7 @@ class Sglang(Program):
 
     def takes(self, launch: Launch) -> str:
         """Hub repositories and folders."""
-        return "SGLang is not started with GGUF files" if launch.model.lower().endswith(".gguf") else ""
+        return "SGLang is not started with GGUF files" if launch.is_gguf or launch.model.lower().endswith(".gguf") else ""
 
     def line(self, launch: Launch, here: Installed, at: Address) -> Line:
         """As `vram args` writes it, and what a server needs beside it."""

@@ -52,7 +52,7 @@ class Vllm(Program):
 
     def takes(self, launch: Launch) -> str:
         """Hub repositories and folders; GGUF files only by way of a plugin that is not asked for here."""
-        return "vLLM is not started with GGUF files" if launch.model.lower().endswith(".gguf") else ""
+        return "vLLM is not started with GGUF files" if launch.is_gguf or launch.model.lower().endswith(".gguf") else ""
 
     def line(self, launch: Launch, here: Installed, at: Address) -> Line:
         """As `vram args` writes it, and what a server needs beside it."""
