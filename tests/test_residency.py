@@ -82,6 +82,28 @@ def test_when_others_take_memory_the_idle_go():
     assert next_step([resident("a", 10, running=1)], [], [5], 1.0) == Stay(None)
 
 
+def test_when_others_take_memory_the_least_valued_that_works_ends_its_work_and_goes():
+    """It takes no new requests, is not cut off, goes when it has ended though some wait for it; the last one of a card stays."""
+    a, b = resident("a", 10, running=1, per_second=2.0), resident("b", 10, running=1, waiting=2, per_second=0.1)
+    assert next_step([a, b], [], [15], 1.0) == Close(("b",), "")
+    # Who was closed stays so, though it is worth more meanwhile: nobody is closed in vain.
+    assert next_step([a, replace(b, closed=True, per_second=9.0)], [], [15], 2.0) == Close(("b",), "")
+    assert next_step([a, replace(b, closed=True, running=0)], [], [15], 3.0) == Unload(("b",))
+    # It waits until the memory comes back; no other is closed for it.
+    assert next_step([a], [wanted("b", 10)], [15], 4.0) == Stay(40.0)
+    assert next_step([a], [], [5], 4.0) == Stay(None)
+    assert next_step([a, replace(b, pinned=True)], [], [15], 1.0) == Close(("a",), "")
+    assert next_step([replace(a, priority=1), replace(b, priority=2)], [], [15], 1.0) == Close(("a",), "")
+
+
+def test_the_last_one_of_each_card_stays_and_one_that_helps_nowhere_does_too():
+    """Two cards: who lies where nothing is missing goes on; of two on the short card one goes; whoever is the last of one it spans stays."""
+    on_first, on_second, on_both = resident("a", 5, 0, running=1), resident("b", 0, 5, running=1), resident("c", 5, 5, running=1)
+    assert next_step([on_first, on_second], [], [4, 5], 1.0) == Stay(None)
+    assert next_step([on_first, on_second, on_both], [], [9, 20], 1.0) == Close(("a",), "")
+    assert next_step([on_second, on_both], [], [4, 20], 1.0) == Stay(None)
+
+
 @pytest.mark.parametrize("bad", [{"turn_loads": -1.0}, {"linger_share": -0.1}, {"least_seconds": -1.0}, {"idle_seconds": -1.0}])
 def test_rules_that_no_time_could_keep_are_refused(bad):
     with pytest.raises(ValueError, match="negative"):
@@ -122,8 +144,18 @@ def test_a_step_never_passes_capacity_and_touches_nobody_it_must_not(loaded, lin
             after = [held[g] - sum(r.gpu_bytes[g] for r in gone) + gpu_bytes[g] for g in (0, 1)]
             assert all(a <= c for a, c in zip(after, capacity, strict=True))
         case Close(names, name):
-            assert name in {w.name for w in line}
             going = [by_name[n] for n in names]
+            if not name:
+                # For others than our models: only where more is held than there is, and never the last one of a card that is short.
+                short = [g for g in (0, 1) if held[g] > capacity[g]]
+                assert short
+                assert all(any(r.gpu_bytes[g] for g in short) and not r.idle for r in going)
+                for g in short:
+                    assert any(r.gpu_bytes[g] for r in loaded if r.name not in names) or not any(r.gpu_bytes[g] for r in going)
+                ended = [replace(r, running=0, closed=r.name in names) if r.name in names else r for r in loaded]
+                assert isinstance(next_step(ended, line, capacity, now), Unload)
+                return
+            assert name in {w.name for w in line}
             assert any(r.running for r in going)
             assert not any(r.pinned or r.ready_at is None for r in going)
             # When they have ended it is loaded: closing is never in vain. Where more is held than there is, the idle go first.
@@ -132,7 +164,7 @@ def test_a_step_never_passes_capacity_and_touches_nobody_it_must_not(loaded, lin
             assert isinstance(after, Load) or (isinstance(after, Unload) and any(h > c for h, c in zip(held, capacity, strict=True)))
         case Unload(names):
             assert names
-            assert all(by_name[n].idle and not by_name[n].pinned for n in names)
+            assert all(not by_name[n].running and (by_name[n].idle or by_name[n].closed) and not by_name[n].pinned for n in names)
         case Never(_, short):
             assert short > 0
         case Stay(until):

@@ -222,6 +222,44 @@ def test_one_that_never_fits_opens_no_door_that_is_closed_for_another(tmp_path):
     asyncio.run(scene())
 
 
+def test_who_works_makes_room_for_other_programs_and_comes_back_with_their_end(tmp_path):
+    """A card loses memory while both models of it answer: one takes no new requests, ends its work, goes, and waits until the memory is there again."""
+
+    async def scene():
+        keeper = Keeper(tmp_path, ["often", "seldom"])
+        keeper.unloaded.set()
+        for one in keeper.units.values():
+            one.state = State.READY
+        keeper.busy = {"often": 1, "seldom": 1}
+        found = residence(keeper, (12,))
+        found.uses["often"].per_second = 5.0
+        found.look()
+        assert keeper.serving == {}
+        found.capacity = (8,)
+        found.look()
+        assert keeper.serving == {"seldom": False}
+        keeper.lines["seldom"] = [SimpleNamespace(priority=0)]
+        found.look()
+        assert not found.open("seldom")
+        assert keeper.units["seldom"].state is State.READY
+        keeper.busy["seldom"] = 0
+        found.look()
+        await until(lambda: keeper.units["seldom"].state is State.UNLOADED)
+        keeper.lines["seldom"] = []
+        found.capacity = (4,)
+        found.look()
+        # The other one is the last of the card: it stays.
+        assert found.open("often")
+        found.capacity = (12,)
+        keeper.lines["seldom"] = [SimpleNamespace(priority=0)]
+        loads = found.uses["seldom"].loads
+        found.look()
+        await until(lambda: found.uses["seldom"].loads == loads + 1)
+        assert found.open("often")
+
+    asyncio.run(scene())
+
+
 def test_who_is_to_go_takes_nobody_until_it_is_gone(tmp_path):
     async def scene():
         keeper = Keeper(tmp_path, ["old", "new"])

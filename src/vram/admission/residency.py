@@ -119,7 +119,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """These shall take no new requests: when they have ended what they run, they make room for `name`."""
+    """These shall take no new requests: when they have ended what they run, they make room for `name`; an empty one: for others than our models."""
 
     names: tuple[str, ...]
     name: str
@@ -192,17 +192,40 @@ def _earlier(a: float | None, b: float | None) -> float | None:
     return b if a is None else a if b is None else min(a, b)
 
 
-def _over(residents: Sequence[Resident], free: list[int]) -> Unload | None:
-    """Others took memory that is ours: whoever is idle and helps goes, the least valuable first."""
+def _over(residents: Sequence[Resident], free: list[int]) -> Unload | Close | None:
+    """Others took memory that is ours: whoever is idle and helps goes, the least valuable first.
+
+    Where that is not enough, those that work take no new requests and go when they have ended, the least valuable first – but for the last one of a
+    GPU: who holds its memory already loses by going, and nobody is left here that would gain.
+    """
     if all(f >= 0 for f in free):
         return None
-    gone: list[str] = []
     missing = [max(-f, 0) for f in free]
-    for r in sorted(residents, key=lambda r: (r.priority, r.per_second * r.load_seconds, r.used_at, r.name)):
-        if r.idle and not r.pinned and r.ready_at is not None and any(m and b for m, b in zip(missing, r.gpu_bytes, strict=True)):
-            gone.append(r.name)
-            missing = [max(m - b, 0) for m, b in zip(missing, r.gpu_bytes, strict=True)]
-    return Unload(tuple(gone)) if gone else None
+    ready = sorted((r for r in residents if not r.pinned and r.ready_at is not None), key=lambda r: (not r.closed, r.priority, _worth(r), r.used_at, r.name))
+    # Who was closed answers nothing any more; what waits for it waits until there is room again.
+    gone, left = _that_help([r for r in ready if r.idle or (r.closed and not r.running)], missing)
+    if gone:
+        return Unload(tuple(r.name for r in gone))
+    holders = [sum(1 for r in residents if r.gpu_bytes[g]) for g in range(len(free))]
+    closing, _ = _that_help([r for r in ready if not r.idle], left, holders)
+    return Close(tuple(r.name for r in closing), "") if closing else None
+
+
+def _that_help(residents: Sequence[Resident], missing: list[int], holders: list[int] | None = None) -> tuple[list[Resident], list[int]]:
+    """Those of `residents`, in their order, that give back what is missing, and what is missing still.
+
+    `holders`: how many models lie on each GPU; the last one of a GPU on which anything is missing is left out.
+    """
+    chosen, left, there = [], list(missing), list(holders) if holders is not None else None
+    for r in residents:
+        helps = [g for g, (m, b) in enumerate(zip(left, r.gpu_bytes, strict=True)) if m and b]
+        if not helps or (there is not None and any(missing[g] and b and there[g] == 1 for g, b in enumerate(r.gpu_bytes))):
+            continue
+        chosen.append(r)
+        left = [max(m - b, 0) for m, b in zip(left, r.gpu_bytes, strict=True)]
+        if there is not None:
+            there = [n - bool(b) for n, b in zip(there, r.gpu_bytes, strict=True)]
+    return chosen, left
 
 
 def _short_of(placement: tuple[int, ...], residents: Sequence[Resident], capacity: Sequence[int]) -> int:
