@@ -240,6 +240,24 @@ def test_the_cheapest_and_the_fastest_cards():
         assert (plan.verdict, plan.spare_bytes) == (vram.Verdict.FITS, choice.spare_bytes)
 
 
+@pytest.mark.parametrize("model", ["Qwen/Qwen3-8B", "meta-llama/Llama-3.1-8B-Instruct", "Qwen/Qwen3-32B"])
+def test_at_one_price_loss_decides_among_what_is_half_as_fast(model):
+    """Of all rows at the price of the one shown, none at least half as fast as the fastest loses a tenth of a point less; and none as good is faster."""
+    found = vram.pick(model=model, context_tokens=8_192, limit=6)
+    cheapest = [c for c in found.choices if "cheapest" in c.why or "by price" in c.why]
+    assert cheapest
+    for choice in cheapest[:2]:
+        fleet = f"{len(choice.gpus)}x {choice.gpus[0]}"
+        every = vram.pick(model=model, gpu=fleet, context_tokens=8_192, limit=500, every=True).choices
+        rows = [c for c in every if len(c.gpus) == len(choice.gpus) and c.speed and c.merits.points >= c.merits.best_points - 0.6]
+        rates = [c.speed.decode_tokens_per_second.value for c in rows]
+        enough = [c for c, rate in zip(rows, rates, strict=True) if rate >= max(rates) / 2]
+        best = max(c.merits.points for c in enough)
+        assert choice.merits.points >= best - 0.1001
+        alike = max(c.speed.decode_tokens_per_second.value for c in enough if c.merits.points >= best - 0.0999)
+        assert choice.speed.decode_tokens_per_second.value >= alike * 0.999
+
+
 def test_a_model_of_ones_own(tmp_path):
     """A config on disk that no catalogue knows is chosen cards for, and its command names the path."""
     from vram.catalog import find

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 SAME: Final = 0.1
 """Doublings that nobody would notice: within them a row of the same model is chosen by GPUs, speed and money, not by its loss."""
+FAST_ENOUGH: Final = 0.5
+"""Of rows at one price, this share of the fastest one's speed is enough: what is slower loses to it, what is not is chosen by its loss."""
+ONE_PRICE: Final = 1.01
+"""Prices within one of a hundred are one price."""
 ENGINES: Final = ("vllm", "sglang", "tensorrt-llm", "llama.cpp", "ollama", "transformers")
 """Ties between engines fall in this order: servers that batch before those that serve one, libraries last."""
 
@@ -199,11 +203,13 @@ def _ordered(table: "Table", ask: Ask, sieve: Sieve, rows: NDArray[np.intp]) -> 
     engine = np.array([place.get(name, len(ENGINES)) for name in table.engines])[table.engine[rows]]
     # The last key of lexsort is the first that counts.
     ties = (table.model[rows], table.quant[rows], -table.spare_bytes[rows], engine, _held(table, rows))
-    within = {
+    within: tuple[Any, ...] = {
         Order.QUALITY: (dear, -score, slow, sieve.gpus[rows]),
         Order.SPEED: (dear, -score, sieve.gpus[rows], slow),
         Order.COST: (sieve.gpus[rows], -score, slow, dear),
     }[ask.order]
+    if ask.cards and ask.order is Order.COST:
+        within = (sieve.gpus[rows], -score, slow, *_worth_their_price(family, score, rate, dear))
     if ask.every:
         first = {Order.QUALITY: (slow, sieve.gpus[rows], -score), Order.SPEED: (-score, slow), Order.COST: (-score, slow, dear)}[ask.order]
         rows = rows[np.lexsort((*ties, dear, *first))]
@@ -219,6 +225,22 @@ def _ordered(table: "Table", ask: Ask, sieve: Sieve, rows: NDArray[np.intp]) -> 
     keys: tuple[Any, ...] = {Order.QUALITY: (dear, slow, -best), Order.SPEED: (dear, second, slow), Order.COST: (slow, second, dear)}[ask.order]
     order = np.lexsort((table.model[rows], held, *keys))
     return rows[order], best[order]
+
+
+def _worth_their_price(
+    family: NDArray[np.int64], score: NDArray[np.float64], rate: NDArray[np.float64], price: NDArray[np.float64]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64]]:
+    """Keys of a sort, the last counts first: the price, then what is too slow beside another at that price, then what loses more than another that is not."""
+    many = int(family.max()) + 1
+    cheapest, fastest, best = np.full(many, np.inf), np.full(many, -np.inf), np.full(many, -np.inf)
+    np.minimum.at(cheapest, family, price)
+    known = np.nan_to_num(rate, nan=0.0)
+    cheap = price <= ONE_PRICE * cheapest[family]
+    np.maximum.at(fastest, family[cheap], known[cheap])
+    slow = known < FAST_ENOUGH * fastest[family]
+    good = cheap & ~slow
+    np.maximum.at(best, family[good], score[good])
+    return score < best[family] - SAME, slow, np.where(cheap, cheapest[family], price)
 
 
 def _held(table: "Table", rows: NDArray[np.intp]) -> NDArray[np.int64]:
