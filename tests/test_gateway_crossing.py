@@ -16,8 +16,9 @@ from mock_engine import MockEngine
 from scripted_engine import ScriptedEngine
 from test_gateway_wire import KEY, PassDesk, Running, run
 
-from vram.gateway.back import Back, Head
+from vram.gateway.back import Back
 from vram.gateway.call import Call
+from vram.gateway.head import Head
 from vram.gateway.replica import Replica
 
 

@@ -16,9 +16,10 @@ import atheris
 sys.path[:0] = [str(Path(__file__).parents[2] / "src")]
 
 with atheris.instrument_imports(include=["vram.gateway"]):
-    from vram.gateway.back import Back, Head
+    from vram.gateway.back import Back
     from vram.gateway.call import unchunked
     from vram.gateway.front import Front
+    from vram.gateway.head import Head
     from vram.gateway.limits import WireLimits
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser  # noqa: E402  (the path is set above)

@@ -6,14 +6,15 @@ sound: its head, its chunk sizes and its silence are bounded.
 """
 
 import asyncio
-import os
 import re
-import select
-import socket
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from vram.gateway.head import Head
+from vram.gateway.hide import USAGE, without_usage
+from vram.gateway.unread import has_bytes, poll_of
 
 if TYPE_CHECKING:
-    from vram.gateway.house import House
+    from vram.gateway.asker import Asker
     from vram.gateway.replica import Replica
 
 IDLE: Final = 0
@@ -22,136 +23,9 @@ LENGTH: Final = 2
 CHUNKS: Final = 3
 UNTIL_CLOSE: Final = 4
 
-_NO_CHOICES: Final = re.compile(rb'"choices": ?\[\]')
-_USAGE: Final = re.compile(rb'"usage": ?\{')
-_STATUS: Final = re.compile(rb"HTTP/1\.([01]) (\d{3})(?: [\t\x20-\x7e\x80-\xff]*)?\r\n")
-_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,15})[ \t]*\r\n")
-_CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n")
-_CLOSE: Final = re.compile(rb"\r\nconnection:[^\r\n]*close")
-_FIELDS: Final = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n)*")
 _SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,10})(?:;[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:=[!#$%&'*+\-.^_`|~0-9A-Za-z]+)?)*\r\n")
 # Of the line that says a chunk's size.
 _SIZE_BYTES: Final = 64
-_HOP_BY_HOP: Final = re.compile(rb"\r\n(?:connection|keep-alive|proxy-connection|upgrade|trailer|te|proxy-authenticate):[^\r\n]*", re.IGNORECASE)
-
-
-class Head:
-    """A response's head, read far enough to follow its body.
-
-    Attributes:
-        status: the status code.
-        length: bytes of the body; -1 where the head does not say.
-        chunked: whether the body comes in chunks.
-        close: whether the engine will close after it.
-        lines: status line and headers for the client, less those that are between the engine and us; ends without a CRLF.
-        whole: all of it as it came, with its empty line.
-    """
-
-    __slots__ = ("chunked", "close", "length", "lines", "status", "whole")
-
-    def __init__(self, data: bytes, end: int) -> None:
-        """Read the head in `data[:end]` (without its empty line).
-
-        Raises:
-            ValueError: it breaks HTTP/1.1, or leaves the end of the body in doubt.
-        """
-        self.whole = data[: end + 4]
-        lines = data[: end + 2]
-        first = _STATUS.match(lines)
-        if first is None:
-            raise ValueError("no status line")
-        # A client could read lines that are none otherwise than we do.
-        if _FIELDS.fullmatch(lines, first.end()) is None:
-            raise ValueError("a broken header line")
-        low = lines.lower()
-        self.status = status = int(first[2])
-        self.close = first[1] == b"0"
-        self.length = -1
-        self.chunked = False
-        # find, not `in`: on bytes `in` tries its left side as a number first, and raises inside.
-        coded = low.find(b"\r\ntransfer-encoding") >= 0
-        if low.find(b"\r\ncontent-length") >= 0:
-            found = _LENGTH.search(low)
-            if found is None or coded or low.count(b"\r\ncontent-length") > 1:
-                raise ValueError("a broken Content-Length")
-            self.length = int(found[1])
-        elif coded:
-            if _CHUNKED.search(low) is None or low.count(b"\r\ntransfer-encoding") > 1:
-                raise ValueError("a transfer coding that is not chunked")
-            self.chunked = True
-        if status == 101 or (status == 204 and (self.chunked or self.length > 0)):
-            # Nobody asked for another protocol; and a client may read a body that we pass over, and take what follows for it.
-            raise ValueError("a status that this cannot be an answer with")
-        if status == 204 or status == 304 or status < 200:  # noqa: PLR1714  (once a request: a set would be built or hashed)
-            self.length, self.chunked = 0, False
-        if low.find(b"\r\nconnection:") >= 0 or low.find(b"\r\nkeep-alive:") >= 0 or low.find(b"\r\nupgrade:") >= 0 or low.find(b"\r\ntrailer:") >= 0:
-            self.close = self.close or _CLOSE.search(low) is not None
-            lines = _HOP_BY_HOP.sub(b"", lines)
-        self.lines = lines[:-2] if lines[:9] == b"HTTP/1.1 " else b"HTTP/1.1 " + lines[9:-2]
-
-
-def without_usage(data: bytes) -> bytes:
-    """Whole chunks of a stream of events less the event that only tells usage, which this client did not ask for.
-
-    Chunks that are cut, or an event in more than one of them, are left as they are: one event more breaks no client.
-    """
-    position, out = 0, []
-    while position < len(data):
-        end = data.find(b"\r\n", position)
-        try:
-            length = int(data[position:end], 16) if end > position else -1
-        except ValueError:
-            return data
-        after = end + 2 + length + 2
-        if length < 0 or after > len(data):
-            return data
-        content = data[end + 2 : end + 2 + length]
-        if _USAGE.search(content):
-            kept = b"".join(event + b"\n\n" for event in content.split(b"\n\n") if event and not (_USAGE.search(event) and _NO_CHOICES.search(event)))
-            if kept:
-                out.append(b"%x\r\n%b\r\n" % (len(kept), kept))
-        else:
-            out.append(data[position:after])
-        position = after
-    return b"".join(out)
-
-
-class Asker(Protocol):
-    """Who asks an engine: an exchange on behalf of a client, or a call of the gateway's own."""
-
-    house: "House"
-    back: "Back | None"
-    over: bool
-    hides_usage: bool
-    told: bytes
-
-    def answered(self, head: Head, *, more: bool) -> None:
-        """The head of the answer is there; with `more`, bytes of its body came with it and `forward` follows at once."""
-
-    def forward(self, data: bytes, chunks: int) -> None:
-        """Bytes of the body, as they came."""
-
-    def ended(self, back: "Back") -> None:
-        """The answer is whole."""
-
-    def lost(self, *, stale: bool = False) -> None:
-        """The engine closed before its answer was whole; `stale`: a connection that had waited, without a byte of an answer."""
-
-    def broken(self) -> None:
-        """The engine's bytes break HTTP; the connection was dropped."""
-
-
-_POLL: Final[Any] = getattr(select, "poll", None)
-"""Windows has none: there what waits unread is heard of a turn later."""
-
-
-def _has_bytes(descriptor: int) -> bool:
-    """Whether bytes lie unread there, not only the connection's end. None is taken."""
-    try:
-        with socket.socket(fileno=os.dup(descriptor)) as sock:
-            return bool(sock.recv(1, socket.MSG_PEEK))
-    except OSError:
-        return False
 
 
 class Back(asyncio.Protocol):
@@ -251,17 +125,12 @@ class Back(asyncio.Protocol):
         """Whether nothing lies unread in the kernel, an end neither: what is there before a request is sent is no answer to it."""
         if self.closed or self.exchange is not None or self.transport.is_closing():
             return False
-        if _POLL is None:
-            return True
         if self._poll is None:
             sock = self.transport.get_extra_info("socket")
-            if sock is None:
-                return True
-            self._poll = _POLL()
-            self._poll.register(sock.fileno(), select.POLLIN)
-        if not self._poll.poll(0):
+            self._poll = poll_of(sock.fileno()) if sock is not None else None
+        if self._poll is None or not self._poll.poll(0):
             return True
-        if _has_bytes(self.transport.get_extra_info("socket").fileno()):
+        if has_bytes(self.transport.get_extra_info("socket").fileno()):
             self.replica.strayed()
         return False
 
@@ -366,7 +235,7 @@ class Back(asyncio.Protocol):
             # A size line was cut in two: its first half went out already.
             data = self._held + data
             self._held = b""
-        elif exchange.hides_usage and not self._left and _USAGE.search(data):
+        elif exchange.hides_usage and not self._left and USAGE.search(data):
             exchange.told = data
             raw = without_usage(data)
         size, left, chunks = len(data), self._left, 0

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vram.gateway.back import Back, Head
+    from vram.gateway.back import Back
+    from vram.gateway.head import Head
     from vram.gateway.house import House
     from vram.gateway.replica import Replica
 

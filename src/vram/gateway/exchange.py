@@ -11,8 +11,9 @@ from vram.gateway.refusal import ENGINE_BROKEN, ENGINE_LOST, ENGINE_STALLED, ENG
 
 if TYPE_CHECKING:
     from vram.gateway.ask import Ask
-    from vram.gateway.back import Back, Head
+    from vram.gateway.back import Back
     from vram.gateway.front import Front
+    from vram.gateway.head import Head
     from vram.gateway.house import House
     from vram.gateway.keys import Key
     from vram.gateway.replica import Replica

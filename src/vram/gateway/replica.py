@@ -12,9 +12,10 @@ from vram.gateway.health import Health
 from vram.gateway.outcomes import Outcomes
 
 if TYPE_CHECKING:
-    from vram.gateway.back import Asker, Head
+    from vram.gateway.asker import Asker
     from vram.gateway.call import Call
     from vram.gateway.exchange import Exchange
+    from vram.gateway.head import Head
     from vram.gateway.house import House
     from vram.gateway.wire import Wire
 
