@@ -277,9 +277,9 @@ def test_a_body_in_tiny_chunks_takes_its_own_size():
             head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
             reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
             writer.write(head + b"".join(b"2\r\n%b\r\n" % (text[i : i + 2] if i + 1 < len(text) else text[i:] + b"c") for i in range(0, len(text), 2)))
-            await until(lambda: any(f._body_bytes > 40_000 for f in house.house.fronts))
+            await until(lambda: any(f._body.size > 40_000 for f in house.house.fronts))
             (front,) = house.house.fronts
-            assert len(front._body) < 1200
+            assert len(front._body.parts) < 1200
             writer.write(b'4\r\n"}]}\r\n0\r\n\r\n')
             assert b" 200 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 3)
             assert len(engine.bodies[0]["messages"][0]["content"]) >= 40_000

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from vram.gateway.crew import Crew
-    from vram.gateway.front import Front, Request
+    from vram.gateway.front import Front
+    from vram.gateway.request import Request
     from vram.gateway.seats import Seat
     from vram.gateway.server import Gateway
 

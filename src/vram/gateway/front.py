@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Final, cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from vram.gateway.known import Known, known
+from vram.gateway.pieces import Pieces
 from vram.gateway.refusal import HEAD_TOO_LARGE, STOPPING, TOO_SLOW, Refusal, bad_request, too_large
+from vram.gateway.request import Request
 
 if TYPE_CHECKING:
     from vram.gateway.house import Handler, House
@@ -21,38 +23,8 @@ if TYPE_CHECKING:
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 # Sent ahead of an answer: read and dropped, so that a client that leaves is still noticed; past this much it is cut off.
 AHEAD_BYTES: Final = 2**20
-# So many pieces of a body become one: chunks of a byte or two would take thirty times the room of what they carry.
-PIECES: Final = 1024
-
-
 _NO_PARSER: Final = HttpRequestParser(object())
 """Stands where a connection is gone."""
-
-
-class Request:
-    """A whole request of a client: the head as llhttp let it through, in lower case for looking things up, and the body.
-
-    `known`: the same head, where it may come again or came before on this connection; then its Content-Length is not this body's.
-    """
-
-    __slots__ = ("body", "head", "keep_alive", "known", "low", "method", "path")
-
-    def __init__(self, method: bytes, path: bytes, head: bytes, low: bytes, body: bytes, known: Known | None, *, keep_alive: bool) -> None:
-        self.known = known
-        self.method = method
-        self.path = path
-        self.head = head
-        self.low = low
-        self.body = body
-        self.keep_alive = keep_alive
-
-    def header(self, name: bytes) -> bytes:
-        """The value of the first header of that name (in lower case); empty when there is none."""
-        at = self.low.find(b"\r\n%b:" % name)
-        if at < 0:
-            return b""
-        start = at + len(name) + 3
-        return self.head[start : self.head.find(b"\r\n", start)].strip()
 
 
 class Front(asyncio.Protocol):
@@ -64,10 +36,8 @@ class Front(asyncio.Protocol):
 
     __slots__ = (
         "_body",
-        "_body_bytes",
         "_broken",
         "_deadline",
-        "_folded",
         "_head",
         "_known",
         "_low",
@@ -100,8 +70,7 @@ class Front(asyncio.Protocol):
         # Whether a request came out of this read already: what follows it in the same read came ahead.
         self._turn = False
         self._path = b""
-        self._body: list[bytes] = []
-        self._body_bytes = self._folded = 0
+        self._body = Pieces()
         self._deadline = 0.0
         # The last head, and bytes of its body that are to come, where it came again: of those llhttp hears nothing.
         self._known: Known | None = None
@@ -230,11 +199,11 @@ class Front(asyncio.Protocol):
             self.ahead += len(data[at + want :].strip(b"\r\n"))
             got = want
         if got:
-            self._piece(data[at : at + got] if at or got < len(data) else data)
+            self._body.add(data[at : at + got] if at or got < len(data) else data)
         self._want = want = want - got
         if want or known is None:
             return
-        body = self._joined()
+        body = self._body.whole()
         self._reading = False
         if self.house.stopping:
             self._refuse(STOPPING)
@@ -242,18 +211,6 @@ class Front(asyncio.Protocol):
         self.house.serve(self, Request(known.method, known.path, known.head, known.low, body, known, keep_alive=True))
         if self.ahead and self._answered() and not self._broken:
             self.finished(keep_alive=False)
-
-    def _piece(self, body: bytes) -> None:
-        parts = self._body
-        parts.append(body)
-        if len(parts) - self._folded > PIECES:
-            parts[self._folded :] = [b"".join(parts[self._folded :])]
-            self._folded += 1
-
-    def _joined(self) -> bytes:
-        parts, self._body = self._body, []
-        self._body_bytes = self._folded = 0
-        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _answered(self) -> bool:
         """Whether nobody works on an answer. Asked anew: parsing calls back, and what it changed, no type checker sees."""
@@ -298,18 +255,17 @@ class Front(asyncio.Protocol):
         """A piece of the body."""
         if self._turn or self._broken:
             return
-        self._body_bytes += len(body)
-        if self._body_bytes > self.house.limits.body_bytes:
+        if self._body.size + len(body) > self.house.limits.body_bytes:
             self._refuse(too_large("the body", self.house.limits.body_bytes))
             return
-        self._piece(body)
+        self._body.add(body)
 
     def on_message_complete(self) -> None:
         """A request is whole: it has its turn."""
         if self._turn or self._broken or self.closed:
             return
         self._turn = True
-        body = self._joined()
+        body = self._body.whole()
         head, low, path = self._head, self._low, self._path
         self._reading = False
         self._head = self._path = b""

@@ -18,8 +18,9 @@ from vram.gateway.refusal import NO_KEY, NOT_FOUND, WRONG_METHOD, Refusal, bad_r
 
 if TYPE_CHECKING:
     from vram.gateway.after import Begin
-    from vram.gateway.front import Front, Request
+    from vram.gateway.front import Front
     from vram.gateway.keys import Key, KeyRing
+    from vram.gateway.request import Request
     from vram.gateway.sockets import Sockets
 
 READERS: Final[dict[bytes, Callable[[bytes], Ask]]] = {

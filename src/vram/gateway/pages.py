@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
     from vram.gateway.assemble import Assembled
     from vram.gateway.crew import Crew
-    from vram.gateway.front import Request
     from vram.gateway.house import Answer
     from vram.gateway.keys import Key
+    from vram.gateway.request import Request
 
 JSON = b"application/json"
 

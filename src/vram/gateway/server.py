@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from vram.gateway.crew import Crew
     from vram.gateway.doors import OwnDoors
     from vram.gateway.exchange import Exchange
-    from vram.gateway.front import Request
     from vram.gateway.house import Answer
     from vram.gateway.keys import Key
+    from vram.gateway.request import Request
     from vram.gateway.seats import Seat
 
 log = logging.getLogger("vram.gateway")
