@@ -136,7 +136,7 @@ def test_an_engine_that_is_broken_for_all_blames_nobody(tmp_path):
             for i in range(4):
                 status, _, body = await ask(gateway, chat(words=i))
                 assert (status, json.loads(body)["error"]["code"]) in {(502, "engine_unreachable"), (503, "no_replica")}
-            assert gateway.assembled.desk.quarantine.begun == 0
+            assert gateway.assembled.desk.suspects.quarantine.begun == 0
 
     run(test())
 

@@ -146,7 +146,7 @@ class AdminHouse(House):
     async def _clear(self) -> Answer:
         if self._gateway.crew is not None:
             return _json({"cleared": await self._gateway.crew.ask("clear")})
-        shapes = self._gateway.assembled.desk.quarantine.shapes
+        shapes = self._gateway.assembled.desk.suspects.quarantine.shapes
         cleared = len(shapes)
         shapes.clear()
         return _json({"cleared": cleared})

@@ -179,7 +179,7 @@ def workers(gateway: "Gateway") -> dict[str, Any]:
 
 def quarantine(gateway: "Gateway", limit: int) -> dict[str, Any]:
     """Requests whose engines died, the last one first: by a number that stands for the body, which is kept nowhere."""
-    now, table = gateway.house.now(), gateway.assembled.desk.quarantine
+    now, table = gateway.house.now(), gateway.assembled.desk.suspects.quarantine
     return {
         "seconds": table.seconds,
         "shapes": [

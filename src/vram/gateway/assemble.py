@@ -227,8 +227,8 @@ def assemble(
         affinity=limits.affinity,
     )
     if before is not None:
-        desk.quarantine, desk.counting = before.desk.quarantine, before.desk.counting
-    desk.quarantine.seconds = limits.quarantine_seconds
+        desk.suspects, desk.counting = before.desk.suspects, before.desk.counting
+    desk.suspects.quarantine.seconds = limits.quarantine_seconds
     return Assembled(desk=desk, seats=seats, plans=plans, public=public)
 
 

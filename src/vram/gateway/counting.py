@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import Raw
 
+from vram.admission.decide import Refuse, decide
 from vram.gateway.bodies import Tokenized
 from vram.gateway.call import CallError, call
 
 if TYPE_CHECKING:
+    from vram.gateway.ask import Ask
     from vram.gateway.exchange import Exchange
     from vram.gateway.replica import Replica
     from vram.gateway.seats import Seat
+    from vram.gateway.ticket import Ticket
 
 COUNT_SECONDS: Final = 5.0
 MOST_AT_ONCE: Final = 8
@@ -109,3 +112,16 @@ async def _tokens(replica: "Replica", asked: dict[str, Any]) -> int | None:
     found = _TOKENIZED.decode(answer.body)
     count = found.count if found.count is not None else len(found.tokens) if found.tokens is not None else None
     return count if count is not None and 0 < count < 2**40 else None
+
+
+def in_doubt(ask: "Ask", ticket: "Ticket", answer: Refuse, now: float) -> bool:
+    """Whether a request is too long by an estimate only: with as few tokens as its text may have it would fit."""
+    if ticket.counted or ask.prompt_tokens is not None or ask.pictures or ask.prompts != 1:
+        return False
+    if not 0 < ask.prompt_bytes <= answer.longest_tokens * MOST_BYTES_PER_TOKEN:
+        return False
+    need = ticket.need
+    most, need.prompt_tokens = need.prompt_tokens, ticket.counter.prompts.least(ask.prompt_bytes)
+    doubt = not isinstance(decide(need, ticket.counter.route, now, last=True), Refuse)
+    need.prompt_tokens = most
+    return doubt

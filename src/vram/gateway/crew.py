@@ -44,7 +44,7 @@ class Crew:
 
     def suspect(self, shape: int) -> None:
         """Tell the others what is known of a shape of requests whose engine died."""
-        self.gateway.house.spawn(self._tell(self.gateway.assembled.desk.quarantine.told(shape)))
+        self.gateway.house.spawn(self._tell(self.gateway.assembled.desk.suspects.quarantine.told(shape)))
 
     async def _tell(self, asked: Any) -> None:
         # Whoever does not hear of it finds out for itself.
@@ -66,10 +66,10 @@ class Crew:
             gateway.assembled.desk.refresh()
             return None
         if what == "suspect":
-            gateway.assembled.desk.quarantine.hear(*asked)
+            gateway.assembled.desk.suspects.quarantine.hear(*asked)
             return None
         if what == "clear":
-            shapes = gateway.assembled.desk.quarantine.shapes
+            shapes = gateway.assembled.desk.suspects.quarantine.shapes
             cleared = len(shapes)
             shapes.clear()
             return cleared

@@ -4,34 +4,28 @@ It decides nothing itself: `vram.admission` does, purely. The desk gives it the 
 pool asks for it, sends exchanges off, and releases exactly once when they end.
 """
 
-import logging
 from typing import TYPE_CHECKING
 
 from vram.admission.decide import Admit, Refuse, decide
 from vram.admission.line import Shares
 from vram.admission.need import Need
-from vram.admission.quarantine import Quarantine
 from vram.gateway import reasons
 from vram.gateway.ask import AskError
-from vram.gateway.counting import MOST_BYTES_PER_TOKEN, Counting
-from vram.gateway.prefix import PREFIX, affinity_of
+from vram.gateway.counting import Counting, in_doubt
+from vram.gateway.notes import notes
+from vram.gateway.prefix import PREFIX
 from vram.gateway.refusal import Refusal, bad_request
 from vram.gateway.rewrite import rewritten
-from vram.gateway.seats import COUNTED_SECONDS, GROWTH_TOKENS, Counter, Seat, Ticket
-from vram.gateway.shape import shape_of
+from vram.gateway.seats import COUNTED_SECONDS, GROWTH_TOKENS, Counter, Seat
+from vram.gateway.suspects import Suspects
+from vram.gateway.ticket import Ticket, ticket_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from vram.admission.books import Books
     from vram.gateway.bench import Bench
     from vram.gateway.exchange import Exchange
-
-log = logging.getLogger("vram.gateway")
-
-
-def _nobody(_: int) -> None:
-    """Nobody else lets requests in."""
 
 
 class Desk:
@@ -44,9 +38,8 @@ class Desk:
         output_tokens: most tokens of one answer; None: the model's own limit.
         most_sequences: most sequences of one request.
         affinity: by what requests are brought together (`prefix.affinity_of`).
-        quarantine: requests that killed engines.
+        suspects: requests that killed engines, or may have.
         counting: prompts that engines count.
-        on_suspect: who hears of shapes that are suspected, quarantined or cleared.
     """
 
     def __init__(
@@ -67,9 +60,8 @@ class Desk:
         self.output_tokens = output_tokens
         self.most_sequences = most_sequences
         self.affinity = affinity
-        self.quarantine = Quarantine()
+        self.suspects = Suspects()
         self.counting = Counting()
-        self.on_suspect: Callable[[int], None] = _nobody
         # Lines that are to be asked again, and whether that is going on: an end inside a pump only notes its line, so that a thousand
         # refusals in a row are a loop and no tower of calls.
         self._due: dict[int, Counter] = {}
@@ -103,38 +95,17 @@ class Desk:
         if ask.sequences > self.most_sequences:
             x.refuse(reasons.too_many_sequences(ask.sequences, self.most_sequences))
             return
-        prompt = ask.prompt_tokens if ask.prompt_tokens is not None else counter.prompts.most(ask.prompt_bytes, ask.pictures)
-        most = ask.max_output_tokens
-        if self.output_tokens is not None and (most is None or most > self.output_tokens):
-            most = self.output_tokens
-        expected = counter.outputs.usual()
-        estimated = prompt + (expected if most is None or expected < most else most) * ask.sequences
         now = x.arrived
-        if (over := x.key.take(now, estimated)) is not None:
+        ticket = ticket_of(x, counter, now, output_tokens=self.output_tokens, affinity=self.affinity)
+        if (over := x.key.take(now, ticket.estimated)) is not None:
             x.refuse(reasons.over_limit(over))
             return
-        need = Need(
-            prompt,
-            expected,
-            most,
-            sequences=ask.sequences,
-            streams=ask.stream,
-            priority=x.priority,
-            key=x.key.terms.name,
-            arrived=now,
-            affinity=affinity_of(ask, x.session, self.affinity) if counter.spreads else 0,
-            owner=x,
-            law=counter.outputs,
-        )
         ask.text = b""
-        shape = shape_of(x.body)
-        x.ticket = Ticket(need, counter, estimated, shape)
-        if self.quarantine.shapes:
-            if left := self.quarantine.left(shape, now):
-                x.refuse(reasons.quarantined(left))
-                return
-            need.beside = self.quarantine.beside(shape)
-        self.go(need, counter, now)
+        x.ticket = ticket
+        if (refusal := self.suspects.meet(ticket, now)) is not None:
+            x.refuse(refusal)
+            return
+        self.go(ticket.need, counter, now)
 
     def go(self, need: Need, counter: Counter, now: float) -> None:
         """A request goes, waits, or is refused."""
@@ -192,39 +163,19 @@ class Desk:
         if not x.tries:
             seat.bench.retries.came()
         x.grows_at = GROWTH_TOKENS * need.sequences
-        waited = now - x.arrived
-        notes = b"x-vram-pool: %b\r\nx-vram-lease-bytes: %d\r\n" % (answer.pool.name.encode("ascii", "replace"), lease.promised_bytes)
-        if waited > 0.0005:
-            notes += b"x-vram-queue-seconds: %.3f\r\n" % waited
-        if answer.fallback:
-            notes += b"x-vram-fallback: %b\r\n" % ", ".join(answer.fallback).encode()
         try:
             body = rewritten(x, answer, self.output_tokens)
         except AskError as e:
             x.refuse(bad_request(e.message, e.code))
             return
-        if answer.most != need.most_tokens and "shorter_output" in answer.fallback:
-            notes += b"x-vram-max-tokens: %d\r\n" % answer.most
-        x.send(seat.replica, notes, body)
+        x.send(seat.replica, notes(answer, need, lease.promised_bytes, now - x.arrived), body)
 
     def _refuse(self, need: Need, answer: Refuse) -> None:
         x: Exchange = need.owner
-        if not answer.down and self._in_doubt(x, need, answer):
+        if not answer.down and x.ticket is not None and in_doubt(x.ask, x.ticket, answer, x.house.now()):
             x.house.spawn(self._counted(x, need, answer))
             return
         x.refuse(reasons.no_replica(x.ask.model) if answer.down else reasons.too_long(x.ask.model, answer))
-
-    def _in_doubt(self, x: "Exchange", need: Need, answer: Refuse) -> bool:
-        """Whether it is too long by an estimate only: with as few tokens as its text may have it would fit."""
-        ask, ticket = x.ask, x.ticket
-        if ticket is None or ticket.counted or ask.prompt_tokens is not None or ask.pictures or ask.prompts != 1:
-            return False
-        if not 0 < ask.prompt_bytes <= answer.longest_tokens * MOST_BYTES_PER_TOKEN:
-            return False
-        most, need.prompt_tokens = need.prompt_tokens, ticket.counter.prompts.least(ask.prompt_bytes)
-        doubt = not isinstance(decide(need, ticket.counter.route, x.house.now(), last=True), Refuse)
-        need.prompt_tokens = most
-        return doubt
 
     async def _counted(self, x: "Exchange", need: Need, answer: Refuse) -> None:
         """It is counted first, and decided anew."""
@@ -300,7 +251,7 @@ class Desk:
         if x.outcome == "ok":
             counter.learn(x, ticket)
             if ticket.need.beside:
-                self._clear(ticket.shape)
+                self.suspects.clear(ticket.shape, self.counters.values())
             if ticket.seat is not None:
                 ticket.seat.replica.health.good(x.house.now())
         else:
@@ -335,30 +286,12 @@ class Desk:
             return None
         now = x.house.now()
         seat = ticket.seat
-        death = seat.dies(now) if died and self.quarantine.seconds > 0 else None
+        death = seat.dies(now) if died and self.suspects.quarantine.seconds > 0 else None
         seat.replica.failed += 1
         seat.replica.outcomes.now.failed += 1
         if seat.replica.health.bad(now, "it cannot be reached" if refused else "answers broke off", refused=refused):
             self.refresh()
-        if death is None:
-            return None
-        need, ask = ticket.need, x.ask
-        told = f"{x.path.decode('ascii', 'replace')} of {ask.model}, about {need.prompt_tokens:,} prompt tokens, {need.sequences} sequences, {ask.pictures} pictures"
-        if self.quarantine.died(ticket.shape, death, now, told):
-            log.warning("%s: two engines died serving it, the last one it alone; it is refused for %.0f s", told, self.quarantine.seconds)
-        self.on_suspect(ticket.shape)
-        need.beside = self.quarantine.beside(ticket.shape)
-        left = self.quarantine.left(ticket.shape, now)
-        return reasons.quarantined(left) if left else None
-
-    def _clear(self, shape: int) -> None:
-        """A suspect was answered well: nobody like it is a suspect any more."""
-        self.quarantine.clear(shape)
-        self.on_suspect(shape)
-        for counter in self.counters.values():
-            for need in counter.line:
-                if need.beside and need.owner.ticket.shape == shape:
-                    need.beside = 0
+        return self.suspects.blame(x, ticket, death, now) if death is not None else None
 
     def has_elsewhere(self, x: "Exchange") -> bool:
         """Whether some other replica might take it."""
@@ -425,7 +358,7 @@ class Desk:
     def tick(self, now: float) -> None:
         """About once a second: who waited too long gets a last chance, then an answer."""
         self.refresh()
-        self.quarantine.tick(now)
+        self.suspects.quarantine.tick(now)
         for bench in self._benches:
             bench.retries.second()
             if self._judge(bench, now):

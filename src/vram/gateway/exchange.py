@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vram.gateway.house import House
     from vram.gateway.keys import Key
     from vram.gateway.replica import Replica
-    from vram.gateway.seats import Ticket
+    from vram.gateway.ticket import Ticket
 
 _TAIL_BYTES: Final = 4096
 # Statuses with which an engine says that another may do better.

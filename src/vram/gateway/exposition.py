@@ -110,7 +110,7 @@ def _requests(out: Writer, gateway: "Gateway") -> None:
         "Prompts that were too long by an estimate, by how they were counted.",
         [(labelled(result=r), n) for r, n in how],
     )
-    table = desk.quarantine
+    table = desk.suspects.quarantine
     held = sum(found.until > now for found in table.shapes.values())
     out.family(
         "vram_quarantine_shapes",

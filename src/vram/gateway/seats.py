@@ -1,20 +1,21 @@
-"""What the desk holds: a seat for each replica, a counter for each public model, a ticket for each request. No decision is made here."""
+"""What the desk holds: a seat for each replica, a counter for each public model. No decision is made here."""
 
 from typing import TYPE_CHECKING, Final
 
-from vram.admission.decide import Admit, Pool, Route
+from vram.admission.decide import Pool, Route
 from vram.admission.learn import EventTokens, OutputTokens, PromptTokens
 from vram.admission.line import Line, Shares
 from vram.admission.need import Need
 from vram.admission.quarantine import ONE_DEATH_SECONDS, Death
 
 if TYPE_CHECKING:
-    from vram.admission.books import Books, Lease
+    from vram.admission.books import Books
     from vram.costs.vram_time import Meter
     from vram.gateway.bench import Bench
     from vram.gateway.exchange import Exchange
     from vram.gateway.outcomes import Sums
     from vram.gateway.replica import Replica
+    from vram.gateway.ticket import Ticket
 
 GROWTH_TOKENS: Final = 16
 """How often the books of a stream are brought up to date, in tokens of each of its sequences."""
@@ -112,22 +113,3 @@ class Counter:
             self.outputs.saw(x.completion_tokens, cut=ticket.lease is not None and x.completion_tokens >= ticket.lease.most)
             if ask.stream and x.chunks >= GROWTH_TOKENS:
                 self.events.saw(x.completion_tokens, x.chunks)
-
-
-class Ticket:
-    """What an exchange holds: its need and counter from the start, a lease once it is let in."""
-
-    __slots__ = ("answer", "counted", "counter", "estimated", "held", "lease", "need", "seat", "shape")
-
-    def __init__(self, need: Need, counter: Counter, estimated: int, shape: int = 0) -> None:
-        self.need = need
-        self.counter = counter
-        self.estimated = estimated
-        self.shape = shape
-        self.counted = False
-        """Whether its prompt was counted, or could not be: it is refused for its length then, if it is too long."""
-        self.answer: Admit | None = None
-        self.lease: Lease | None = None
-        self.seat: Seat | None = None
-        self.held: tuple[int, int] = (0, 0)
-        """KV byte-nanoseconds and nanodollars of the leases that ended."""

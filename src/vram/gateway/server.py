@@ -140,7 +140,7 @@ class Gateway:
                     seat.replica.retire()
         self.house.desk = assembled.desk
         if self.crew is not None:
-            assembled.desk.on_suspect = self.crew.suspect
+            assembled.desk.suspects.told = self.crew.suspect
         if self.options.taken is not None:
             self.options.taken(assembled)
         if file.limits.body_bytes is not None:

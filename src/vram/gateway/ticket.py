@@ -1,0 +1,65 @@
+"""What an exchange holds at the desk: what it needs and whom it asked, and a lease once it is let in."""
+
+from typing import TYPE_CHECKING
+
+from vram.admission.need import Need
+from vram.gateway.prefix import affinity_of
+from vram.gateway.shape import shape_of
+
+if TYPE_CHECKING:
+    from vram.admission.books import Lease
+    from vram.admission.decide import Admit
+    from vram.gateway.exchange import Exchange
+    from vram.gateway.seats import Counter, Seat
+
+
+class Ticket:
+    """What an exchange holds: its need and counter from the start, a lease once it is let in."""
+
+    __slots__ = ("answer", "counted", "counter", "estimated", "held", "lease", "need", "seat", "shape")
+
+    def __init__(self, need: Need, counter: "Counter", estimated: int, shape: int = 0) -> None:
+        self.need = need
+        self.counter = counter
+        self.estimated = estimated
+        self.shape = shape
+        self.counted = False
+        """Whether its prompt was counted, or could not be: it is refused for its length then, if it is too long."""
+        self.answer: Admit | None = None
+        self.lease: Lease | None = None
+        self.seat: Seat | None = None
+        self.held: tuple[int, int] = (0, 0)
+        """KV byte-nanoseconds and nanodollars of the leases that ended."""
+
+
+def ticket_of(x: "Exchange", counter: "Counter", now: float, *, output_tokens: int | None, affinity: str) -> Ticket:
+    """A request's ticket as it comes, by what was learned of others like it.
+
+    Args:
+        x: the request.
+        counter: its model's.
+        now: the time.
+        output_tokens: most tokens of one answer; None: the model's own limit.
+        affinity: by what requests are brought together.
+    """
+    ask = x.ask
+    prompt = ask.prompt_tokens if ask.prompt_tokens is not None else counter.prompts.most(ask.prompt_bytes, ask.pictures)
+    most = ask.max_output_tokens
+    if output_tokens is not None and (most is None or most > output_tokens):
+        most = output_tokens
+    expected = counter.outputs.usual()
+    need = Need(
+        prompt,
+        expected,
+        most,
+        sequences=ask.sequences,
+        streams=ask.stream,
+        priority=x.priority,
+        key=x.key.terms.name,
+        arrived=now,
+        affinity=affinity_of(ask, x.session, affinity) if counter.spreads else 0,
+        owner=x,
+        law=counter.outputs,
+    )
+    estimated = prompt + (expected if most is None or expected < most else most) * ask.sequences
+    return Ticket(need, counter, estimated, shape_of(x.body))
