@@ -14,6 +14,7 @@ from test_gateway_metrics import scrape, total
 from test_gateway_routing import fleet
 
 from vram.cli.render.top import frame
+from vram.gateway import watch
 from vram.gateway.admin_pages import leases, pools, queue, workers
 
 RULES = "[outliers]\nleast_requests = 5\nwindow_seconds = 12\nout_seconds = 4\n"
@@ -119,6 +120,30 @@ def test_where_all_fail_all_are_asked_on(tmp_path):
             assert codes[0] == 502
             assert codes[-1] == 503
             assert all(health.cause.value in {"refused", "probe"} for health in healths(gateway))
+
+    run(test())
+
+
+def test_a_probe_that_waits_behind_answers_proves_nothing(tmp_path, monkeypatch):
+    """A suspect whose slots are all taken answers no probe, and its streams go on: it is asked on. When nothing comes any more, it is out."""
+    monkeypatch.setattr(watch, "PROBE_SECONDS", 0.3)
+
+    async def test():
+        async with fleet(tmp_path, 1, chunks=2000, delay_seconds=0.05) as (gateway, (engine,)):
+            await until(lambda: engine.probes)
+            (health,) = healths(gateway)
+            stream = asyncio.create_task(ask(gateway, chat(stream=True)))
+            await until(lambda: any(x.first for x in gateway.house.exchanges))
+            engine.behaviour = "no-answer"
+            probes = engine.probes
+            for _ in range(3):
+                health.bad(gateway.house.now(), "no")
+            gateway.house.desk.refresh()
+            await until(lambda: engine.probes >= probes + 2)
+            assert states(gateway) == ["suspect"]
+            stream.cancel()
+            await until(lambda: health.proven)
+            assert health.cause.value == "probe"
 
     run(test())
 

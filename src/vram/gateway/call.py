@@ -18,6 +18,10 @@ class CallError(Exception):
     """The engine could not be reached, broke off, took too long or said too much."""
 
 
+class SilentError(CallError):
+    """It took too long."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """What an engine answered."""
@@ -108,7 +112,7 @@ async def call(replica: "Replica", method: bytes, path: bytes, *, body: bytes = 
             return await made.done
     except TimeoutError:
         made.cancel()
-        raise CallError(f"no answer in {seconds:g} s") from None
+        raise SilentError(f"no answer in {seconds:g} s") from None
     except asyncio.CancelledError:
         made.cancel()
         raise

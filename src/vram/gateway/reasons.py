@@ -58,7 +58,8 @@ def quarantined(seconds: float) -> Refusal:
         kind="invalid_request_error",
         code="quarantined",
         message="the engines that served this very request were lost, twice; it is kept from them for a time. Send another request, or ask who runs this gateway",
-        retry_after_seconds=max(ceil(seconds), 1),
+        # Of a sum of floats: ten minutes are not to be told as 601 seconds.
+        retry_after_seconds=max(ceil(round(seconds, 3)), 1),
     )
 
 

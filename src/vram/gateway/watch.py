@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from vram.admission.books import FRESH_SECONDS
-from vram.gateway.call import CallError, call
+from vram.gateway.call import CallError, SilentError, call
 from vram.gateway.ledger import Ledger
 from vram.gateway.scrape import (
     Load,
@@ -160,6 +160,11 @@ class Watched:
             answer = await call(replica, b"POST", b"/v1/completions", body=body, seconds=PROBE_SECONDS)
             if answer.status in {400, 404, 405, 422, 501}:
                 answer = await call(replica, b"GET", b"/v1/models")
+        except SilentError as e:
+            if self._sent_since(began):
+                # Engines of slots have none free for it, and their answers go on.
+                return
+            why = str(e)
         except CallError as e:
             why = str(e)
         else:
@@ -171,9 +176,6 @@ class Watched:
                 house.desk.refresh()
                 return
             why = f"its probe was answered with status {answer.status}"
-        if self._sent_since(began):
-            # Engines of slots have none free for it, and their answers go on.
-            return
         if replica.health.bad(house.now(), why, probe=True):
             log.warning("%s is out: %s", replica.url, why)
         house.desk.refresh()
