@@ -115,7 +115,7 @@ def test_a_stream_is_not_cut_off_for_another_model(env, tmp_path, budget):
             assert body.count(b'"content": "w') == 20
             assert b"[DONE]" in body
             assert other.result()[0] == 200
-        assert state_of(env, "a")["state"] == "unloaded"
+        assert state_of(env, "a")["state"] == "asleep"
 
 
 def test_pinned_stays_and_who_does_not_fit_beside_it_is_told(env, tmp_path, budget):
@@ -131,7 +131,7 @@ def test_pinned_stays_and_who_does_not_fit_beside_it_is_told(env, tmp_path, budg
 def test_an_idle_model_is_unloaded_and_comes_back(env, tmp_path):
     with up(tmp_path, "a=demo", "--gpu", "cpu", "--context", "1k", "--no-probe", "--idle-seconds", "500ms", env=env) as running:
         running.until("serving a")
-        until(lambda: state_of(env, "a")["state"] == "unloaded")
+        until(lambda: state_of(env, "a")["state"] == "asleep")
         assert not processes_with(f"{HERE}/stand_in.py llama-server --model")
         status, _ = running.post("/v1/completions", {"model": "a", "prompt": "hi", "max_tokens": 2})
         assert status == 200

@@ -10,6 +10,7 @@ import pytest
 
 from vram.admission.residency import TurnRules
 from vram.gateway.health import Health
+from vram.gateway.health import State as HealthState
 from vram.runtime import watchdog
 from vram.runtime.driver import Exit
 from vram.runtime.http import NoAnswerError, ask
@@ -119,7 +120,7 @@ def test_who_is_stopped_by_hand_amid_its_start_stays_so(tmp_path):
         with pytest.raises(StartError):
             await starting
         one.enter(State.READY)
-        one.enter(State.UNLOADED)
+        one.enter(State.ASLEEP)
         assert (one.state, one.why, driver.alive) == (State.STOPPED, "stopped by hand", 0)
         with pytest.raises(StartError):
             await one.start()
@@ -187,7 +188,7 @@ class Keeper:
         if self.breaks:
             raise RuntimeError("a defect")
         await self.unloaded.wait()
-        unit.state = State.UNLOADED
+        unit.state = State.ASLEEP
 
 
 def residence(keeper, capacity, pinned=()):
@@ -204,7 +205,7 @@ def test_one_that_never_fits_opens_no_door_that_is_closed_for_another(tmp_path):
         for name in ("old", "pin"):
             keeper.units[name].state = State.READY
         for name in ("new", "large"):
-            keeper.units[name].state = State.UNLOADED
+            keeper.units[name].state = State.ASLEEP
         keeper.units["large"].placed.plan.gpus[0].total_bytes = 9
         keeper.lines["new"] = [SimpleNamespace(priority=0)]
         keeper.busy["old"] = 1
@@ -244,7 +245,7 @@ def test_who_works_makes_room_for_other_programs_and_comes_back_with_their_end(t
         assert keeper.units["seldom"].state is State.READY
         keeper.busy["seldom"] = 0
         found.look()
-        await until(lambda: keeper.units["seldom"].state is State.UNLOADED)
+        await until(lambda: keeper.units["seldom"].state is State.ASLEEP)
         keeper.lines["seldom"] = []
         found.capacity = (4,)
         found.look()
@@ -263,7 +264,7 @@ def test_who_works_makes_room_for_other_programs_and_comes_back_with_their_end(t
 def test_who_is_to_go_takes_nobody_until_it_is_gone(tmp_path):
     async def scene():
         keeper = Keeper(tmp_path, ["old", "new"])
-        keeper.units["old"].state, keeper.units["new"].state = State.READY, State.UNLOADED
+        keeper.units["old"].state, keeper.units["new"].state = State.READY, State.ASLEEP
         keeper.lines["new"] = [SimpleNamespace(priority=0)]
         found = residence(keeper, (6,))
         found.uses["old"].used_at -= 100
@@ -281,7 +282,7 @@ def test_who_is_to_go_takes_nobody_until_it_is_gone(tmp_path):
 def test_a_defect_amid_an_unloading_shuts_nobody_out(tmp_path):
     async def scene():
         keeper = Keeper(tmp_path, ["old", "new"])
-        keeper.units["old"].state, keeper.units["new"].state = State.READY, State.UNLOADED
+        keeper.units["old"].state, keeper.units["new"].state = State.READY, State.ASLEEP
         keeper.lines["new"] = [SimpleNamespace(priority=0)]
         keeper.breaks = True
         found = residence(keeper, (6,))
@@ -321,7 +322,7 @@ def test_one_that_is_to_make_room_is_not_taken_for_hung(tmp_path, monkeypatch, o
         one.enter(State.READY)
         health = Health()
         health.bad(time.monotonic(), "no answer", probe=out)
-        health.drain(draining=True)
+        health.leave(HealthState.DRAINING, "makes room")
         seat = SimpleNamespace(replica=SimpleNamespace(health=health))
         looking = asyncio.create_task(Watchdog({"m": Kept(one)}, None, lambda _: [seat], lambda _: None).look())
         await asyncio.sleep(2.5)

@@ -76,11 +76,11 @@ class Running:
 
 
 @contextmanager
-def up(folder: Path, *args: str, env: dict[str, str]):
-    """`vram up` on free ports; ended when the context ends."""
+def up(folder: Path, *args: str, env: dict[str, str], admin_port: int = 0):
+    """`vram up` on a free port; ended when the context ends."""
     said = folder / "said.txt"
     with said.open("wb") as out:
-        process = subprocess.Popen([sys.executable, "-m", "vram", "up", *args, "--port", "0", "--admin-port", "0"], stdout=out, stderr=out, env=env)
+        process = subprocess.Popen([sys.executable, "-m", "vram", "up", *args, "--port", "0", "--admin-port", str(admin_port)], stdout=out, stderr=out, env=env)
     try:
         yield Running(process, said)
     finally:

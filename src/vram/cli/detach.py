@@ -18,6 +18,7 @@ def in_background(state: Path) -> int:
     Returns:
         0 once all its models are ready, else what it ended with.
     """
+    from vram.cli.output import error_width
     from vram.errors import VramError
     from vram.runtime.runs import runs
 
@@ -25,9 +26,11 @@ def in_background(state: Path) -> int:
     folder = state / "logs"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     said = folder / f"up-{int(time.time())}.txt"
+    # It has no terminal, but what it says is shown on ours.
+    env = {**os.environ, "COLUMNS": str(error_width())}
     # For its owner alone: an engine's last lines may stand in it.
     with open(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:  # noqa: PTH123  (a descriptor)
-        child = subprocess.Popen([sys.executable, "-m", "vram", *words], stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)  # noqa: S603  (our own command line, word for word)
+        child = subprocess.Popen([sys.executable, "-m", "vram", *words], stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env, start_new_session=True)  # noqa: S603  (our own command line, word for word)
     shown = 0
     try:
         while True:

@@ -4,14 +4,34 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 
 def terminal_width() -> int:
     """Columns to draw for: the terminal's, COLUMNS where it is set, 120 into a file or a pipe."""
+    return _columns(sys.stdout) or 120
+
+
+def error_width() -> int:
+    """The same for stderr, which may be a terminal where stdout is none: `--json > file`."""
+    return _columns(sys.stderr) or 120
+
+
+def table_width() -> int:
+    """The same for a table; 0, as many as it needs, into a file or a pipe: there each row stays one line."""
+    return _columns(sys.stdout)
+
+
+def _columns(stream: TextIO) -> int:
+    """COLUMNS, else those of the terminal behind a stream; 0 where there is neither."""
     from shutil import get_terminal_size
 
-    return get_terminal_size((120, 24)).columns if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
+    if "COLUMNS" in os.environ:
+        return get_terminal_size((120, 24)).columns
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80 if stream.isatty() else 0
+    except OSError:
+        return 0
 
 
 def print_styled(text: str) -> None:

@@ -9,7 +9,8 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, schema vram.ps/1.")
 def command(*, as_json: bool) -> None:
     """The models that run on this machine: their engines, states, GPUs and requests."""
-    from vram.cli.output import print_json, print_styled
+    from vram.cli.output import print_json, print_styled, table_width
+    from vram.cli.render.ps import told
 
     documents = all_runs()
     if as_json:
@@ -18,7 +19,8 @@ def command(*, as_json: bool) -> None:
     if not documents:
         click.echo("nothing runs: vram up MODEL starts something", err=True)
         return
-    print_styled("\n\n".join(_told(d) for d in documents))
+    width = table_width()
+    print_styled("\n\n".join(told(d, width) for d in documents))
 
 
 def all_runs() -> list[dict[str, Any]]:
@@ -34,33 +36,3 @@ def all_runs() -> list[dict[str, Any]]:
         with suppress(VramError):
             found.append(run.ask({"do": "ps"}))
     return [d for d in found if "models" in d]
-
-
-def _told(document: dict[str, Any]) -> str:
-    import time
-
-    from vram.cli.render.table import table
-    from vram.units import gib
-
-    def ago(then: float) -> str:
-        seconds = max(time.time() - then, 0)
-        return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
-
-    rows = [
-        (
-            m["name"],
-            m["state"] + (f": {m['why']}" if m["why"] else ""),
-            ago(m["since"]),
-            f"{m['engine']} {m['version'] or ''}".strip(),
-            ", ".join(dict.fromkeys(m["gpus"])),
-            gib(sum(m["planned_bytes"])),
-            f"{m['context_tokens']:,} x {m['concurrency']}",
-            str(m["requests"]),
-            # What was loaded again because somebody asked for it did not fail.
-            str(max(m["starts"] - max(m["loads"], 1), 0)),
-        )
-        for m in document["models"]
-    ]
-    titles = ("model", "state", "for", "engine", "on", "planned", "tokens", "running", "restarts")
-    head = f"{document['url'] or 'no address yet'}  process {document['pid']}"
-    return head + "\n" + table(titles, rows, right=("for", "planned", "running", "restarts"))

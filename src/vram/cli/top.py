@@ -36,9 +36,9 @@ def command(url: str, interval: float, *, once: bool, as_json: bool) -> None:
         print_json(_look(url, token))
         return
     if once or not sys.stdout.isatty():
-        from vram.cli.output import print_styled
+        from vram.cli.output import print_styled, table_width
 
-        print_styled(_frame(url, token, 0))
+        print_styled(_frame(url, token, table_width(), 0))
         return
     from shutil import get_terminal_size
 
@@ -47,7 +47,8 @@ def command(url: str, interval: float, *, once: bool, as_json: bool) -> None:
     try:
         while True:
             try:
-                text = _frame(url, token, get_terminal_size().lines - 1)
+                window = get_terminal_size()
+                text = _frame(url, token, window.columns, window.lines - 1)
             except VramError as e:
                 text = f"{e.message}\n{e.hint}"
             # Home, each line cleared to its end, then all below: no flicker.
@@ -57,7 +58,7 @@ def command(url: str, interval: float, *, once: bool, as_json: bool) -> None:
         click.echo()
 
 
-def _frame(url: str, token: str, lines: int) -> str:
+def _frame(url: str, token: str, width: int, lines: int) -> str:
     import time
 
     from vram.cli.render.top import frame
@@ -65,7 +66,7 @@ def _frame(url: str, token: str, lines: int) -> str:
 
     document = _look(url, token)
     try:
-        return frame(document, url, time.strftime("%H:%M:%S"), lines=lines)
+        return frame(document, url, time.strftime("%H:%M:%S"), width=width, lines=lines)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise VramError(f"what {url} answers is no gateway's", hint="is that its administrators' port? vram serve says it at its start") from None
 

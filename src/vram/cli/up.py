@@ -93,7 +93,7 @@ def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> Non
     from functools import partial
 
     from vram.cli.filed import household_of, is_pools_file, refuse_what_the_file_says
-    from vram.cli.output import print_json, print_styled, progress, terminal_width
+    from vram.cli.output import error_width, print_json, print_styled, progress, terminal_width
     from vram.cli.render.up import board, commands, up_document
     from vram.runtime.learned import learned
     from vram.runtime.placing import Finder
@@ -123,7 +123,7 @@ def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> Non
         else:
             print_styled(board(household, terminal_width()) + "\n\n" + commands(household.placed))
         ctx.exit(ExitCode.DOES_NOT_FIT if unfit else ExitCode.OK)
-    print_styled_err(board(household, terminal_width()))
+    print_styled_err(board(household, error_width()))
     if unfit and not given["force"]:
         from vram.errors import UnmetError
 
@@ -252,23 +252,19 @@ def _serve(household: "Household", given: dict[str, Any], filed: "Filed | None" 
 
 def _told(given: dict[str, Any], say: "Callable[[str], None]") -> "Callable[[Supervisor], None]":
     def told(supervisor: "Supervisor") -> None:
-        import json
-        import shlex
-
-        from vram.cli.output import print_json
-        from vram.cli.render.up import ready_text, up_document
+        from vram.cli.output import error_width, print_json
+        from vram.cli.render.up import ready_text, try_text, up_document
 
         gateway = supervisor.gateway
         address = f"http://{given['host']}:{gateway.port}/v1"
         if given["as_json"]:
             print_json(up_document(supervisor.household, url=address, units=supervisor.units))
         for name in supervisor.household.first:
-            print_styled_err(ready_text(supervisor.units[name]))
+            print_styled_err(ready_text(supervisor.units[name], error_width()))
         say(f"serving {', '.join(gateway.assembled.public)} on {address}")
         name = next(iter(gateway.assembled.public), "")
         if name and not gateway.house.keys.required:
-            body = json.dumps({"model": name, "messages": [{"role": "user", "content": "hello"}]})
-            say(f"try it: curl {address}/chat/completions -H 'Content-Type: application/json' -d {shlex.quote(body)}")
+            say(try_text(address, name))
         say("live: vram top   end: Ctrl-C")
 
     return told

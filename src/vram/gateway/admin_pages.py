@@ -63,7 +63,7 @@ def replica(gateway: "Gateway", seat: "Seat") -> dict[str, Any]:
         "number": seat.pool.books.index(books),
         "url": seat.replica.url,
         "state": health.state(now).value,
-        "why": health.why,
+        "why": health.away_why if health.away is not None else health.why,
         "cause": health.cause.value if health.cause is not None else None,
         "seconds_out": health.seconds_out(now),
         "failures_in_a_row": health.failures,

@@ -9,6 +9,8 @@ What requests tell is not proof: where it would put most of a pool out, those wh
 
 A replica that says nothing is not trusted for ever: after `SILENT_SECONDS` without a good answer it has to be probed, and the probe
 generates a token, because an engine can answer /health while it can no longer compute.
+
+Whoever starts and ends the engine may say that it is away: asleep, loading, making room. Nothing is sent there then, and no failure counts.
 """
 
 from enum import StrEnum
@@ -34,7 +36,13 @@ class State(StrEnum):
     TRIAL = "trial"
     """One probe at a time may be tried."""
     DRAINING = "draining"
-    """An operator wants it empty: what runs may end, nothing new comes."""
+    """Somebody wants it empty, an operator or a model that needs its memory: what runs may end, nothing new comes."""
+    LOADING = "loading"
+    """Its engine starts, or is put to the proof."""
+    ASLEEP = "asleep"
+    """It holds no memory, and is loaded when it is asked for."""
+    STOPPED = "stopped"
+    """It was ended by hand."""
 
 
 class Cause(StrEnum):
@@ -78,6 +86,8 @@ class Health:
         figures: by how much: its share of failures or seconds to its first tokens, and theirs.
         times: how often in a row that was.
         spared: whether it is asked all the same.
+        away: the state that whoever runs its engine gives it; None: it is there.
+        away_why: the reason for that, for people.
         why: what took it out, for people.
         outs: how often this process took it out, by cause.
     """
@@ -86,6 +96,8 @@ class Health:
         "_backoff",
         "_draining",
         "_until",
+        "away",
+        "away_why",
         "cause",
         "changed",
         "coming",
@@ -103,6 +115,8 @@ class Health:
     def __init__(self) -> None:
         self.failures = 0
         self.coming = False
+        self.away: State | None = None
+        self.away_why = ""
         self.last_good: float | None = None
         self.why = ""
         self.out = False
@@ -119,6 +133,8 @@ class Health:
 
     def state(self, now: float) -> State:
         """The state at `now`."""
+        if self.away is not None:
+            return self.away
         if self._draining:
             return State.DRAINING
         if not self.out:
@@ -129,11 +145,11 @@ class Health:
 
     def usable(self) -> bool:
         """Whether requests may go there."""
-        return (not self.out or self.spared) and not self._draining
+        return (not self.out or self.spared) and not self._draining and self.away is None
 
     def sound(self) -> bool:
         """Whether nothing speaks against it."""
-        return not self.out and not self._draining
+        return not self.out and not self._draining and self.away is None
 
     @property
     def proven(self) -> bool:
@@ -209,6 +225,14 @@ class Health:
     def drain(self, *, draining: bool) -> None:
         """An operator takes it out of service, or back into it."""
         self._draining = draining
+
+    def leave(self, state: State, why: str = "") -> None:
+        """Whoever runs its engine says that it is not there for clients, and what it is instead."""
+        self.away, self.away_why = state, why
+
+    def come(self) -> None:
+        """It is there."""
+        self.away, self.away_why = None, ""
 
     def _go(self, now: float, cause: Cause, why: str) -> None:
         self.out, self.spared = True, False

@@ -7,7 +7,7 @@ itself is summed.
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-_STATES: Final = ("up", "suspect", "trial", "out", "draining")
+_STATES: Final = ("up", "suspect", "trial", "out", "draining", "loading", "asleep", "stopped")
 """A replica's states, the one to be told last: what one worker found out about it matters more than that others did not yet."""
 
 _SUMMED: Final = frozenset(

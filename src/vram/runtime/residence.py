@@ -161,7 +161,7 @@ class Residence:
         for name, use in self.uses.items():
             if 0.0 < use.never_until <= now:
                 use.never_until = 0.0
-                if self.keeper.units[name].state is State.UNLOADED:
+                if self.keeper.units[name].state is State.ASLEEP:
                     self.keeper.serves(self.keeper.units[name], ready=False)
         residents = [self._resident(u, now) for u in self.keeper.units.values() if self._holds(u)]
         wanted = [w for u in self.keeper.units.values() if (w := self._wanted(u, now)) is not None]
@@ -226,7 +226,7 @@ class Residence:
     def _wanted(self, unit: Unit, now: float) -> Wanted | None:
         name, use = unit.name, self.uses[unit.name]
         line = self.keeper.line(name)
-        if unit.state is not State.UNLOADED or name in self._coming or line is None or not len(line) or now < max(use.not_before, use.never_until):
+        if unit.state is not State.ASLEEP or name in self._coming or line is None or not len(line) or now < max(use.not_before, use.never_until):
             return None
         needs = list(line)
         # Waiting is told as spans: the gateway's clock is its own.

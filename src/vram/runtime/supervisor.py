@@ -20,6 +20,7 @@ from vram.runtime.placing import Placed
 from vram.runtime.pools import pools_of
 from vram.runtime.residence import Residence
 from vram.runtime.runs import Entry, runs
+from vram.runtime.standing import standing
 from vram.runtime.starter import Starter
 from vram.runtime.together import Household, gpu_bytes
 from vram.runtime.unit import StartError, State, Unit
@@ -107,7 +108,7 @@ class Supervisor:
         await self.control.start()
         for name, kept in self.kept.items():
             if name not in self.household.first:
-                kept.unit.enter(State.UNLOADED, "loaded when it is asked for")
+                kept.unit.enter(State.ASLEEP, "loaded when it is asked for")
         for name in self.household.first:
             began = time.monotonic()
             try:
@@ -136,10 +137,13 @@ class Supervisor:
         if self._assembled is None:
             return
         for seat in self.seats(unit.name):
-            seat.replica.health.drain(draining=not ready)
-            seat.replica.health.coming = unit.state not in {State.STOPPED, State.OUT} and not self.residence.never(unit.name)
+            health = seat.replica.health
+            health.coming = unit.state not in {State.STOPPED, State.OUT} and not self.residence.never(unit.name)
             if ready:
-                seat.replica.health.good(self.gateway.house.now())
+                health.come()
+                health.good(self.gateway.house.now())
+            else:
+                health.leave(*standing(unit))
         self._assembled.desk.refresh()
 
     def _taken(self, assembled: Assembled) -> None:
@@ -188,7 +192,7 @@ class Supervisor:
             if wait is None:
                 self.watchdog.out(kept, e.message)
             else:
-                unit.enter(State.UNLOADED, e.message)
+                unit.enter(State.ASLEEP, e.message)
                 self.residence.uses[unit.name].not_before = time.monotonic() + wait
                 self.say(f"{e.message}; {unit.name} is tried again in {wait:g} s")
             return False
@@ -208,7 +212,7 @@ class Supervisor:
             # A process that the kernel cannot end yet (a driver's call that hangs) still holds its memory: nobody is loaded into it.
             self.say(f"{unit.name} does not end; its memory is not free yet")
             await asyncio.to_thread(unit.handle.wait, 10.0)
-        unit.enter(State.UNLOADED, "loaded when it is asked for")
+        unit.enter(State.ASLEEP, "loaded when it is asked for")
 
     # --- ending
 

@@ -3,7 +3,7 @@
 planned ──load──▶ starting ──▶ proving ──▶ ready ──it died──▶ waiting ──▶ starting …
                      │             │                              │
                      └──failed─────┴──────▶ out ◀──died too often─┘
-ready ──others need the room──▶ ending ──▶ unloaded ──it is asked for──▶ starting …
+ready ──others need the room──▶ ending ──▶ asleep ──it is asked for──▶ starting …
 """
 
 import asyncio
@@ -44,7 +44,7 @@ class State(StrEnum):
     READY = "ready"
     WAITING = "waiting"
     ENDING = "ending"
-    UNLOADED = "unloaded"
+    ASLEEP = "asleep"
     STOPPED = "stopped"
     OUT = "out"
 

@@ -1,8 +1,10 @@
 """What `vram up` shows: the GPUs with every model on them, each model's figures, and the commands."""
 
+import json
 import shlex
 from math import ceil
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from click import style
@@ -18,7 +20,7 @@ from vram.runtime.placing import line_of
 from vram.units import GIB, gib
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from vram.runtime.measured import Beside
     from vram.runtime.placing import Placed
@@ -31,8 +33,6 @@ BAR_WIDTH = 60
 
 def board(household: "Household", width: int) -> str:
     """Every GPU as a bar of the models that are loaded first (by letter), then a row a model."""
-    from vram.runtime.together import gpu_bytes
-
     fleet, placed = household.fleet, household.placed
     lines = []
     for i, member in enumerate(fleet.gpus):
@@ -46,7 +46,7 @@ def board(household: "Household", width: int) -> str:
                 segments.append(Segment(taken, LETTERS[k % 26], "blue"))
                 total += taken
         sizes = f"{gib(total)} of {gib(whole)}{'' if budget is None else ', the budget'}"
-        room = min(BAR_WIDTH, max(width - len(sizes) - 6, 20))
+        room = min(max(BAR_WIDTH, width // 2), max(width - len(sizes) - 5, 20))
         drawn = cells(segments, max(whole, total), room)
         bar = "".join(style(mark * n, fg=color) for n, mark, color in drawn)
         bar += style(MARKS["free"][0] * max(room - sum(s.bytes for s in drawn), 0), fg=MARKS["free"][1])
@@ -69,27 +69,37 @@ def board(household: "Household", width: int) -> str:
                 VERDICTS[plan.verdict][0],
             )
         )
-    lines += ["", table(titles, rows, right=("context", "at once", "weights", "KV cache", "all"))]
+    right = ("context", "at once", "weights", "KV cache", "all")
+    below = {"engine": "{}", "weights": "{} of weights", "KV cache": "{} of KV cache", "at once": "{} at once", "context": "context {}"}
+    lines += ["", table(titles, rows, right=right, width=width, cut=("model",), below=below)]
+    for told in _told(household):
+        lines += wrap(told, max(width, 40), subsequent_indent="  ", break_on_hyphens=False)
+    return "\n".join(lines)
+
+
+def _told(household: "Household") -> "Iterator[str]":
+    """What no table holds: when others are loaded, what was learned, what would mend it."""
+    from vram.runtime.together import gpu_bytes
+
+    whole = gib(max(household.capacity))
     for name, evicted in household.later().items():
-        reach = gib(max(gpu_bytes(household.ways[name][0], len(fleet))))
+        reach, shown = gib(max(gpu_bytes(household.ways[name][0], len(household.fleet)))), printable(name)
         if evicted is None:
-            lines.append(f"{printable(name)}: never loaded: it takes up to {reach}, and what is pinned leaves less of {gib(max(household.capacity))}")
+            yield f"{shown}: never loaded: it takes up to {reach}, and what is pinned leaves less of {whole}"
             continue
         instead = f", in place of {', '.join(map(printable, evicted))}" if evicted else ""
-        lines.append(f"{printable(name)}: loaded when it is asked for{instead}; it takes up to {reach}, of {gib(max(household.capacity))} for all")
-    for one in placed:
+        yield f"{shown}: loaded when it is asked for{instead}; it takes up to {reach}, of {whole} for all"
+    for one in household.placed:
+        shown = printable(one.wanted.name)
         if one.note:
-            lines.append(f"{printable(one.wanted.name)}: as it worked here before; {printable(one.note, 400)}")
+            yield f"{shown}: as it worked here before; {printable(one.note, 400)}"
         if one.plan.verdict is not Verdict.FITS:
             mends = [m.flag for m in one.plan.mends[:3]]
             if household.budget_bytes is not None:
                 # It is the budget that is short, not the machine.
                 most = max(max(g.parts.high_bytes, g.total_bytes) for g in one.plan.gpus)
                 mends = [f"--budget {ceil(most / GIB * 10) / 10:g}GiB", *(m for m in mends if not m.startswith("--gpu "))]
-            lines.append(
-                f"{printable(one.wanted.name)}: what would mend it: {', or '.join(mends)}" if mends else f"{printable(one.wanted.name)}: vram plan says more"
-            )
-    return "\n".join(lines)
+            yield f"{shown}: what would mend it: {', or '.join(mends)}" if mends else f"{shown}: vram plan says more"
 
 
 def commands(placed: "Sequence[Placed]") -> str:
@@ -110,8 +120,8 @@ def command_text(one: "Placed") -> str:
     return notes + " \\\n  ".join(" ".join(row) for row in rows if row)
 
 
-def ready_text(unit: "Unit") -> str:
-    """A unit that is ready: its start, its proof, and its memory as planned and as printed."""
+def ready_text(unit: "Unit", width: int) -> str:
+    """A unit that is ready, in lines of at most about `width` columns: its start, its proof, and its memory as planned and as printed."""
     placed, name = unit.placed, printable(unit.name)
     lines = [style(f"{name} is ready", bold=True) + f": {placed.engine.name} answered {unit.ready_after_seconds or 0:.1f} s after its start"]
     if (proof := unit.proof) is not None:
@@ -125,11 +135,19 @@ def ready_text(unit: "Unit") -> str:
             band = "exact" if part.low == part.high else f"{size(part.low)} – {size(part.high)}"
             mark = {True: "✔ in the band", False: "✘ outside", None: "not printed"}[one.inside]
             if one.inside and one.measured is not None and not part.low <= one.measured <= part.high:
-                mark = "✔ in the band, as far as it prints"
+                mark = "✔ as far as it prints"
             rows.append((one.name.replace("_", " "), one.place, size(part.bytes), band, size(one.measured) if one.measured is not None else "–", mark))
-        found = table(("", "on", "planned", "band", "measured", "verdict"), rows, right=("planned", "measured"))
+        titles = ("part", "on", "planned", "band", "measured", "verdict")
+        below = {"band": "band {}", "on": "on {}"}
+        found = table(titles, rows, right=("planned", "measured"), width=max(width - 2, 0), below=below)
         lines += [f"  {line}" for line in found.splitlines()]
     return "\n".join(lines)
+
+
+def try_text(address: str, model: str) -> str:
+    """A first request, to be pasted: a line for each of its parts, so that none is wrapped by a terminal."""
+    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "hello"}]}, separators=(",", ":"))
+    return f"try it:\n  curl {address}/chat/completions \\\n    -H 'Content-Type: application/json' \\\n    -d {shlex.quote(body)}"
 
 
 def _beside(one: "Beside") -> dict[str, Any]:
