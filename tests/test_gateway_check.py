@@ -7,6 +7,7 @@ import sys
 from importlib.resources import files
 
 import jsonschema
+import pytest
 
 POOL = '[[pools]]\nname = "p"\nmodel = "Qwen/Qwen3-8B"\ngpu = "RTX 4090"\n'
 
@@ -26,12 +27,34 @@ def test_a_file_without_addresses_is_planned_and_refused(tmp_path):
     done = vram("serve", str(tmp_path / "pools.toml"), "--check", "--offline", "--json")
     assert done.returncode == 0
     assert json.loads(done.stdout)["pools"][0]["kv_capacity_bytes"] > 2**30
-    (tmp_path / "pools.toml").write_text(POOL.replace("RTX 4090", "H999") + 'replicas = ["http://127.0.0.1:8000"]\n')
+
+
+@pytest.mark.parametrize("name", ["H1000", "4O90", "RTX 490", "0x H100"])
+def test_a_gpu_that_nobody_knows_is_an_error(tmp_path, name):
+    """A slip in a pools file would leave its cache without a bound: it is refused with its key and near names, by --check and by serve alike."""
+    (tmp_path / "pools.toml").write_text(POOL.replace("RTX 4090", name) + 'replicas = ["http://127.0.0.1:8000"]\n')
+    for args in (("--check",), ("--check", "--json"), ("--port", "0", "--admin-port", "0")):
+        done = vram("serve", str(tmp_path / "pools.toml"), "--offline", *args)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "pools[0].gpu" in done.stderr
+        assert "hint: " in done.stderr
+    if name != "0x H100":
+        assert "did you mean" in done.stderr
+
+
+def test_where_a_pool_states_its_memory_the_gpus_name_is_the_operators(tmp_path):
+    """Stated capacity counts, whatever the card is called; main memory needs no catalogue; what nobody knows is null, not a great number."""
+    replicas = 'replicas = ["http://127.0.0.1:8000"]\n'
+    (tmp_path / "pools.toml").write_text(POOL.replace("RTX 4090", "our own card") + replicas + "[pools.capacity]\nkv_tokens = 100000\n")
+    done = vram("serve", str(tmp_path / "pools.toml"), "--check", "--offline", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["pools"][0]["kv_capacity_tokens"] == 100_000
+    (tmp_path / "pools.toml").write_text(POOL.replace("RTX 4090", "cpu") + replicas)
     done = vram("serve", str(tmp_path / "pools.toml"), "--check", "--offline", "--json")
     document = json.loads(done.stdout)
     jsonschema.validate(document, json.loads((files("vram") / "schemas/serve.json").read_text()))
-    # What nobody knows is said to be unknown.
-    assert document["pools"][0]["kv_capacity_tokens"] is None
+    assert (document["pools"][0]["kv_capacity_tokens"], document["pools"][0]["context_tokens"]) == (None, None)
+    assert "from its engine" in vram("serve", str(tmp_path / "pools.toml"), "--check", "--offline").stdout
 
 
 def test_a_gpu_that_nobody_knows_is_told_with_near_names():

@@ -81,10 +81,12 @@ def household_of(
     Raises:
         UsageError: the file is wrong, or this machine lacks what it asks for.
     """
+    from vram.gateway.planned import check_gpus
     from vram.runtime.filed import Filed, fleet_for, other_versions, place_pools, started_here
     from vram.sources.pools import read_pools
 
     file = read_pools(Path(path))
+    check_gpus(file, path)
     pools, dry = started_here(file), bool(given["dry_run"])
     fleet = fleet_for(pools, given["gpu"], dry=dry or bool(given["assume_gpu"]))
     household, of = place_pools(pools, fleet, finder, models=models, dry=dry, offline=given["offline"] or None, progress=progress, lessons=lessons)

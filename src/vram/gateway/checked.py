@@ -23,7 +23,7 @@ def check_document(file: PoolsFile, plans: dict[str, PoolPlan]) -> dict[str, Any
                 "most_out": most_out(pool.size, file.outliers.most_out_share),
                 "kv_capacity_bytes": None if (plan := plans[pool.name]).in_tokens else plan.room.capacity_bytes,
                 "kv_capacity_tokens": tokens if (tokens := plan.room.curve.most_tokens(plan.room.capacity_bytes)) < UNKNOWN_TOKENS else None,
-                "context_tokens": plan.room.context_tokens,
+                "context_tokens": plan.room.context_tokens if plan.room.context_tokens < UNKNOWN_TOKENS else None,
                 "max_sequences": plan.room.max_sequences,
                 "dollars_per_hour": pool.dollars_per_hour,
                 "notes": list(plan.notes),
@@ -48,8 +48,10 @@ def check_rows(file: PoolsFile, plans: dict[str, PoolPlan]) -> list[tuple[str, .
     rows: list[tuple[str, ...]] = []
     for pool in file.pools:
         plan = plans[pool.name]
-        cache = "from its engine" if plan.in_tokens else gib(plan.room.capacity_bytes)
+        room = plan.room
+        stated = "from its engine" if room.capacity_bytes >= UNKNOWN_TOKENS else f"{room.capacity_bytes:,} tokens"
+        cache = stated if plan.in_tokens else gib(room.capacity_bytes)
+        longest = "from its engine" if room.context_tokens >= UNKNOWN_TOKENS else f"{room.context_tokens:,}"
         out = str(most_out(pool.size, file.outliers.most_out_share))
-        sizes = (cache, f"{plan.room.context_tokens:,}", f"{plan.room.max_sequences:,}")
-        rows.append((pool.name, pool.model, pool.engine, pool.gpu, str(pool.size), out, *sizes))
+        rows.append((pool.name, pool.model, pool.engine, pool.gpu, str(pool.size), out, cache, longest, f"{room.max_sequences:,}"))
     return rows

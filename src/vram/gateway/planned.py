@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from vram.errors import UsageError
 from vram.gateway.assemble import PoolPlan, plan_pool
+from vram.hardware.spelling import parse_fleet
 from vram.memory.curve import KvCurve, KvRoom, Term
 from vram.readers.pools import Pool, PoolsFile
 from vram.sources.pools import read_pools
@@ -36,6 +38,7 @@ def read_and_plan(
     else:
         planner = plan
     file = read_pools(pools)
+    check_gpus(file, str(pools))
     plans = {}
     for pool in file.pools:
         before = known.get(pool.name) if known is not None else None
@@ -44,6 +47,21 @@ def read_and_plan(
         else:
             plans[pool.name] = plan_pool(pool, planner, offline=offline)
     return file, plans
+
+
+def check_gpus(file: PoolsFile, where: str) -> None:
+    """Refuse a file with a GPU that nobody knows. Where a pool states what its cache holds, the name is the operator's own.
+
+    Raises:
+        UsageError: a name says nothing to the catalogue; the message has the path of the key, the hint the nearest names.
+    """
+    for i, pool in enumerate(file.pools):
+        if pool.on_host or pool.capacity.stated:
+            continue
+        try:
+            parse_fleet(pool.gpu)
+        except UsageError as e:
+            raise UsageError(f"{where}: pools[{i}].gpu: {e.message}", hint=f"{e.hint}; any name will do where pools.capacity states what a cache holds") from None
 
 
 def _one_replica(pool: Pool) -> Pool:

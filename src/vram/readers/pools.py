@@ -18,6 +18,8 @@ from vram.readers.toml import parse_toml
 SCHEMA: Final = "vram.pools/1"
 MAX_BYTES: Final = 1 << 20
 MAX_POOLS: Final = 1000
+HOST: Final = frozenset({"cpu", "host", "none"})
+"""As a pool's GPU: main memory."""
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Count = Annotated[int, Meta(ge=1, le=1 << 40)]
@@ -56,6 +58,11 @@ class Capacity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     kv_blocks: Annotated[Count | None, Meta(description="blocks that sequences can hold")] = None
     kv_tokens: Annotated[Count | None, Meta(description="tokens that they hold in sequences of context_tokens")] = None
 
+    @property
+    def stated(self) -> bool:
+        """Whether the file says anything of it."""
+        return self != Capacity()
+
 
 class Speed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long one step of a replica takes, where it was measured: a fixed time and so much for each thing in the step."""
@@ -88,6 +95,11 @@ class Pool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def size(self) -> int:
         """How many replicas it has or is planned with."""
         return len(self.replicas) or self.count or 1
+
+    @property
+    def on_host(self) -> bool:
+        """Whether its replicas lie in main memory."""
+        return self.gpu.strip().lower() in HOST
 
 
 class Fallback(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,10 +17,6 @@ from vram.runtime.together import Household
 
 if TYPE_CHECKING:
     from vram.runtime.unit import Unit
-
-HOST: Final = frozenset({"cpu", "host", "none"})
-"""As a pool's GPU: this machine's main memory."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filed:
@@ -119,7 +115,7 @@ def fleet_for(pools: Sequence[Pool], text: str | None, *, dry: bool) -> Fleet:
     """
     from vram.api import parse_gpus  # noqa: PLC0415  (reads the catalogue)
 
-    on_host = [p.gpu.strip().lower() in HOST for p in pools]
+    on_host = [p.on_host for p in pools]
     if all(on_host):
         return fleet_of("cpu", dry=dry)
     if any(on_host):
