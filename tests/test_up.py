@@ -1,6 +1,7 @@
 """`vram up` as a user meets it: whole processes, a scripted stand-in as the engine, real HTTP through the gateway."""
 
 import json
+import re
 import signal
 import socket
 import sys
@@ -55,17 +56,45 @@ def test_a_model_is_served_and_nothing_is_left_when_it_ends(env, tmp_path):
     assert not processes_with("--alias talk")
 
 
-def test_a_taken_port_is_said_before_anything_starts(env, tmp_path):
-    """A clear error, and no engine was started for nothing."""
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        counter = tmp_path / "starts"
-        done = vram("up", "demo", "--gpu", "cpu", "--port", str(other.getsockname()[1]), "--admin-port", "0", env={**env, "STAND_IN_COUNTER": str(counter)})
-    assert done.returncode == ExitCode.USAGE
-    assert "cannot listen" in done.stderr
-    assert "--port" in done.stderr
+def test_taken_ports_are_said_before_anything_starts(env, tmp_path):
+    """One clear error that names both, with ports that are free; no engine was started, no file was made, no model was read for nothing."""
+    counter = tmp_path / "starts"
+    with socket.socket() as one, socket.socket() as two:
+        for other in (one, two):
+            other.bind(("127.0.0.1", 0))
+            other.listen()
+        ports = [other.getsockname()[1] for other in (one, two)]
+        # A model that is not there would be an error of its own, were it looked for.
+        words = ("nothing.gguf", "--gpu", "cpu", "--port", str(ports[0]))
+        both = vram("up", *words, "--admin-port", str(ports[1]), env={**env, "STAND_IN_COUNTER": str(counter)})
+        served = vram("serve", "nothing.toml", "--port", str(ports[0]), "--admin-port", str(ports[1]), env=env)
+        admin = vram("up", "nothing.gguf", "--port", "0", "--admin-port", str(ports[1]), env=env)
+    for done in (both, served):
+        assert done.returncode == ExitCode.USAGE
+        assert f"127.0.0.1:{ports[0]} for clients" in done.stderr
+        assert f"127.0.0.1:{ports[1]} for administrators" in done.stderr
+        free = [int(n) for n in re.findall(r"--(?:admin-)?port (\d+)", done.stderr)]
+        assert len(set(free) | set(ports)) == 4
+    assert "for clients" not in admin.stderr
+    assert f"127.0.0.1:{ports[1]} for administrators" in admin.stderr
     assert not counter.exists()
+    assert not (tmp_path / "state").exists()
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--port", "4711", "--admin-port", "4711"), "both 4711"),
+        (("--host", "203.0.113.1", "--port", "4711"), "--host 127.0.0.1"),
+        (("--host", "no such host", "--port", "4711"), "--host 127.0.0.1"),
+    ],
+)
+def test_an_address_that_cannot_be_had_is_said_with_a_hint(env, args, said):
+    """Two doors at one port, another machine's address, a name that is none."""
+    done = vram("up", "demo", "--gpu", "cpu", *args, env=env)
+    assert done.returncode == ExitCode.USAGE
+    assert said in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -63,10 +63,12 @@ def command(
     import logging
 
     from vram.gateway.options import Options
+    from vram.gateway.ports import check_ports
     from vram.gateway.run import Started, run
     from vram.gateway.telling import set_up
     from vram.gateway.token import admin_token
 
+    check_ports(host, port, admin_host, admin_port)
     found = settings()
     # Requests are told of where they are served.
     telling = set_up(log_json=log_json, quiet=quiet, otel=otel and workers == 1)

@@ -109,6 +109,11 @@ def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> Non
 
         ctx.exit(in_background(found.state))
     filed = None
+    if not dry:
+        from vram.gateway.ports import check_ports
+
+        # A large model takes a while to be read: what would keep it from its clients is said before.
+        check_ports(given["host"], given["port"], "127.0.0.1", given["admin_port"])
     lessons = None if given["exact"] else partial(learned, found.state)
     with progress("reading models") as report:
         if from_file:
