@@ -20,11 +20,11 @@ def in_background(state: Path) -> int:
     """
     from vram.cli.output import error_width
     from vram.errors import VramError
-    from vram.runtime.runs import runs
+    from vram.runtime.runs import ELSEWHERE, runs
+    from vram.sources.private import own_folder
 
     words = [w for w in sys.argv[1:] if w not in {"--detach", "-d"}]
-    folder = state / "logs"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder = own_folder(own_folder(state, hint=ELSEWHERE) / "logs", hint=ELSEWHERE)
     said = folder / f"up-{int(time.time())}.txt"
     # It has no terminal, but what it says is shown on ours.
     env = {**os.environ, "COLUMNS": str(error_width())}

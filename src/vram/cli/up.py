@@ -1,5 +1,6 @@
 """`vram up MODEL…`: plan models for this machine, start engines for them, and put the gateway in front."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -167,7 +168,9 @@ def print_styled_err(text: str) -> None:
     import os
 
     plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
-    click.echo(text, err=True, color=False if plain else None)
+    # Whoever is served goes on being served where nobody can be told any more: a full disk, a reader that left.
+    with suppress(OSError):
+        click.echo(text, err=True, color=False if plain else None)
 
 
 def _demo(model: str) -> str:
@@ -175,6 +178,7 @@ def _demo(model: str) -> str:
     if model != "demo":
         return model
 
+    from vram.errors import VramError
     from vram.runtime.placing import is_path
     from vram.runtime.tiny import write_tiny
     from vram.settings import settings
@@ -182,7 +186,10 @@ def _demo(model: str) -> str:
     if is_path("demo"):
         return model
     path: Path = settings().headers / "demo.gguf"
-    return str(path if path.is_file() else write_tiny(path))
+    try:
+        return str(path if path.is_file() else write_tiny(path))
+    except OSError as e:
+        raise VramError(f"{path}: {e.strerror or e}", hint="the tiny model is written there; name another folder with VRAM_CACHE_DIR") from None
 
 
 def _options(given: dict[str, Any]) -> "Options":
@@ -228,7 +235,8 @@ def _serve(household: "Household", given: dict[str, Any], filed: "Filed | None" 
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
     def say(text: str) -> None:
-        click.echo(text, err=True)
+        with suppress(OSError):
+            click.echo(text, err=True)
 
     def make() -> Supervisor:
         options = Up(

@@ -61,7 +61,9 @@ def check_gpus(file: PoolsFile, where: str) -> None:
         try:
             parse_fleet(pool.gpu)
         except UsageError as e:
-            raise UsageError(f"{where}: pools[{i}].gpu: {e.message}", hint=f"{e.hint}; any name will do where pools.capacity states what a cache holds") from None
+            raise UsageError(
+                f"{where}: pools[{i}].gpu: {e.message}", hint=f"{e.hint}; any name will do where pools.capacity states what a cache holds"
+            ) from None
 
 
 def _one_replica(pool: Pool) -> Pool:

@@ -16,9 +16,10 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
-from vram.errors import UsageError
+from vram.errors import UsageError, VramError
 from vram.gateway.group import Groups
 from vram.gateway.keys import KeyTerms, digest, new_key
+from vram.sources.private import make_file
 
 _FORM: Final = 3
 _TABLES: Final = """
@@ -108,20 +109,40 @@ class Store:
 
         Raises:
             UsageError: it is no file of ours, or of a newer form.
-            OSError: the folder cannot be written to.
+            VramError: it cannot be made or written to: a full disk, no permission.
         """
         self.path = path
         self._lock = threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # Hashed or not, who uses what is nobody else's business. SQLite's files beside it are made like it.
+            made = make_file(path)
+            path.chmod(0o600)
+        except OSError as e:
+            raise VramError(f"{path}: {e.strerror or e}", hint="keys and usage are kept there; name another file with VRAM_GATEWAY_DB") from None
         try:
             self._db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._bring_up_to_date()
-            # Hashed or not, who uses what is nobody else's business.
-            path.chmod(0o600)
+        except sqlite3.OperationalError as e:
+            # A disk that is full or read-only, or a file that is locked: nothing is wrong with the file itself.
+            self._discard(made=made)
+            raise VramError(f"{path} cannot be used: {e}", hint="is its disk full, or the file locked? name another with VRAM_GATEWAY_DB") from None
         except sqlite3.DatabaseError as e:
+            self._discard(made=made)
             raise UsageError(f"{path} cannot be used: {e}", hint="is it another program's? name another with VRAM_GATEWAY_DB") from None
+        except UsageError:
+            self._discard(made=made)
+            raise
+
+    def _discard(self, *, made: bool) -> None:
+        """Leave no handle, and no empty file where there was none."""
+        with suppress(sqlite3.Error, AttributeError):
+            self._db.close()
+        with suppress(OSError):
+            if made and not self.path.stat().st_size:
+                self.path.unlink()
 
     def _bring_up_to_date(self) -> None:
         """Make the tables, or make them over out of those of an older form: wholly or not at all, whoever else opens the file now."""

@@ -18,10 +18,8 @@ def admin_token(given: str | None, path: Path, *, make: bool) -> str:
         return given
     try:
         if make and not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Created closed to others: it is never readable for a moment in between.
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(secrets.token_urlsafe(32) + "\n")
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _make(path)
         if os.name == "posix" and path.stat().st_mode & 0o077:
             raise UsageError(f"others may read {path}, which holds the administrators' token", hint=f"chmod 600 {path}")
         token = path.read_text(encoding="ascii", errors="replace").strip()
@@ -32,3 +30,16 @@ def admin_token(given: str | None, path: Path, *, make: bool) -> str:
     if not token:
         raise UsageError(f"{path} is empty", hint="remove it: a gateway makes a new token when it starts")
     return token
+
+
+def _make(path: Path) -> None:
+    """A new token, whole or not at all."""
+    # Created closed to others: it is never readable for a moment in between.
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(secrets.token_urlsafe(32) + "\n")
+    except OSError:
+        # A full disk: an empty file would be taken for a token that somebody broke.
+        path.unlink(missing_ok=True)
+        raise

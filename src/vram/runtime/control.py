@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from vram.errors import VramError
-from vram.runtime.runs import Entry
+from vram.runtime.runs import ELSEWHERE, Entry
 
 if TYPE_CHECKING:
     from vram.runtime.supervisor import Supervisor
@@ -24,8 +24,16 @@ class Control:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Listen; only the owner of the folder can reach the socket."""
-        self._server = await asyncio.start_unix_server(self._serve, str(self.entry.socket), limit=LINE_BYTES)
+        """Listen; only the owner of the folder can reach the socket.
+
+        Raises:
+            VramError: the socket cannot be made.
+        """
+        try:
+            self._server = await asyncio.start_unix_server(self._serve, str(self.entry.socket), limit=LINE_BYTES)
+            self.entry.socket.chmod(0o600)
+        except OSError as e:
+            raise VramError(f"{self.entry.socket}: {e.strerror or e}", hint=ELSEWHERE) from None
 
     async def stop(self) -> None:
         """Be gone."""

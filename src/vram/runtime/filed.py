@@ -18,6 +18,7 @@ from vram.runtime.together import Household
 if TYPE_CHECKING:
     from vram.runtime.unit import Unit
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filed:
     """A pools file, and what of it is started here.

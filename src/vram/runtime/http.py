@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 MOST_BYTES: Final = 16 * 2**20
+"""Of an answer are read; one that goes on is left there."""
+PIECE_BYTES: Final = 64 * 2**10
 
 
 class NoAnswerError(Exception):
@@ -28,8 +30,18 @@ class Answer:
             return None
 
 
-async def ask(port: int, method: str, path: str, document: Any = None, *, seconds: float = 10.0, host: str = "127.0.0.1", headers: str = "") -> Answer:
-    """Ask and read the whole answer.
+async def ask(
+    port: int,
+    method: str,
+    path: str,
+    document: Any = None,
+    *,
+    seconds: float = 10.0,
+    host: str = "127.0.0.1",
+    headers: str = "",
+    keep_bytes: int = MOST_BYTES,
+) -> Answer:
+    """Ask and read the whole answer, of which `keep_bytes` are kept at most.
 
     HTTP/1.0: what comes back has no chunks, and its end is the connection's.
 
@@ -39,14 +51,15 @@ async def ask(port: int, method: str, path: str, document: Any = None, *, second
     writer = None
     try:
         async with asyncio.timeout(seconds):
-            reader, writer = await asyncio.open_connection(host, port, limit=MOST_BYTES)
+            reader, writer = await asyncio.open_connection(host, port, limit=PIECE_BYTES)
             body = b"" if document is None else json.dumps(document).encode()
             head = f"{method} {path} HTTP/1.0\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
             writer.write(head.encode() + body)
             await writer.drain()
-            data = await reader.read(MOST_BYTES)
-            while len(data) < MOST_BYTES and (more := await reader.read(MOST_BYTES - len(data))):
-                data += more
+            data, seen = bytearray(), 0
+            while seen < MOST_BYTES and (more := await reader.read(PIECE_BYTES)):
+                seen += len(more)
+                data += more[: max(keep_bytes - len(data), 0)]
     except TimeoutError:
         raise NoAnswerError(f"no answer within {seconds:g} s") from None
     except (OSError, ValueError) as e:
@@ -55,7 +68,7 @@ async def ask(port: int, method: str, path: str, document: Any = None, *, second
         if writer is not None:
             with suppress(Exception):
                 writer.close()
-    top, gap, body = data.partition(b"\r\n\r\n")
+    top, gap, body = bytes(data).partition(b"\r\n\r\n")
     words = top.split(b" ", 2)
     if not gap or len(words) < 2 or len(words[1]) != 3 or not words[1].isdigit():
         raise NoAnswerError("the connection ended before an answer")

@@ -4,7 +4,6 @@ One JSON object a line in the state folder, only ever added to; of two about the
 """
 
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -14,6 +13,7 @@ from typing import Any, Final
 from vram.planner.calibration import signature
 from vram.planner.plan import Plan
 from vram.runtime.placing import Wanted
+from vram.sources.private import add_line
 
 FILE: Final = "learned.jsonl"
 MAX_BYTES: Final = 4 * 2**20
@@ -29,11 +29,7 @@ def learn(folder: Path, asked: Plan, worked: Wanted, why: str) -> None:
     row = {"plan": _key(asked), "works": {name: getattr(worked, name) for name in FIELDS}, "why": why[:400], "source": "measured"}
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(folder / FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            os.write(handle, json.dumps(row, default=str).encode() + b"\n")
-        finally:
-            os.close(handle)
+        add_line(folder / FILE, json.dumps(row, default=str).encode())
 
 
 def learned(folder: Path, asked: Plan, wanted: Wanted) -> tuple[Wanted, str] | None:

@@ -18,6 +18,8 @@ SPARE_TOKENS: Final = 4
 """Left of the context for what an engine adds of its own (a BOS token)."""
 BATCH: Final = 256
 """Most sequences of one decode step that are tried at once."""
+KEPT_BYTES: Final = 16 * 2**10
+"""Of an answer that nobody wants, for the words of an error: hundreds come at once."""
 WITHOUT_COMPLETIONS: Final = frozenset({404, 405, 501})
 
 
@@ -85,7 +87,7 @@ def _waves(unit: Unit, sequences: int, prompt: int) -> list[tuple[int, int]]:
 
 
 async def _send(unit: Unit, length: int, number: int, seconds: float) -> Answer:
-    return await ask(unit.port, "POST", "/v1/completions", _body(unit, length, number), seconds=seconds)
+    return await ask(unit.port, "POST", "/v1/completions", _body(unit, length, number), seconds=seconds, keep_bytes=KEPT_BYTES)
 
 
 def _body(unit: Unit, length: int, number: int) -> dict[str, Any]:

@@ -17,10 +17,16 @@ from typing import Any, Final
 
 from vram.errors import VramError
 from vram.runtime.local import kill_marked
+from vram.sources.private import check_owner, own_folder
 
 MOST_BYTES: Final = 4 * 2**20
 SOCKET_PATH: Final = 100
 """Bytes that the path of a socket may have on every system (sun_path: 108 on Linux, 104 on macOS)."""
+FILE_BYTES: Final = 4096
+"""What a run's file takes from the beginning: the marks of some 200 engines are written over it, also when the disk is full by then."""
+ELSEWHERE: Final = "free some space, or name a folder of your own for what programs keep of their runs: XDG_STATE_HOME"
+SOCKET_FOLDER: Final = "vram-"
+"""How the name of a folder begins that is made for a socket alone, with letters after it that nobody can foresee."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,19 +67,41 @@ class Entry:
     """This process among those that run: made when it begins, gone when it ends."""
 
     def __init__(self, folder: Path) -> None:
+        """Make it.
+
+        Raises:
+            UsageError: the folder is another user's.
+            VramError: it cannot be written to: nobody would find what this run starts.
+        """
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._handle, self.file = _own(folder)
+        own_folder(folder.parent, hint=ELSEWHERE)
+        own_folder(folder, hint=ELSEWHERE)
+        try:
+            self._handle, self.file = _own(folder)
+        except OSError as e:
+            raise VramError(f"{folder}: {e.strerror or e}", hint=ELSEWHERE) from None
         self.socket = self.file.with_suffix(".sock")
-        if len(str(self.socket).encode()) > SOCKET_PATH:
-            self.socket = Path(tempfile.mkdtemp(prefix="vram-")) / "up.sock"
-        self.write(())
+        try:
+            if len(str(self.socket).encode()) > SOCKET_PATH:
+                self.socket = Path(tempfile.mkdtemp(prefix=SOCKET_FOLDER)) / "up.sock"
+            self._write(self._told(()).ljust(FILE_BYTES))
+        except OSError as e:
+            self.close()
+            raise VramError(f"{self.file}: {e.strerror or e}", hint=ELSEWHERE) from None
 
     def write(self, marks: Iterable[str]) -> None:
         """Tell what is there; on a full disk, what was there stays."""
-        data = json.dumps({"pid": os.getpid(), "socket": str(self.socket), "marks": list(marks)}).encode()
         with suppress(OSError):
-            os.pwrite(self._handle, data.ljust(os.fstat(self._handle).st_size), 0)
+            self._write(self._told(marks).ljust(os.fstat(self._handle).st_size))
+
+    def _told(self, marks: Iterable[str]) -> bytes:
+        return json.dumps({"pid": os.getpid(), "socket": str(self.socket), "marks": list(marks)}).encode()
+
+    def _write(self, data: bytes) -> None:
+        written = os.pwrite(self._handle, data, 0)
+        if written < len(data):
+            # A disk that fills up takes a part first, and says no to the rest.
+            os.pwrite(self._handle, data[written:], written)
 
     def close(self) -> None:
         """Be gone."""
@@ -88,7 +116,13 @@ class Entry:
 
 
 def runs(folder: Path) -> list[Run]:
-    """Those that run, the oldest first. What a killed one left behind – its file, processes of its engines – is removed."""
+    """Those that run, the oldest first. What a killed one left behind – its file, its socket, processes of its engines – is removed.
+
+    Raises:
+        UsageError: the folder is another user's.
+    """
+    for one in (folder.parent, folder):
+        check_owner(one, hint=ELSEWHERE)
     found = []
     for file in sorted(folder.glob("*.json"), key=_age):
         try:
@@ -100,6 +134,11 @@ def runs(folder: Path) -> list[Run]:
             if _lock(handle):
                 if isinstance(told, dict) and sys.platform == "linux":
                     kill_marked({m for m in told.get("marks", ()) if isinstance(m, str) and m})
+                left = Path(str(told["socket"])) if isinstance(told, dict) and told.get("socket") else file.with_suffix(".sock")
+                if left.parent.name.startswith(SOCKET_FOLDER) and left.name == "up.sock":
+                    with suppress(OSError):
+                        left.unlink(missing_ok=True)
+                        left.parent.rmdir()
                 for path in (file, file.with_suffix(".sock")):
                     path.unlink(missing_ok=True)
             elif isinstance(told, dict):

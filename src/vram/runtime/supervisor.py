@@ -19,12 +19,13 @@ from vram.runtime.options import Up
 from vram.runtime.placing import Placed
 from vram.runtime.pools import pools_of
 from vram.runtime.residence import Residence
-from vram.runtime.runs import Entry, runs
+from vram.runtime.runs import ELSEWHERE, Entry, runs
 from vram.runtime.standing import standing
 from vram.runtime.starter import Starter
 from vram.runtime.together import Household, gpu_bytes
 from vram.runtime.unit import StartError, State, Unit
 from vram.runtime.watchdog import Kept, Watchdog
+from vram.sources.private import own_folder
 
 RUNS: Final = "run"
 """Folder, in the state's, of what runs."""
@@ -58,6 +59,8 @@ class Supervisor:
         self.starter = Starter(options, say, self.gateway.read_again)
         self.watchdog = Watchdog(self.kept, self.starter, self.seats, say)
         runs(options.folder / RUNS)
+        # What engines print may hold what clients asked.
+        own_folder(own_folder(options.folder, hint=ELSEWHERE) / "logs", hint=ELSEWHERE)
         self.control = Control(self, Entry(options.folder / RUNS))
         self.done = asyncio.Event()
         self.began = time.time()

@@ -32,7 +32,7 @@ def append_row(row: dict[str, Any], path: Path | None = None) -> Path:
     path = path or calibration_file()
     path.parent.mkdir(parents=True, exist_ok=True)
     line = msgspec.json.encode(row) + b"\n"
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         size = os.fstat(handle).st_size
         # A line that was cut off (a full disk, a crash) stays as it is; the new one starts on its own.
