@@ -106,9 +106,9 @@ def command(
         if workers == 1:
             run(options, told=told)
         else:
-            from vram.gateway.supervisor import supervise
+            from vram.gateway.run_workers import run_workers
 
-            supervise(options, workers, told=told, log_json=log_json, quiet=quiet, otel=otel)
+            run_workers(options, workers, told=told, log_json=log_json, quiet=quiet, otel=otel)
     finally:
         telling.end()
     ctx.exit(ExitCode.OK)

@@ -1,28 +1,24 @@
 """Several workers as one gateway: started, kept running, asked together, and ended by one process that serves no request itself.
 
 It reads and plans the pools file once for all, holds the ledger's memory and the port, and buries a worker that died before another
-gets its number. What a worker is asked for all of them (metrics, pages of administrators, a reload) comes here and goes to all.
+gets its number. What a worker asks comes here: a reload is done for all, and what all are asked is the panel's.
 """
 
 import asyncio
 import logging
-import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, Final
 
 from vram.errors import UsageError, VramError
-from vram.gateway import together
 from vram.gateway.assemble import PoolPlan, addresses_of
-from vram.gateway.block import MOST_WORKERS, RESTARTS, Block
-from vram.gateway.exposition import Writer
+from vram.gateway.block import MOST_WORKERS, Block
 from vram.gateway.options import Options
+from vram.gateway.panel import Panel
 from vram.gateway.planned import planned_document, read_and_plan
-from vram.gateway.run import Started
 from vram.gateway.server import admin_taken, keys_required
 from vram.gateway.shared import bury
 from vram.gateway.store import Store
@@ -37,7 +33,6 @@ GOOD_SECONDS: Final = 30.0
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 10.0
 """What a worker gets beyond its drain before it is killed."""
-_PAGES: Final = frozenset({"metrics", "pools", "replicas", "leases", "queue", "quarantine"})
 
 log = logging.getLogger("vram.gateway")
 
@@ -63,9 +58,9 @@ class Supervisor:
         self._plans: dict[str, PoolPlan] = {}
         self._planned: dict[str, Any] = {}
         self._block: Block
+        self._panel: Panel
         self._held: list[socket.socket] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._gone: list[together.Series] = []
         self._stopping = False
         self._reloading = asyncio.Lock()
 
@@ -93,6 +88,7 @@ class Supervisor:
         replicas = sum(len(pool.replicas) for pool in self.file.pools)
         slots = min(max(plan.room.max_sequences for plan in self._plans.values()), 4096)
         self._block = Block.make(workers=len(self.workers), places=max(64, 4 * replicas), slots=slots, keys=max(1024, 4 * keys))
+        self._panel = Panel(self.workers, self._block)
         try:
             await asyncio.gather(*(self._spawn(worker) for worker in self.workers))
             for worker in self.workers:
@@ -200,10 +196,7 @@ class Supervisor:
                 log.error("worker %d cannot be started: %s", worker.number, e)  # noqa: TRY400  (the reason is enough)
 
     def _bury(self, worker: Worker, process: asyncio.subprocess.Process) -> int:
-        if worker.said is not None:
-            self._gone.append(worker.said)
-            if len(self._gone) > 1:
-                self._gone = [together.Series(together.metrics((), self._gone))]
+        self._panel.bury(worker)
         worker.ended()
         return bury(self._block, worker.number, process.pid, worker.generation, time.monotonic_ns())
 
@@ -220,81 +213,9 @@ class Supervisor:
             worker.failed = UsageError(asked[0], hint=asked[1])
         elif what == "reload":
             await self.read_again()
-        elif what == "waiting":
-            return together.waiting([page for _, page in await self._ask_all(what, None)])
-        elif what == "workers":
-            return await self._workers()
-        elif what in {"refresh", "suspect"}:
-            await self._ask_all(what, asked)
-        elif what == "clear":
-            return max((cleared for _, cleared in await self._ask_all(what, None)), default=0)
-        elif what in _PAGES:
-            return await self.page(what, asked)
         else:
-            raise UsageError(f"nothing is known of {what!r}", hint="are the processes of one version?")
+            return await self._panel.answer(what, asked)
         return None
-
-    async def page(self, what: str, asked: Any = None) -> Any:
-        """A page of all workers together.
-
-        Raises:
-            VramError: none answered.
-        """
-        said = await self._ask_all(what, asked)
-        if what == "metrics":
-            return self._metrics(said)
-        pages = [page for _, page in said]
-        if not pages:
-            raise VramError("no worker answers", hint="do they start? the log says why they end")
-        if what == "pools":
-            return together.pools(pages)
-        if what == "replicas":
-            return together.replicas(pages)
-        if what == "quarantine":
-            return together.quarantine(pages, asked["limit"])
-        return (together.leases if what == "leases" else together.queue)(pages, asked["limit"])
-
-    def _metrics(self, said: list[tuple[Worker, Any]]) -> str:
-        for worker, text in said:
-            worker.said = together.Series(text)
-        own = Writer()
-        own.family("vram_workers", "gauge", "Workers that answer.", [("", len(said))])
-        restarts = self._block.words[RESTARTS]
-        own.family("vram_worker_restarts_total", "counter", "Workers that ended and were replaced.", [("", restarts)])
-        # One that is too busy to answer now has not lost what it counted.
-        return together.metrics([w.said for w in self.workers if w.said is not None], self._gone) + own.text().decode()
-
-    async def _workers(self) -> dict[str, Any]:
-        said = {worker.number: page for worker, page in await self._ask_all("worker", None)}
-        return {
-            "restarts": self._block.words[RESTARTS],
-            "workers": [
-                {
-                    "up_seconds": None,
-                    "requests": None,
-                    "connections": None,
-                    **said.get(worker.number, {}),
-                    "number": worker.number,
-                    "pid": worker.process.pid if worker.process is not None else None,
-                    "generation": worker.generation,
-                }
-                for worker in self.workers
-            ],
-        }
-
-    async def _ask_all(self, what: str, asked: Any, *, seconds: float = 2.0) -> list[tuple[Worker, Any]]:
-        """Ask all that serve; those that do not answer in time are left out."""
-
-        async def one(worker: Worker) -> tuple[Worker, Any] | None:
-            if worker.channel is None or not worker.ready.is_set():
-                return None
-            try:
-                return worker, await worker.channel.ask(what, asked, seconds=seconds)
-            except VramError as e:
-                log.warning("worker %d did not answer for %s: %s", worker.number, what, e.message)
-                return None
-
-        return [found for found in await asyncio.gather(*(one(worker) for worker in self.workers)) if found is not None]
 
     # --- reload and end
 
@@ -307,7 +228,7 @@ class Supervisor:
         async with self._reloading:
             file, plans = await asyncio.to_thread(self._read)
             self.file, self._plans, self._planned = file, plans, planned_document(file, plans)
-            took = await self._ask_all("take", self._planned, seconds=30)
+            took = await self._panel.ask("take", self._planned, seconds=30)
         log.info("the pools file was read again: %d pools, %d workers", len(file.pools), len(took))
 
     async def reload(self) -> None:
@@ -353,62 +274,3 @@ def check_platform(workers: int) -> None:
         raise UsageError(f"{workers} workers", hint=f"from 1 to {MOST_WORKERS} are possible")
     if sys.platform == "win32" or not hasattr(socket, "SO_REUSEPORT"):
         raise UsageError("several workers need SO_REUSEPORT, which this system does not have", hint="leave out --workers: one process serves")
-
-
-def supervise(options: Options, workers: int, *, told: Callable[[Started], None], log_json: bool = False, quiet: bool = False, otel: bool = False) -> None:
-    """Run so many workers until a signal ends them.
-
-    Raises:
-        VramError: the pools file is wrong, the port is taken, or a worker cannot start.
-    """
-    check_platform(workers)
-
-    async def work() -> None:
-        await _supervise(Supervisor(options, workers, log_json=log_json, quiet=quiet, otel=otel), told=told)
-
-    asyncio.run(work())
-
-
-async def _supervise(supervisor: Supervisor, *, told: Callable[[Started], None]) -> None:
-    """SIGTERM and SIGINT stop all workers, SIGHUP reads the pools file again."""
-    options = supervisor.options
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, ended.set)
-    start = asyncio.create_task(supervisor.start())
-    stopped = asyncio.create_task(ended.wait())
-    await asyncio.wait({start, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    if ended.is_set():
-        start.cancel()
-        await asyncio.gather(start, return_exceptions=True)
-        return
-    stopped.cancel()
-    try:
-        await start
-    except OSError as e:
-        raise UsageError(
-            f"cannot listen on {options.host}:{options.port}: {e.strerror or e}", hint="is another gateway running? choose another port: --port 8081"
-        ) from None
-    reloads: set[asyncio.Task[None]] = set()
-
-    def reload() -> None:
-        task = loop.create_task(supervisor.reload())
-        reloads.add(task)
-        task.add_done_callback(reloads.discard)
-
-    loop.add_signal_handler(signal.SIGHUP, reload)
-    models = tuple(route.model for route in supervisor.file.all_routes)
-    told(
-        Started(
-            models=models,
-            port=supervisor.port,
-            admin_port=supervisor.admin_port,
-            keys_required=supervisor.keys_required,
-            workers=tuple(w.process.pid for w in supervisor.workers if w.process is not None),
-        )
-    )
-    try:
-        await ended.wait()
-    finally:
-        await supervisor.stop()
