@@ -109,7 +109,7 @@ def test_a_frame_fits_its_window_and_shows_no_control_characters():
         "pools": {"pools": [{"name": nasty, "model": nasty, "engine": "e", "gpu": "g", "dollars_per_hour": None, "replicas": [replica]}]},
         "queue": {"waiting": 1, "lines": [{"model": nasty, "waiting": 1, "oldest_seconds": 2.0}]},
         "leases": {"total": 50, "leases": [lease] * 50},
-        "workers": {"restarts": 2, "workers": [{"up_seconds": 5.0}, {"up_seconds": None}]},
+        "workers": {"restarts": 2, "hung": 0, "workers": [{"up_seconds": 5.0}, {"up_seconds": None}]},
     }
     text = frame(document, "http://x", "now", lines=20)
     lines = text.splitlines()

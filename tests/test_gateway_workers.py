@@ -36,11 +36,11 @@ TOKEN = "a-token-of-administrators"  # noqa: S105  (of this test)
 
 
 @asynccontextmanager
-async def crew(tmp_path, text, *, workers=3, **options):
+async def crew(tmp_path, text, *, workers=3, hung_seconds=0.0, **options):
     path = tmp_path / "pools.toml"
     path.write_text(text)
     given = {"store": tmp_path / "gateway.db", "limits": WireLimits(drain_seconds=0.5), "admin_port": 0, "admin_token": TOKEN, **options}
-    supervisor = Supervisor(Options(pools=path, port=0, offline=True, **given), workers, quiet=True)
+    supervisor = Supervisor(Options(pools=path, port=0, offline=True, **given), workers, hung_seconds=hung_seconds, quiet=True)
     await supervisor.start()
     processes = {w.process.pid for w in supervisor.workers}
     try:

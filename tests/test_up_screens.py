@@ -103,7 +103,7 @@ def document(name):
         },
         "queue": {"waiting": 1234, "lines": [{"model": name, "waiting": 1234, "oldest_seconds": 222.0}]},
         "leases": {"total": 2, "leases": [lease, lease]},
-        "workers": {"restarts": 2, "workers": [{"up_seconds": 5.0}, {"up_seconds": None}]},
+        "workers": {"restarts": 2, "hung": 0, "workers": [{"up_seconds": 5.0}, {"up_seconds": None}]},
     }
 
 

@@ -120,7 +120,9 @@ queue_seconds = 4
         environment = {**os.environ, "VRAM_GATEWAY_DB": str(self.place / "gateway.db"), "VRAM_ADMIN_TOKEN": TOKEN}
         with (self.place / "gateway.log").open("wb") as log:
             self.gateway = subprocess.Popen(
-                [*command, "--offline", "--keys", "--log-json", *(["--workers", str(self.workers)] if self.workers > 1 else [])], stderr=log, env=environment
+                [*command, "--offline", "--keys", "--log-json", *(["--workers", str(self.workers), "--hung-after", "2"] if self.workers > 1 else [])],
+                stderr=log,
+                env=environment,
             )
 
     def start_engine(self, name: str) -> None:
@@ -284,11 +286,21 @@ queue_seconds = 4
         fewer = False
         while True:
             await asyncio.sleep(0.7)
-            match self.chance.choice(["reload", "reload", "broken file", "drain", "kill", *(["worker"] * 2 if self.workers > 1 else [])]):
+            match self.chance.choice(["reload", "reload", "broken file", "drain", "kill", *(["worker", "worker", "hang"] if self.workers > 1 else [])]):
                 case "worker" if len(self.children()) == self.workers:
                     self.kills.append(time.monotonic())
                     os.kill(self.chance.choice(self.children()), signal.SIGKILL)
                     self.deeds["workers killed"] += 1
+                    await asyncio.sleep(2.0)
+                case "hang" if len(self.children()) == self.workers:
+                    pid = self.chance.choice(self.children())
+                    self.kills.append(time.monotonic())
+                    os.kill(pid, signal.SIGSTOP)
+                    self.deeds["workers stopped"] += 1
+                    while pid in self.children():  # noqa: ASYNC110  (the kernel tells nobody)
+                        await asyncio.sleep(0.02)
+                    # Its connections ended just now.
+                    self.kills.append(time.monotonic())
                     await asyncio.sleep(2.0)
                 case "reload":
                     fewer = not fewer
@@ -400,7 +412,8 @@ queue_seconds = 4
         errors = [
             line
             for line in lines
-            if line.get("level") in {"error", "critical"} and not ("was not taken" in line["message"] or (self.kills and "ended with -9" in line["message"]))
+            if line.get("level") in {"error", "critical"}
+            and not ("was not taken" in line["message"] or (self.kills and ("ended with -9" in line["message"] or "it hangs" in line["message"])))
         ]
         self.faults += [f"the gateway logged {json.dumps(e)[:1500]}" for e in errors[:5]]
         ids = Counter(line["request_id"] for line in requests)

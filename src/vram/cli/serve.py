@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 @click.option("--admin-port", type=click.IntRange(0, 65535), default=8090, show_default=True, help="Port of the administrators' API; 0: none.")
 @click.option("--admin-host", default="127.0.0.1", show_default=True, help="Address of the administrators' API.")
 @click.option("--workers", type=click.IntRange(1, 32), default=1, show_default=True, help="Processes that serve together, one ledger for all of them.")
+@click.option(
+    "--hung-after",
+    type=click.FloatRange(0),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="With --workers: kill and replace a worker that stands still for so long; 0: never.",
+)
 @click.option("--check", is_flag=True, help="Read and plan the pools file, say what would be served, and end.")
 @click.option("--offline", is_flag=True, help="Plan without a network: local files, the hub's cache and the built-in catalogue.")
 @click.option("--json", "as_json", is_flag=True, help="With --check: print one JSON object, schema vram.serve/1.")
@@ -35,6 +43,7 @@ def command(
     admin_port: int,
     admin_host: str,
     workers: int,
+    hung_after: float,
     check: bool,
     offline: bool,
     as_json: bool,
@@ -107,8 +116,9 @@ def command(
             run(options, told=told)
         else:
             from vram.gateway.run_workers import run_workers
+            from vram.gateway.supervisor import Supervisor
 
-            run_workers(options, workers, told=told, log_json=log_json, quiet=quiet, otel=otel)
+            run_workers(Supervisor(options, workers, hung_seconds=hung_after, log_json=log_json, quiet=quiet, otel=otel), told=told)
     finally:
         telling.end()
     ctx.exit(ExitCode.OK)

@@ -174,7 +174,7 @@ def worker(gateway: "Gateway", number: int = 0, generation: int = 1) -> dict[str
 
 def workers(gateway: "Gateway") -> dict[str, Any]:
     """The processes of this gateway, where this is the only one."""
-    return {"restarts": 0, "workers": [worker(gateway)]}
+    return {"restarts": 0, "hung": 0, "workers": [worker(gateway)]}
 
 
 def quarantine(gateway: "Gateway", limit: int) -> dict[str, Any]:

@@ -22,12 +22,12 @@ _WORD: Final = 8
 _BITS: Final = 2**64 - 1
 
 # Words of the header.
-WORKERS, PLACES, SLOTS, KEYS, CHANGES, FREED, RESTARTS = range(7)
-_LOCK: Final = 8
+WORKERS, PLACES, SLOTS, KEYS, CHANGES, FREED, RESTARTS, HOLDER, HUNG = range(9)
+_LOCK: Final = 16
 _HEADER: Final = _LOCK + MUTEX_BYTES // 8
 
 # Words of a worker.
-PID, GENERATION, BEGAN = range(3)
+PID, GENERATION, BEGAN, BEAT = range(4)
 _WORKER: Final = 8
 
 # Words of a place: after the four of its name.

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from vram.errors import UsageError, VramError
 from vram.gateway import together
-from vram.gateway.block import RESTARTS, Block
+from vram.gateway.block import HUNG, RESTARTS, Block
 from vram.gateway.exposition import Writer
 from vram.gateway.workers import Worker
 
@@ -92,8 +92,9 @@ class Panel:
             worker.said = together.Series(text)
         own = Writer()
         own.family("vram_workers", "gauge", "Workers that answer.", [("", len(said))])
-        restarts = self._block.words[RESTARTS]
-        own.family("vram_worker_restarts_total", "counter", "Workers that ended and were replaced.", [("", restarts)])
+        words = self._block.words
+        own.family("vram_worker_restarts_total", "counter", "Workers that ended and were replaced.", [("", words[RESTARTS])])
+        own.family("vram_workers_hung_total", "counter", "Workers that stood still and were killed.", [("", words[HUNG])])
         # One that is too busy to answer now has not lost what it counted.
         return together.metrics([w.said for w in self._workers if w.said is not None], self._gone) + own.text().decode()
 
@@ -101,6 +102,7 @@ class Panel:
         said = {worker.number: page for worker, page in await self.ask("worker", None)}
         return {
             "restarts": self._block.words[RESTARTS],
+            "hung": self._block.words[HUNG],
             "workers": [
                 {
                     "up_seconds": None,

@@ -5,23 +5,17 @@ import signal
 from collections.abc import Callable
 
 from vram.errors import UsageError
-from vram.gateway.options import Options
 from vram.gateway.run import Started
-from vram.gateway.supervisor import Supervisor, check_platform
+from vram.gateway.supervisor import Supervisor
 
 
-def run_workers(options: Options, workers: int, *, told: Callable[[Started], None], log_json: bool = False, quiet: bool = False, otel: bool = False) -> None:
-    """Run so many workers until a signal ends them.
+def run_workers(supervisor: Supervisor, *, told: Callable[[Started], None]) -> None:
+    """Run workers until a signal ends them.
 
     Raises:
         VramError: the pools file is wrong, the port is taken, or a worker cannot start.
     """
-    check_platform(workers)
-
-    async def work() -> None:
-        await _serve(Supervisor(options, workers, log_json=log_json, quiet=quiet, otel=otel), told=told)
-
-    asyncio.run(work())
+    asyncio.run(_serve(supervisor, told=told))
 
 
 async def _serve(supervisor: Supervisor, *, told: Callable[[Started], None]) -> None:

@@ -21,6 +21,7 @@ from vram.gateway.block import (
     FREED,
     GENERATION,
     HELD_OUT,
+    HOLDER,
     KEPT,
     LEASES,
     PID,
@@ -73,26 +74,44 @@ class SharedLedger(Ledger):
     # --- visits
 
     def enter(self) -> None:
-        """Go in: nobody else decides until we leave. Visits inside a visit are the same one."""
-        self._depth += 1
-        if self._depth > 1:
+        """Go in: nobody else decides until we leave. Visits inside a visit are the same one.
+
+        Whatever is raised here or in `leave`, we are out: a visit that nobody ends would keep all others waiting for ever.
+        """
+        if self._depth > 0:
+            self._depth += 1
             return
         self.block.lock()
         words = self.block.words
-        if words[CHANGES] != self._changes:
-            for books in self._open:
-                if words[books.place + VERSION] != books.seen:
-                    books.take_over()
+        # Who is in is told to whoever looks for the one that stands still.
+        words[HOLDER] = self.number + 1
+        self._depth = 1
+        try:
+            if words[CHANGES] != self._changes:
+                for books in self._open:
+                    if words[books.place + VERSION] != books.seen:
+                        books.take_over()
+        except BaseException:
+            self._out()
+            raise
 
     def leave(self) -> None:
         """Go out."""
-        if self._depth == 1:
+        if self._depth > 1:
+            self._depth -= 1
+            return
+        try:
             for books in self._open:
                 if books.reserved is not None or self.block.words[books.place + KEPT]:
                     books.keep()
             self._changes = self.block.words[CHANGES]
-            self.block.unlock()
-        self._depth -= 1
+        finally:
+            self._out()
+
+    def _out(self) -> None:
+        self._depth = 0
+        self.block.words[HOLDER] = 0
+        self.block.unlock()
 
     def look(self) -> None:
         """See what others wrote."""
@@ -278,6 +297,7 @@ def settle_in(block: Block, number: int, pid: int, generation: int, began: float
     """A worker has this number from now on."""
     block.lock()
     try:
+        block.words[HOLDER] = 0
         at = block.worker(number)
         block.words[at + PID], block.words[at + GENERATION], block.words[at + WORKER_BEGAN] = pid, generation, int(began)
     finally:
@@ -292,6 +312,7 @@ def bury(block: Block, number: int, pid: int, generation: int, now_ns: int) -> i
     block.lock()
     try:
         words, at = block.words, block.worker(number)
+        words[HOLDER] = 0
         if words[at + PID] != pid or words[at + GENERATION] != generation:
             return 0
         leases = 0

@@ -9,28 +9,29 @@ import logging
 import socket
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, Final
 
 from vram.errors import UsageError, VramError
 from vram.gateway.assemble import PoolPlan, addresses_of
-from vram.gateway.block import MOST_WORKERS, Block
+from vram.gateway.block import HUNG, MOST_WORKERS, Block
 from vram.gateway.options import Options
 from vram.gateway.panel import Panel
 from vram.gateway.planned import planned_document, read_and_plan
 from vram.gateway.server import admin_taken, keys_required
 from vram.gateway.shared import bury
 from vram.gateway.store import Store
+from vram.gateway.watchdog import BEAT_SECONDS, HUNG_SECONDS, Watchdog, check_seconds
 from vram.gateway.worker import Order
-from vram.gateway.workers import Worker
+from vram.gateway.workers import START_SECONDS, Worker
 from vram.readers.pools import PoolsFile
 
 FIRST_BACKOFF_SECONDS: Final = 0.1
 LONGEST_BACKOFF_SECONDS: Final = 30.0
 GOOD_SECONDS: Final = 30.0
 """A worker that lived so long is started anew at once when it dies."""
-START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 10.0
 """What a worker gets beyond its drain before it is killed."""
 
@@ -46,8 +47,11 @@ class Supervisor:
         workers: by number.
     """
 
-    def __init__(self, options: Options, workers: int, *, log_json: bool = False, quiet: bool = False, otel: bool = False) -> None:
+    def __init__(
+        self, options: Options, workers: int, *, hung_seconds: float = HUNG_SECONDS, log_json: bool = False, quiet: bool = False, otel: bool = False
+    ) -> None:
         check_platform(workers)
+        check_seconds(hung_seconds)
         self.options = options
         self.port = 0
         self.admin_port: int | None = None
@@ -57,6 +61,9 @@ class Supervisor:
         self._told = {"log_json": log_json, "quiet": quiet, "otel": otel}
         self._plans: dict[str, PoolPlan] = {}
         self._planned: dict[str, Any] = {}
+        self._hung_seconds = hung_seconds
+        # Who waits for the ledger's lock is a thread: a worker that is stuck in there is killed from the loop.
+        self._clerk = ThreadPoolExecutor(1, "ledger")
         self._block: Block
         self._panel: Panel
         self._held: list[socket.socket] = []
@@ -97,6 +104,7 @@ class Supervisor:
             await self.stop()
             raise
         self._tasks += [asyncio.create_task(self._keep(worker)) for worker in self.workers]
+        self._tasks.append(asyncio.create_task(self._watch()))
 
     def _read(self) -> tuple[PoolsFile, dict[str, PoolPlan]]:
         options = self.options
@@ -151,7 +159,7 @@ class Supervisor:
             limits=asdict(options.limits),
             **self._told,
         )
-        await worker.start(order, self._block, answer)
+        await worker.start(order, self._block, answer, self._clerk)
         if worker.channel is not None:
             running = asyncio.create_task(worker.channel.run())
             self._tasks.append(running)
@@ -182,7 +190,7 @@ class Supervisor:
             if process is None:
                 return
             code = await process.wait()
-            left = self._bury(worker, process)
+            left = await self._bury(worker, process)
             if self._stopping:
                 return
             lived = time.monotonic() - worker.began
@@ -195,10 +203,27 @@ class Supervisor:
             except OSError as e:
                 log.error("worker %d cannot be started: %s", worker.number, e)  # noqa: TRY400  (the reason is enough)
 
-    def _bury(self, worker: Worker, process: asyncio.subprocess.Process) -> int:
+    async def _watch(self) -> None:
+        """Kill workers whose loops stand still: as of all that die, what they held is given back, and others take their places."""
+        watchdog = Watchdog(self._block, self._hung_seconds)
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            alive = {w.number: w.process for w in self.workers if w.process is not None and w.process.returncode is None and not w.hung}
+            for number in watchdog.hung(alive, time.monotonic()):
+                worker, process = self.workers[number], alive[number]
+                worker.hung = True
+                self._block.words[HUNG] += 1
+                why = f"did nothing for {watchdog.seconds:g} s" if worker.ready.is_set() else "did not come to serve"
+                log.error("worker %d (process %d) %s: it hangs, and is killed", number, process.pid, why)
+                with suppress(ProcessLookupError):
+                    process.kill()
+
+    async def _bury(self, worker: Worker, process: asyncio.subprocess.Process) -> int:
         self._panel.bury(worker)
         worker.ended()
-        return bury(self._block, worker.number, process.pid, worker.generation, time.monotonic_ns())
+        return await asyncio.get_running_loop().run_in_executor(
+            self._clerk, bury, self._block, worker.number, process.pid, worker.generation, time.monotonic_ns()
+        )
 
     # --- questions
 
@@ -239,12 +264,17 @@ class Supervisor:
             log.error("the pools file was not taken: %s (%s)", e.message, e.hint)  # noqa: TRY400  (the message is all there is to say)
 
     async def stop(self) -> None:
-        """Let all workers end what they run, bounded; then end them."""
+        """Let all workers end what they run, bounded; then end them. Only the first call does."""
+        if self._stopping:
+            return
         self._stopping = True
-        alive = [w.process for w in self.workers if w.process is not None and w.process.returncode is None]
-        for process in alive:
-            with suppress(ProcessLookupError):
-                process.terminate()
+        alive = []
+        for worker in self.workers:
+            if worker.process is not None and worker.process.returncode is None:
+                alive.append(worker.process)
+                with suppress(ProcessLookupError):
+                    # One that does not serve yet has nothing to end.
+                    worker.process.terminate() if worker.ready.is_set() else worker.process.kill()
         waits = [asyncio.create_task(process.wait()) for process in alive]
         if waits:
             _, late = await asyncio.wait(waits, timeout=self.options.limits.drain_seconds + STOP_SECONDS)
@@ -260,6 +290,7 @@ class Supervisor:
         await asyncio.gather(*tasks, return_exceptions=True)
         for held in self._held:
             held.close()
+        self._clerk.shutdown()
         if hasattr(self, "_block"):
             self._block.close()
 

@@ -28,12 +28,15 @@ from vram.gateway.run import loop_factory
 from vram.gateway.server import Gateway
 from vram.gateway.shared import SharedLedger
 from vram.gateway.telling import Told, set_up
+from vram.gateway.watchdog import beat, beats
 from vram.settings import settings
 
 ORPHAN_DRAIN_SECONDS: Final = 2.0
 """What runs gets so long when the supervisor is gone."""
 ORPHAN_SECONDS: Final = 4.0
 """After so long a worker without a supervisor is ended, whatever it does."""
+END_SECONDS: Final = 20.0
+"""What a worker gets to end when its loop has: lines and spans go out."""
 
 log = logging.getLogger("vram.gateway")
 
@@ -104,6 +107,7 @@ async def _serve(line: socket.socket, order: Order, told: Told) -> None:
     reader, writer = await asyncio.open_unix_connection(sock=line)
     crew = Crew(order.number, planned_of(order.planned))
     crew.channel = channel = Channel(reader, writer, crew.answer)
+    block = Block(order.block)
     options = Options(
         pools=Path(order.pools),
         read=lambda: crew.planned,
@@ -117,7 +121,7 @@ async def _serve(line: socket.socket, order: Order, told: Told) -> None:
         admin_port=order.admin_port,
         admin_token=order.admin_token,
         limits=WireLimits(**order.limits),
-        ledger=SharedLedger(Block(order.block), order.number),
+        ledger=SharedLedger(block, order.number),
         crew=crew,
     )
     loop = asyncio.get_running_loop()
@@ -132,6 +136,9 @@ async def _serve(line: socket.socket, order: Order, told: Told) -> None:
             await channel.ask("failed", why)
         gc.unfreeze()
         return
+    # From here on it is expected to go on.
+    beat(block, order.number)
+    beating = loop.create_task(beats(block, order.number))
     with contextlib.suppress(VramError):
         await channel.ask("ready")
     gone = loop.create_task(channel.ended.wait())
@@ -142,8 +149,9 @@ async def _serve(line: socket.socket, order: Order, told: Told) -> None:
         threading.Thread(target=_end_hard, daemon=True).start()
         gateway.house.drain_at_most(ORPHAN_DRAIN_SECONDS)
     await gateway.stop()
-    for task in (running, gone, stops):
+    for task in (running, gone, stops, beating):
         task.cancel()
+    beat(block, order.number, END_SECONDS)
     writer.close()
 
 

@@ -6,11 +6,13 @@ import os
 import socket
 import sys
 import time
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from vram.gateway.channel import Channel, Handle
 from vram.gateway.shared import settle_in
+from vram.gateway.watchdog import beat
 
 if TYPE_CHECKING:
     from vram.errors import VramError
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from vram.gateway.together import Series
     from vram.gateway.worker import Order
 
+START_SECONDS: Final = 60.0
+"""What a worker gets to come to serve."""
 # The same modules as here, and none that happen to lie where the gateway was started (-P).
 _CODE: Final = "import sys, json; sys.path[:] = json.loads(sys.argv[2]); from vram.gateway.worker import main; main(int(sys.argv[1]))"
 
@@ -34,6 +38,7 @@ class Worker:
         began: when it was started, by the monotonic clock.
         planned: the pools file and plans that it was started with.
         said: its metrics when they were last asked for.
+        hung: whether it was killed because its loop stood still.
     """
 
     number: int
@@ -45,9 +50,10 @@ class Worker:
     began: float = 0.0
     planned: dict[str, Any] = field(default_factory=dict)
     said: "Series | None" = None
+    hung: bool = False
 
-    async def start(self, order: "Order", block: "Block", answer: Handle) -> None:
-        """Start a process with these orders; `answer` is asked what it asks.
+    async def start(self, order: "Order", block: "Block", answer: Handle, clerk: Executor) -> None:
+        """Start a process with these orders; `answer` is asked what it asks, `clerk` writes in the ledger: whoever is in there may be stuck.
 
         Raises:
             OSError: the system starts no more.
@@ -55,6 +61,7 @@ class Worker:
         self.generation += 1
         self.ready = asyncio.Event()
         self.failed = self.said = None
+        self.hung = False
         self.began = time.monotonic()
         self.planned = order.planned
         # "" is the folder that we run in.
@@ -67,7 +74,8 @@ class Worker:
                 stdin=asyncio.subprocess.DEVNULL,
             )
         # It touches the ledger only after its orders.
-        settle_in(block, self.number, self.process.pid, self.generation, time.time())
+        beat(block, self.number, START_SECONDS)
+        await asyncio.get_running_loop().run_in_executor(clerk, settle_in, block, self.number, self.process.pid, self.generation, time.time())
         ours.settimeout(0)
         reader, writer = await asyncio.open_unix_connection(sock=ours)
         self.channel = Channel(reader, writer, answer)

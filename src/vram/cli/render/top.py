@@ -44,6 +44,7 @@ def frame(document: Mapping[str, Any], where: str, clock: str, *, width: int = 0
         serving = sum(w["up_seconds"] is not None for w in workers["workers"])
         head += f"; {serving} of {len(workers['workers'])} workers serve"
         head += f", {workers['restarts']:,} ended and were replaced" if workers["restarts"] else ""
+        head += f" ({workers['hung']:,} hung)" if workers["hung"] else ""
     out = [style(row, bold=True) for row in _wrapped(f"{clock}  {head}", width, "  ")]
     for pool in pools["pools"]:
         price = f", {show_usd(pool['dollars_per_hour'])} an hour each" if pool["dollars_per_hour"] is not None else ""
