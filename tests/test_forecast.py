@@ -7,7 +7,8 @@ import pytest
 
 from vram.admission.books import Books
 from vram.admission.decide import Admit, Pool, Route, decide
-from vram.admission.learn import OutputTokens, cell
+from vram.admission.learn import OutputTokens
+from vram.admission.life_table import cell
 from vram.admission.need import Need
 from vram.memory.curve import blocks
 

@@ -13,7 +13,8 @@ ASPLOS 2025, https://doi.org/10.1145/3676641.3716011), which draws a length for 
 from math import sqrt
 from typing import Final
 
-from vram.admission.learn import OutputTokens, cell
+from vram.admission.learn import OutputTokens
+from vram.admission.life_table import cell
 from vram.memory.curve import KvCurve
 
 AHEAD: Final = [0, 16, 32, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 512, 640, 768, 1024, 1536, 2048, 4096, 8192, 16384, 32768, 65536]

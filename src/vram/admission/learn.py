@@ -3,16 +3,15 @@
 Until enough was seen the safe bound stands in: it is said to be one, and it never admits what would not fit.
 """
 
-from math import log2
 from typing import Final
+
+from vram.admission.life_table import FORGET_AT, LifeTable, cell
 
 SAFE_TOKENS_PER_BYTE: Final = 0.5
 """Prompts of any language and JSON around them: English text is about 0.25 to 0.31, and only scripts with few merges come near to 1 per character
 (which is 2 or more bytes of UTF-8)."""
 ENOUGH: Final = 20
 """Samples from which on what was learned is used."""
-_FORGET_AT: Final = 4096
-"""At so many samples all counts are halved: what was long ago fades."""
 
 
 def place(edges: tuple[float, ...], value: float) -> int:
@@ -43,13 +42,25 @@ class Quantiles:
         """Samples that still count."""
         return self._total
 
+    def counts(self) -> list[int]:
+        """By bin."""
+        return self._counts
+
+    def replace(self, counts: list[int]) -> None:
+        """Others in their place."""
+        self._counts = counts
+        self._total = sum(counts)
+
     def add(self, value: float) -> None:
         """One more sample."""
-        self._counts[place(self._edges, value)] += 1
+        self.put(place(self._edges, value))
+        if self.count >= FORGET_AT:
+            self.replace([c // 2 for c in self.counts()])
+
+    def put(self, number: int) -> None:
+        """One more in a bin."""
+        self._counts[number] += 1
         self._total += 1
-        if self._total >= _FORGET_AT:
-            self._counts = [c // 2 for c in self._counts]
-            self._total = sum(self._counts)
 
     def at(self, share: float, above: float = -1.0) -> float:
         """The value that `share` of the samples do not pass; of those above `above` only, where that is given.
@@ -57,7 +68,7 @@ class Quantiles:
         Infinite when the bin beyond the last edge is hit; 0 without samples.
         """
         first = place(self._edges, above) + 1 if above >= 0 else 0
-        counts = self._counts[first:]
+        counts = self.counts()[first:]
         wanted = share * sum(counts)
         seen = 0
         for i, count in enumerate(counts):
@@ -68,31 +79,8 @@ class Quantiles:
         return float("inf") if above >= 0 else 0.0
 
 
-_RATIO_EDGES: Final = tuple(0.02 * 1.06**i for i in range(70))
-_LENGTH_EDGES: Final = tuple(sorted({round(2 ** (i / 4)) for i in range(72)}))
-
-
-CELLS: Final = 181
-"""Cells of lengths: of 16 tokens up to 1,024, of 128 up to 8,192, of 2,048 up to 131,072, and one beyond."""
-
-
-def cell(tokens: int) -> int:
-    """The cell of a length."""
-    if tokens < 1024:
-        return tokens >> 4
-    if tokens < 8192:
-        return 64 + ((tokens - 1024) >> 7)
-    return min(120 + ((tokens - 8192) >> 11), CELLS - 1)
-
-
-def _prior() -> list[float]:
-    """Before anything was seen any order of magnitude from 16 to 16,384 tokens is as likely as another; that weighs as much as two answers."""
-    starts = [*range(0, 1024, 16), *range(1024, 8192, 128), *range(8192, 131073, 2048)]
-    ends = [*starts[1:], 1 << 62]
-    return [2.0 * max(log2(min(end, 16384) / max(start, 16)), 0.0) / 10 for start, end in zip(starts, ends, strict=True)]
-
-
-_PRIOR: Final = _prior()
+RATIO_EDGES: Final = tuple(0.02 * 1.06**i for i in range(70))
+LENGTH_EDGES: Final = tuple(sorted({round(2 ** (i / 4)) for i in range(72)}))
 
 
 class PromptTokens:
@@ -100,11 +88,11 @@ class PromptTokens:
 
     __slots__ = ("_fixed", "_high", "_low", "_ratios", "_since", "picture_tokens", "share")
 
-    def __init__(self, *, share: float = 0.99, picture_tokens: int = 2048) -> None:
-        """`share` of the prompts shall not have more tokens than is said; a picture is taken for `picture_tokens`."""
+    def __init__(self, *, share: float = 0.99, picture_tokens: int = 2048, ratios: Quantiles | None = None) -> None:
+        """`share` of the prompts shall not have more tokens than is said; a picture is taken for `picture_tokens`; `ratios` has what was seen."""
         self.share = share
         self.picture_tokens = picture_tokens
-        self._ratios = Quantiles(_RATIO_EDGES)
+        self._ratios = ratios or Quantiles(RATIO_EDGES)
         self._high = SAFE_TOKENS_PER_BYTE
         self._low = 0.0
         self._fixed = 32
@@ -125,7 +113,12 @@ class PromptTokens:
         self._ratios.add(max(tokens - self._fixed, 1) / prompt_bytes)
         self._since += 1
         # Quantiles are read now and then, not for each request.
-        if self._ratios.count >= ENOUGH and (self._since >= 32 or self._low == 0.0):
+        if self._since >= 32 or self._low == 0.0:
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Go by all that was seen so far."""
+        if self._ratios.count >= ENOUGH:
             self._since = 0
             self._high = min(self._ratios.at(self.share), 1.0)
             self._low = self._ratios.at(1 - self.share) / 1.06
@@ -134,20 +127,16 @@ class PromptTokens:
 class OutputTokens:
     """How long answers get; one for each model. Asked with a limit, an answer is at most that long."""
 
-    __slots__ = ("_cut", "_ended", "_lengths", "_running", "_seen", "_since", "_survival", "_unread", "_usual", "share", "unknown")
+    __slots__ = ("_lengths", "_since", "_table", "_usual", "share", "unknown")
 
-    def __init__(self, *, share: float = 0.9, unknown: int = 1024) -> None:
-        """`share` of the answers shall not pass what `usual` says; `unknown` stands in until enough was seen."""
+    def __init__(self, *, share: float = 0.9, unknown: int = 1024, lengths: Quantiles | None = None, table: LifeTable | None = None) -> None:
+        """`share` of the answers shall not pass what `usual` says; `unknown` stands in until enough was seen; `lengths`, `table` have what was seen."""
         self.share = share
         self.unknown = unknown
-        self._lengths = Quantiles(tuple(float(e) for e in _LENGTH_EDGES))
+        self._lengths = lengths or Quantiles(LENGTH_EDGES)
+        self._table = table or LifeTable()
         self._usual: int = unknown
         self._since = 0
-        self._ended: list[float] = _PRIOR[:]
-        self._cut = [0.0] * CELLS
-        self._running = [0] * CELLS
-        self._seen = self._unread = 0
-        self._survival: list[float] = []
 
     def usual(self) -> int:
         """Tokens that most answers do not pass."""
@@ -165,64 +154,41 @@ class OutputTokens:
         """An answer ended of itself, or (`cut`) at its limit: then it would have been longer."""
         self._lengths.add(tokens)
         self._since += 1
-        if self._lengths.count >= ENOUGH and (self._since >= 32 or self._lengths.count == ENOUGH):
+        if self._since >= 32 or self._lengths.count == ENOUGH:
+            self.refresh()
+        if cut:
+            self._table.cut(tokens)
+        else:
+            self._table.ended(tokens)
+
+    def refresh(self) -> None:
+        """Go by all that was seen so far."""
+        if self._lengths.count >= ENOUGH:
             self._since = 0
             found = self._lengths.at(self.share)
             self._usual = self.unknown if found == float("inf") else int(found)
-        if cut:
-            self.broke_off(tokens)
-            return
-        self._ended[cell(tokens)] += 1.0
-        self._count()
 
     def broke_off(self, tokens: int) -> None:
         """An answer was cut or left after so many tokens: how long it would have got nobody knows."""
-        self._cut[cell(tokens)] += 1.0
-        self._count()
-
-    def _count(self) -> None:
-        self._seen += 1
-        self._unread += 1
-        if self._seen >= _FORGET_AT:
-            self._seen //= 2
-            self._ended = [(c + p) / 2 for c, p in zip(self._ended, _PRIOR, strict=True)]
-            self._cut = [c / 2 for c in self._cut]
+        self._table.cut(tokens)
 
     def began(self) -> None:
         """An answer is under way."""
-        self._running[0] += 1
+        self._table.runs(0, 1)
 
     def went_on(self, before: int, tokens: int) -> None:
         """One that had `before` tokens has more."""
-        at, to = cell(before), cell(tokens)
-        if at != to:
-            self._running[at] -= 1
-            self._running[to] += 1
+        if cell(before) != cell(tokens):
+            self._table.runs(before, -1)
+            self._table.runs(tokens, 1)
 
     def stopped(self, tokens: int) -> None:
         """One that had so many tokens is no longer under way; how it ended, `saw` is told."""
-        self._running[cell(tokens)] -= 1
+        self._table.runs(tokens, -1)
 
     def survival(self) -> list[float]:
-        """By `cell` of a length: the share of answers that get there.
-
-        Answers that a limit cut and those that still run count as far as they got (Kaplan and Meier, 1958,
-        https://doi.org/10.1080/01621459.1958.10501452): else those that end first would make all look short.
-        """
-        # Read anew for each of the first, then now and then.
-        if self._unread * 16 > self._seen or self._unread >= 32 or not self._survival:
-            self._unread = 0
-            at_risk = 0.0
-            for ended, cut, running in zip(self._ended, self._cut, self._running, strict=True):
-                at_risk += ended + cut + running
-            left = 1.0
-            self._survival = []
-            for ended, cut, running in zip(self._ended, self._cut, self._running, strict=True):
-                self._survival.append(left)
-                if ended > 0.0:
-                    left *= max(1.0 - ended / at_risk, 0.0)
-                at_risk -= ended + cut + running
-        return self._survival
+        """By `cell` of a length: the share of answers that get there."""
+        return self._table.survival()
 
 
 class EventTokens:
