@@ -116,9 +116,11 @@ def get(path: str) -> None:
     urllib.request.urlopen(f"http://127.0.0.1:{ENGINE}{path}", timeout=10).read()
 
 
-def clients(*command: str, **environment: str) -> dict[str, Any]:
-    """Run a load generator beside the engine; its JSON."""
-    done = subprocess.run(["taskset", "-c", "1", *command], capture_output=True, text=True, timeout=120, check=False, env={**os.environ, **environment})
+def clients(*command: str, pinned: bool = True, **environment: str) -> dict[str, Any]:
+    """Run a load generator beside the engine (`pinned`: on its core); its JSON."""
+    done = subprocess.run(
+        [*(("taskset", "-c", "1") if pinned else ()), *command], capture_output=True, text=True, timeout=120, check=False, env={**os.environ, **environment}
+    )
     try:
         said: dict[str, Any] = json.loads([line for line in done.stdout.splitlines() if line.startswith("{")][-1])
     except (IndexError, ValueError):
@@ -179,26 +181,32 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
     time.sleep(0.5)
 
 
-def one_round(name: str, command: list[str], place: Path) -> dict[str, float] | None:
-    """Start a gateway on the first core, measure it, end it."""
-    with (place / f"{name}.log").open("wb") as log:
-        process = subprocess.Popen(["taskset", "-c", "0", *command], stdout=log, stderr=log, start_new_session=True)
+def wait_for(process: "subprocess.Popen[bytes]", log: Path) -> bool:
+    """Whether a gateway answers, within half a minute."""
     ask = urllib.request.Request(
         f"http://127.0.0.1:{PORT}/v1/chat/completions",
         data=b'{"model":"mock","max_tokens":8,"messages":[{"role":"user","content":"hello"}]}',
         headers={"Content-Type": "application/json", "Authorization": "Bearer sk-bench"},
     )
-    try:
-        for _ in range(150):
-            try:
-                urllib.request.urlopen(ask, timeout=5).read()  # noqa: S310  (of ours)
+    for _ in range(150):
+        try:
+            urllib.request.urlopen(ask, timeout=5).read()  # noqa: S310  (of ours)
+        except OSError:
+            if process.poll() is not None:
                 break
-            except OSError:
-                time.sleep(0.2)
+            time.sleep(0.2)
         else:
-            print(f"{name} does not answer: {(place / f'{name}.log').read_text(errors='replace')[-500:]}", file=sys.stderr)
-            return None
-        return measure(PORT, process.pid, place)
+            return True
+    print(f"it does not answer: {log.read_text(errors='replace')[-500:]}", file=sys.stderr)
+    return False
+
+
+def one_round(name: str, command: list[str], place: Path) -> dict[str, float] | None:
+    """Start a gateway on the first core, measure it, end it."""
+    with (place / f"{name}.log").open("wb") as log:
+        process = subprocess.Popen(["taskset", "-c", "0", *command], stdout=log, stderr=log, start_new_session=True)
+    try:
+        return measure(PORT, process.pid, place) if wait_for(process, place / f"{name}.log") else None
     finally:
         stop(process)
 
