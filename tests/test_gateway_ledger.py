@@ -27,8 +27,9 @@ from vram.gateway.lock import _record
 from vram.gateway.outcomes import Sums
 from vram.gateway.replica import Replica
 from vram.gateway.seats import Seat
-from vram.gateway.shared import SharedLedger, bury, settle_in
+from vram.gateway.shared import SharedLedger
 from vram.gateway.shared_health import add_outcomes, tell_outcomes
+from vram.gateway.tenure import bury, settle_in
 from vram.memory.curve import KvRoom, blocks
 
 BLOCK_BYTES = 7

@@ -214,7 +214,8 @@ def test_pages_are_of_all_workers(tmp_path):
     """What runs and waits at any of them stands once on each page, in the form of the document, whichever worker answers."""
 
     async def test():
-        async with Watching(chunks=2000, delay_seconds=0.05) as engine:
+        # So slow that nothing grows between two pages.
+        async with Watching(chunks=20, delay_seconds=20) as engine:
             engine.pages["/metrics"] = (200, ENGINE_METRICS.format(blocks=21))
             async with crew(tmp_path, pools(engine)) as supervisor:
                 await blocks_known(supervisor, 21)

@@ -261,7 +261,7 @@ class Books:
             n = lease.need
             forecast.add(n.law or law, self.curve, n.prompt_tokens, lease.produced, lease.most, n.sequences, lease.held_bytes, streams=n.streams)
         for g in self.elsewhere():
-            # What is learned of lengths is not shared: ours stands for theirs.
+            # Which model theirs are of is not told: ours stands for it.
             forecast.add(law, self.curve, g.tokens - g.produced, g.produced, g.most, g.sequences, g.held_bytes, streams=g.streams)
         self._behind, self._ended = 0, False
         forecast = forecast.copy()

@@ -69,6 +69,13 @@ class Line:
         """All that wait, in the order in which they came."""
         return iter(self._places)
 
+    def __contains__(self, need: Need) -> bool:
+        return need in self._places
+
+    def priority(self, need: Need) -> int:
+        """That of one who waits: it rises with the time."""
+        return self._places[need]
+
     def join(self, need: Need, *, first: bool = False) -> None:
         """One more waits; `first` among its key's, where it was in already and its replica failed it."""
         self._places[need] = need.priority
@@ -119,20 +126,33 @@ class Line:
                 # The next of the same key stands behind a head of every other key that used no more than it would have then.
                 insort(heads, (used + 1.0, need.arrived, i, key))
 
-    def pump(self, now: float, admit: Callable[[Need, Admit], None], refuse: Callable[[Need, Refuse], None]) -> int:
+    def least(self) -> float:
+        """The least that any key used of those that wait; of many, of the first of each priority."""
+        return min(self.shares.used(key) for band in self._bands.values() for key in islice(band, 64))
+
+    def pump(
+        self,
+        now: float,
+        admit: Callable[[Need, Admit], None],
+        refuse: Callable[[Need, Refuse], None],
+        turn: Callable[[Need], bool] | None = None,
+    ) -> int:
         """Ask those in front whether they can go now, and let go who can; returns how many went (or were refused for ever).
 
-        `admit` reserves at once: the next is asked with the books after it.
+        `admit` reserves at once: the next is asked with the books after it. Where somebody in another line comes before one, `turn`
+        says so: then neither it nor who stands behind it is asked.
         """
         went = 0
         blocked: list[Need] = []
         if self._bands:
-            self.shares.raise_floor(min(self.shares.used(key) for band in self._bands.values() for key in islice(band, 64)))
+            self.shares.raise_floor(self.least())
         while True:
             for need in islice(self.in_order(), len(blocked) + LOOKED_AT):
                 if need in blocked:
                     continue
                 if len(blocked) >= LOOKED_AT:
+                    return went
+                if turn is not None and not turn(need):
                     return went
                 answer = decide(need, self.route, now)
                 if answer is WAIT:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from vram.admission.decide import Pool as AdmissionPool
 from vram.admission.decide import Route
-from vram.admission.line import Shares
 from vram.errors import UsageError, VramError
 from vram.gateway.addresses import Address, Resolve, address_of, resolve
 from vram.gateway.bench import Bench
@@ -208,11 +207,11 @@ def assemble(
             made.books.append(books)
             bench.seats.append(seat)
         pools[pool.name] = made
-    shares = before.desk.shares if before is not None else Shares()
+    shares = before.desk.shares if before is not None else ledger.shares()
     public = _routes(file, pools)
     counters: dict[str, Counter] = {}
     for name, route in public.items():
-        counter = Counter(route, shares)
+        counter = ledger.counter(route, shares)
         if before is not None and (known := before.desk.counters.get(name)) is not None:
             counter.prompts, counter.outputs, counter.events = known.prompts, known.outputs, known.events
         counters[name] = counter

@@ -2,9 +2,9 @@
 
 It is an anonymous file, mapped by every process. A lock in it lets one process in at a time; the kernel takes the lock from a process
 that dies. What a worker wrote stands in rows of its own, so that whoever buries it strikes them out, whatever it was doing.
-Nothing here knows what the words mean to admission or money: that is for those who keep books, meters and keys in them.
+Nothing here knows what the words mean to admission or money: that is for those who keep books, meters, keys and counters in them.
 
-    header | workers | places: one for each replica, with a row and slots for each worker | keys
+    header | workers | places: one for each replica, with a row and slots for each worker | keys | models: one for each, with a row for each worker
 """
 
 import hashlib
@@ -14,6 +14,8 @@ import sys
 import tempfile
 from typing import Final
 
+from vram.admission.learn import LENGTH_EDGES, RATIO_EDGES
+from vram.admission.life_table import CELLS
 from vram.gateway.lock import MUTEX_BYTES, make_lock
 from vram.gateway.outcomes import CLASSES
 
@@ -22,12 +24,12 @@ _WORD: Final = 8
 _BITS: Final = 2**64 - 1
 
 # Words of the header.
-WORKERS, PLACES, SLOTS, KEYS, CHANGES, FREED, RESTARTS, HOLDER, HUNG = range(9)
+WORKERS, PLACES, SLOTS, KEYS, CHANGES, FREED, RESTARTS, HOLDER, HUNG, FLOOR, MODELS = range(11)
 _LOCK: Final = 16
 _HEADER: Final = _LOCK + MUTEX_BYTES // 8
 
 # Words of a worker.
-PID, GENERATION, BEGAN, BEAT = range(4)
+PID, GENERATION, BEGAN, BEAT, LOOKED, LOOKED_AT, LEAST = range(7)
 _WORKER: Final = 8
 
 # Words of a place: after the four of its name.
@@ -39,9 +41,9 @@ HELD_OUT, CAUSE = 34, 35
 _PLACE: Final = 40
 
 # Words of a worker's row at a place, and of a lease's slot.
-HELD, PROMISED, SEQUENCES, LEASES, USED_SLOTS, UNLISTED, KV, COUNT, KV_OWN, EACH_OWN, WAITS = 0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12
-OUTCOMES: Final = 13
-"""Where begins what the worker's requests came to there: answered, failed, then first tokens and the logarithms of their seconds by class."""
+HELD, PROMISED, SEQUENCES, LEASES, USED_SLOTS, UNLISTED, KV, COUNT, KV_OWN, EACH_OWN = 0, 1, 2, 3, 4, 5, 6, 7, 8, 10
+WAITS, FIRST_PRIORITY, FIRST_KEY, OUTCOMES = range(12, 16)
+"""From `OUTCOMES` on: what the worker's requests came to there: answered, failed, then first tokens and the logarithms of their seconds by class."""
 ROW: Final = OUTCOMES + 2 + 2 * CLASSES
 SLOT: Final = 10
 """To go, held, promised, tokens, sequences, shared, the step of the replica that was last seen of it, produced, most, whether it streams: a
@@ -50,8 +52,19 @@ EMPTY: Final = -1
 """Stands in a slot's first word where no lease is in it."""
 
 # Words of a key: after the four of its digest.
-AT, REQUESTS, TOKENS, SPENT, MONTH = range(4, 9)
+AT, REQUESTS, TOKENS, SPENT, MONTH, FAIR = range(4, 10)
 _KEY: Final = 10
+
+# Words of a model: after the four of its name; then its tables of what was learned, each with its sum before it.
+RATE, SAMPLES, SEEN = range(4, 7)
+RATIOS: Final = 8
+LENGTHS: Final = RATIOS + 1 + len(RATIO_EDGES) + 1
+ENDED: Final = LENGTHS + 1 + len(LENGTH_EDGES) + 1
+CUT: Final = ENDED + CELLS
+_MODEL: Final = CUT + CELLS
+# Of a worker's row there.
+WAITING, RUNNING = range(2)
+MODEL_ROW: Final = RUNNING + CELLS
 
 
 class Block:
@@ -77,21 +90,24 @@ class Block:
         self.slots = self.words[SLOTS]
         self.most_places = self.words[PLACES]
         self.most_keys = self.words[KEYS]
+        self.most_models = self.words[MODELS]
         self.place_words = _PLACE + self.workers * (ROW + self.slots * SLOT)
         self._places_at = _HEADER + self.workers * _WORKER
         self._keys_at = self._places_at + self.most_places * self.place_words
+        self._models_at = self._keys_at + self.most_keys * _KEY
+        self._model_words = _MODEL + self.workers * MODEL_ROW
 
     @classmethod
-    def make(cls, *, workers: int, places: int, slots: int, keys: int) -> "Block":
+    def make(cls, *, workers: int, places: int, slots: int, keys: int, models: int = 16) -> "Block":
         """A block with nothing in it. Memory is taken only where something is written."""
-        words = _HEADER + workers * _WORKER + places * (_PLACE + workers * (ROW + slots * SLOT)) + keys * _KEY
+        words = _HEADER + workers * _WORKER + places * (_PLACE + workers * (ROW + slots * SLOT)) + keys * _KEY + models * (_MODEL + workers * MODEL_ROW)
         if sys.platform == "linux":
             descriptor = os.memfd_create("vram-ledger")
         else:
             with tempfile.TemporaryFile(prefix="vram-ledger-") as file:
                 descriptor = os.dup(file.fileno())
         os.ftruncate(descriptor, words * _WORD)
-        for at, value in ((WORKERS, workers), (PLACES, places), (SLOTS, slots), (KEYS, keys)):
+        for at, value in ((WORKERS, workers), (PLACES, places), (SLOTS, slots), (KEYS, keys), (MODELS, models)):
             os.pwrite(descriptor, value.to_bytes(_WORD, sys.byteorder), at * _WORD)
         return cls(descriptor, new=True)
 
@@ -127,6 +143,19 @@ class Block:
     def key(self, digest: bytes) -> int:
         """The words of a key; -1 where none are left. To be asked with the lock."""
         return self._find(digest, self._keys_at, self.most_keys, _KEY)
+
+    def model(self, name: bytes) -> int:
+        """The words of a model; -1 where none are left. To be asked with the lock."""
+        return self._find(name, self._models_at, self.most_models, self._model_words)
+
+    def models(self) -> list[int]:
+        """The models that have names."""
+        found = [self._models_at + i * self._model_words for i in range(self.most_models)]
+        return [at for at in found if self.words[at] or self.words[at + 1]]
+
+    def model_row(self, model: int, worker: int) -> int:
+        """Where a worker's row of a model is."""
+        return model + _MODEL + worker * MODEL_ROW
 
     def _find(self, name: bytes, begin: int, most: int, size: int) -> int:
         digest = hashlib.sha256(name).digest()

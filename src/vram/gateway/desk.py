@@ -21,7 +21,7 @@ from vram.gateway.suspects import Suspects
 from vram.gateway.ticket import Ticket, ticket_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from vram.admission.books import Books
     from vram.gateway.bench import Bench
@@ -65,6 +65,8 @@ class Desk:
         # Lines that are to be asked again, and whether that is going on: an end inside a pump only notes its line, so that a thousand
         # refusals in a row are a loop and no tower of calls.
         self._due: dict[int, Counter] = {}
+        # Whether it is a request's turn, where others decide as well.
+        self._turn: Callable[[Need], bool] | None = None
         self._pumping = False
         # Lines that a replica's room concerns.
         self._lines: dict[Books, list[Counter]] = {}
@@ -119,8 +121,8 @@ class Desk:
             if isinstance(answer, Refuse):
                 self._refuse(need, answer)
                 return
-        elif len(counter.line) >= self.queue_requests:
-            x.refuse(reasons.busy(f"{len(counter.line):,} requests wait for {x.ask.model!r} already"))
+        elif (waiting := counter.waiting()) >= self.queue_requests:
+            x.refuse(reasons.busy(f"{waiting:,} requests wait for {x.ask.model!r} already"))
             return
         need.deadline = now + self.queue_seconds if x.deadline is None else min(x.deadline, now + self.queue_seconds)
         counter.line.join(need)
@@ -143,7 +145,7 @@ class Desk:
             while self._due:
                 _, counter = self._due.popitem()
                 self._count(counter, now)
-                counter.line.pump(now, self._admit, self._refuse)
+                counter.line.pump(now, self._admit, self._refuse, self._turn)
         finally:
             self._pumping = False
 

@@ -1,21 +1,22 @@
 """Where it is written down who holds what: behind this small interface, so that one process, several, or several hosts may keep it.
 
-A ledger makes the four things that have to be one for all who let requests in to the same replicas: a replica's books, its meter, the
-desk that decides with them, and a key with what it used of its limits. This one keeps them in this process, and costs nothing.
+A ledger makes what has to be one for all who let requests in to the same replicas: a replica's books, its meter, the desk that decides
+with them, a model's counter, the keys' shares, and a key with what it used of its limits. This one keeps them in this process, and costs nothing.
 `SharedLedger` keeps them in memory that the workers of one machine share.
 """
 
 from typing import TYPE_CHECKING
 
 from vram.admission.books import Books
+from vram.admission.line import Shares
 from vram.costs.vram_time import Meter
 from vram.gateway.desk import Desk
 from vram.gateway.idle import Idle
 from vram.gateway.keys import Key, KeyTerms
+from vram.gateway.seats import Counter
 
 if TYPE_CHECKING:
-    from vram.admission.line import Shares
-    from vram.gateway.seats import Counter
+    from vram.admission.decide import Route
     from vram.memory.curve import KvRoom
 
 
@@ -44,10 +45,18 @@ class Ledger:
         return Meter(nanodollars_per_hour=nanodollars_per_hour, usable_bytes=usable_bytes, shared_bytes=shared_bytes, began_ns=began_ns)
 
     def desk(
-        self, counters: "dict[str, Counter]", shares: "Shares", *, queue_seconds: float, queue_requests: int, output_tokens: int | None, affinity: str
+        self, counters: dict[str, Counter], shares: Shares, *, queue_seconds: float, queue_requests: int, output_tokens: int | None, affinity: str
     ) -> Desk:
         """A desk that decides with these books."""
         return Desk(counters, shares, queue_seconds=queue_seconds, queue_requests=queue_requests, output_tokens=output_tokens, affinity=affinity)
+
+    def shares(self) -> Shares:
+        """What each key used, for a fair share of the room."""
+        return Shares()
+
+    def counter(self, route: "Route", shares: Shares) -> Counter:
+        """What is known of the requests for a public model."""
+        return Counter(route, shares)
 
     def key(self, digest: bytes, terms: KeyTerms) -> Key:
         """A key with nothing used of its rates by this process."""

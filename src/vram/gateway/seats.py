@@ -101,6 +101,10 @@ class Counter:
         # Where there is one replica only, no key is made: there is nothing to choose.
         self.spreads = any(len(pool.books) > 1 for one in (route, *route.others) for pool in one.pools)
 
+    def waiting(self) -> int:
+        """How many wait for it."""
+        return len(self.line)
+
     def learn(self, x: "Exchange", ticket: "Ticket") -> None:
         """A request ended well: what its engine counted teaches for the next ones."""
         if x.prompt_tokens < 0:

@@ -1,8 +1,8 @@
 """The ledger that the workers of one machine share: they go in one at a time, and see what the others wrote before they decide.
 
 A decision and the lease that comes of it are one visit, so no two workers take the last room. A worker that dies holds up nobody: the
-kernel takes its lock away, and its supervisor strikes out its rows (`bury`) before another takes its number. Between keys and by what
-was learned of answers each worker goes by what it saw itself; a line, too, is a worker's own.
+kernel takes its lock away, and its supervisor strikes out its rows (`tenure.bury`) before another takes its number. What keys used and what was
+learned of answers is one for all; a line is a worker's own, and who of all comes first is known by what each tells of its own (`SharedDesk`).
 """
 
 import logging
@@ -12,24 +12,15 @@ from typing import TYPE_CHECKING
 from vram.admission.books import Books
 from vram.costs.vram_time import Meter
 from vram.errors import UsageError
-from vram.gateway.block import BEGAN as WORKER_BEGAN
 from vram.gateway.block import (
     CAUSE,
     CHANGES,
     DRAINED,
-    EMPTY,
     FREED,
-    GENERATION,
     HELD_OUT,
     HOLDER,
     KEPT,
-    LEASES,
-    PID,
-    RESTARTS,
-    ROW,
-    SLOT,
     STEPS,
-    USED_SLOTS,
     USERS,
     VERSION,
     Block,
@@ -39,14 +30,17 @@ from vram.gateway.idle import Idle, Rents
 from vram.gateway.keys import Key, KeyTerms
 from vram.gateway.ledger import Ledger
 from vram.gateway.shared_books import SharedBooks
+from vram.gateway.shared_counter import SharedCounter
 from vram.gateway.shared_desk import SharedDesk
 from vram.gateway.shared_health import agree, agree_on_sizes, may_probe, probed
 from vram.gateway.shared_key import SharedKey
-from vram.gateway.shared_meter import BEGAN, TOLD_IDLE, SharedMeter, bring_to
+from vram.gateway.shared_meter import BEGAN, TOLD_IDLE, SharedMeter
+from vram.gateway.shared_shares import SharedShares
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from vram.admission.decide import Route
     from vram.admission.line import Shares
     from vram.gateway.seats import Counter, Seat
     from vram.memory.curve import KvRoom
@@ -60,6 +54,7 @@ class SharedLedger(Ledger):
     Attributes:
         block: the memory.
         number: the worker's, from 0.
+        fair: what each key used.
     """
 
     def __init__(self, block: Block, number: int) -> None:
@@ -70,6 +65,7 @@ class SharedLedger(Ledger):
         self._changes = -1
         self._open: list[SharedBooks] = []
         self._over: list[SharedBooks] = []
+        self.fair = SharedShares(self)
 
     # --- visits
 
@@ -172,6 +168,24 @@ class SharedLedger(Ledger):
             )
         finally:
             self.leave()
+
+    def shares(self) -> "Shares":
+        """What each key used at any worker."""
+        return self.fair
+
+    def counter(self, route: "Route", shares: "Shares") -> "Counter":
+        """What is known of the requests for a public model at any worker."""
+        self.enter()
+        try:
+            at = self.block.model(route.model.encode())
+            if at >= 0:
+                # Nobody waits here yet: who comes over from a desk of before is told at the next visit.
+                self.block.words[self.block.model_row(at, self.number)] = 0
+                return SharedCounter(self, at, route, shares)
+        finally:
+            self.leave()
+        log.error("the workers' ledger has no place left for model %s: each worker learns of it for itself until the gateway starts anew", route.model)
+        return super().counter(route, shares)
 
     def desk(
         self, counters: "dict[str, Counter]", shares: "Shares", *, queue_seconds: float, queue_requests: int, output_tokens: int | None, affinity: str
@@ -291,46 +305,3 @@ class SharedIdle(Idle):
         finally:
             self._ledger.leave()
         return found
-
-
-def settle_in(block: Block, number: int, pid: int, generation: int, began: float) -> None:
-    """A worker has this number from now on."""
-    block.lock()
-    try:
-        block.words[HOLDER] = 0
-        at = block.worker(number)
-        block.words[at + PID], block.words[at + GENERATION], block.words[at + WORKER_BEGAN] = pid, generation, int(began)
-    finally:
-        block.unlock()
-
-
-def bury(block: Block, number: int, pid: int, generation: int, now_ns: int) -> int:
-    """A worker is dead: what it held is free, what its requests used so far is idle money. Returns how many leases it left behind.
-
-    To be called before another gets its number; of one that is buried already nothing is left to do.
-    """
-    block.lock()
-    try:
-        words, at = block.words, block.worker(number)
-        words[HOLDER] = 0
-        if words[at + PID] != pid or words[at + GENERATION] != generation:
-            return 0
-        leases = 0
-        for place in block.places():
-            row = block.row(place, number)
-            leases += words[row + LEASES]
-            bring_to(block, place, now_ns)
-            slots = block.slots_of(place, number)
-            for i in range(words[row + USED_SLOTS]):
-                words[slots + i * SLOT] = EMPTY
-            for i in range(ROW):
-                words[row + i] = 0
-            words[place + USERS] &= ~(1 << number)
-            if words[place + KEPT] == number + 1:
-                words[place + KEPT] = 0
-            block.changed(place, freed=True)
-        words[at + PID] = 0
-        words[RESTARTS] += 1
-        return leases
-    finally:
-        block.unlock()

@@ -9,7 +9,24 @@ from typing import TYPE_CHECKING, Final
 from vram.admission.books import Books, Lease
 from vram.admission.need import Need
 from vram.admission.peak import Growth
-from vram.gateway.block import EMPTY, HELD, KEPT, LEASES, OUTCOMES, PROMISED, SEQUENCES, SLOT, STEPS, UNLISTED, USED_SLOTS, USERS, VERSION, WAITS
+from vram.gateway.block import (
+    EMPTY,
+    FIRST_KEY,
+    FIRST_PRIORITY,
+    HELD,
+    KEPT,
+    LEASES,
+    OUTCOMES,
+    PROMISED,
+    SEQUENCES,
+    SLOT,
+    STEPS,
+    UNLISTED,
+    USED_SLOTS,
+    USERS,
+    VERSION,
+    WAITS,
+)
 from vram.memory.curve import KvRoom
 
 if TYPE_CHECKING:
@@ -112,9 +129,20 @@ class SharedBooks(Books):
             self.ledger.block.changed(self.place, freed=not mine)
             self.seen = words[self.place + VERSION]
 
+    def tell_first(self, priority: int, key: int, *, if_better: bool = False) -> None:
+        """Who comes first of those that wait for it here: its priority, and where its key's words are. To be called inside the ledger."""
+        words, row = self.ledger.block.words, self._row
+        if if_better and words[row + FIRST_KEY]:
+            used = self.ledger.fair.used_at
+            if (-words[row + FIRST_PRIORITY], used(words[row + FIRST_KEY])) <= (-priority, used(key)):
+                return
+        words[row + FIRST_PRIORITY], words[row + FIRST_KEY] = priority, key
+
     def tell_waiting(self, number: int) -> None:
         """So many wait for this replica here. To be called inside the ledger."""
         words = self.ledger.block.words
+        if not number:
+            words[self._row + FIRST_KEY] = 0
         if words[self._row + WAITS] != number:
             words[self._row + WAITS] = number
             self.ledger.block.changed(self.place)

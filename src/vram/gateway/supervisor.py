@@ -21,8 +21,8 @@ from vram.gateway.options import Options
 from vram.gateway.panel import Panel
 from vram.gateway.planned import planned_document, read_and_plan
 from vram.gateway.server import admin_taken, keys_required
-from vram.gateway.shared import bury
 from vram.gateway.store import Store
+from vram.gateway.tenure import bury
 from vram.gateway.watchdog import BEAT_SECONDS, HUNG_SECONDS, Watchdog, check_seconds
 from vram.gateway.worker import Order
 from vram.gateway.workers import START_SECONDS, Worker
@@ -92,9 +92,10 @@ class Supervisor:
                 self.admin_port = self._hold(options.admin_host, options.admin_port)
             except OSError as e:
                 raise admin_taken(options, e) from None
+        routes = len(tuple(self.file.all_routes))
         replicas = sum(len(pool.replicas) for pool in self.file.pools)
         slots = min(max(plan.room.max_sequences for plan in self._plans.values()), 4096)
-        self._block = Block.make(workers=len(self.workers), places=max(64, 4 * replicas), slots=slots, keys=max(1024, 4 * keys))
+        self._block = Block.make(workers=len(self.workers), places=max(64, 4 * replicas), slots=slots, keys=max(1024, 8 * keys), models=max(64, 4 * routes))
         self._panel = Panel(self.workers, self._block)
         try:
             await asyncio.gather(*(self._spawn(worker) for worker in self.workers))

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from vram.gateway.channel import Channel, Handle
-from vram.gateway.shared import settle_in
+from vram.gateway.tenure import settle_in
 from vram.gateway.watchdog import beat
 
 if TYPE_CHECKING:
