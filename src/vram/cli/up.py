@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     metavar="NAME",
     help='GPUs of this machine to use: numbers ("0,1"), names ("RTX 4090"), or cpu for its main memory. Default: all, or main memory where there is none.',
 )
+@click.option(
+    "--rpc",
+    metavar="HOST:PORT",
+    multiple=True,
+    help="Use the devices of these RPC servers of llama.cpp, and no GPUs of this machine. HOST:PORT-PORT where several models share them. Experimental, "
+    "and unsafe on networks that others reach.",
+)
 @click.option("--engine", metavar="NAME", default="", help="The engine to start. Default: the first that is installed and can load the model.")
 @click.option("--context", "context_tokens", type=TOKENS, help="Tokens of one sequence, prompt and output together (32768, 32k).")
 @click.option("--concurrency", type=click.IntRange(min=1), default=1, show_default=True, help="Sequences of full length held at the same time.")
@@ -34,6 +41,8 @@ if TYPE_CHECKING:
 @click.option("--tp", type=click.IntRange(min=1), help="Tensor-parallel ranks. Default: all GPUs.")
 @click.option("--ubatch", type=click.IntRange(min=1), help="llama.cpp's physical batch.")
 @click.option("--parallel", type=click.IntRange(min=1), help="llama.cpp's slots, each with a cache of its own.")
+@click.option("--gpu-layers", type=click.IntRange(min=0), help="llama.cpp's layers on GPUs, the output as the last one (-ngl). Default: all.")
+@click.option("--tensor-split", metavar="A,B", help="llama.cpp's shares of the GPUs (-ts 3,1). Default: their free memory.")
 @click.option("--gpu-memory-utilization", type=click.FloatRange(0, 1, min_open=True), help="Share of each GPU's memory that vLLM or SGLang may take.")
 @click.option("--max-num-seqs", type=click.IntRange(min=1), help="Most sequences in one batch of vLLM or SGLang.")
 @click.option("--max-batched-tokens", type=TOKENS, help="Most tokens in one step.")
@@ -84,6 +93,8 @@ def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> Non
 
     One pools file in place of models (vram size writes them): replicas that have no address there are started here, each on GPUs of its own, with the
     file's engines and settings, and served beside those that have one, by the file's routes and limits.
+
+    With --rpc the GPUs are devices that RPC servers of llama.cpp show, on this machine or on others.
 
     \b
     vram up ./qwen3-8b-q4_k_m.gguf --context 32k
@@ -141,21 +152,27 @@ def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> Non
 
 def _named(models: tuple[str, ...], given: dict[str, Any], finder: "Finder", report: "Report | None", lessons: "Lessons | None") -> "Household":
     """The models of the command line, placed."""
-    from dataclasses import fields
+    from dataclasses import fields, replace
 
+    from vram.cli.remote import devices_of
+    from vram.cli.types import shares
     from vram.errors import UsageError
     from vram.runtime.placing import Wanted, fleet_of, wanted_of
     from vram.runtime.together import place_together, within
 
     dry = bool(given["dry_run"])
-    same = {f.name: given[f.name] for f in fields(Wanted) if f.name in given}
+    same = {f.name: given[f.name] for f in fields(Wanted) if f.name in given} | {"tensor_split": shares(given["tensor_split"])}
     wanted = []
-    for text in models:
+    for door, text in enumerate(models):
         name, model = wanted_of(text)
-        wanted.append(Wanted(name=name, model=_demo(model), **same))
+        wanted.append(Wanted(name=name, model=_demo(model), door=door, **same))
     if unknown := sorted(set(given["pinned"]) - {w.name for w in wanted}):
         raise UsageError(f"--pin {unknown[0]}: no model of that name is asked for", hint=f"those that are: {', '.join(w.name for w in wanted)}")
-    fleet = fleet_of(given["gpu"], dry=dry or bool(given["assume_gpu"]))
+    if given["rpc"]:
+        wanted = [replace(w, engine="llama-server") for w in wanted]
+        fleet = devices_of(given, finder, len(wanted))
+    else:
+        fleet = fleet_of(given["gpu"], dry=dry or bool(given["assume_gpu"]))
     if given["budget_bytes"] is not None:
         if given["budget_bytes"] <= 0:
             raise UsageError("--budget 0 leaves nothing for any model", hint="give the bytes of each GPU that may be used: --budget 20GiB")

@@ -31,6 +31,8 @@ TOWER_WORKING = 7 * GIB
 # A CUDA context with its kernels and cuBLAS workspaces: 0.51 GiB on an H100, 0.5 on an L40S; 0.3-0.4 with lazy loading,
 # 1.0-1.6 GiB on Titan V and RTX 3090 with old drivers (start-up logs and pytorch/pytorch#28394, #49877).
 RUNTIME = (int(0.5 * GIB), int(0.25 * GIB), int(1.25 * GIB))
+# What the driver of a device elsewhere holds is used already when its server says what is free; its pools grow under load (0.29 GiB on CUDA).
+RUNTIME_REMOTE = (0, 0, int(0.3 * GIB))
 RUNTIME_UNIFIED = (int(0.25 * GIB), 0, int(1.0 * GIB))
 # NCCL buffers and all-reduce workspaces: 0.54 GiB at TP2 (vLLM 0.11), 2.06-2.21 GiB (vLLM 0.19, FlashInfer); 0.07 for PP.
 COMMUNICATION_TP = (GIB, int(0.3 * GIB), int(2.3 * GIB))

@@ -11,7 +11,7 @@ from typing import Final
 
 from vram.engines.base import Capacity, Demand, Engine, Settings
 from vram.engines.draft import Draft
-from vram.engines.generic import RUNTIME, RUNTIME_UNIFIED, UNKNOWN_WORKING
+from vram.engines.generic import RUNTIME, RUNTIME_REMOTE, RUNTIME_UNIFIED, UNKNOWN_WORKING
 from vram.engines.llama_cpp import PADDING, KvReservation, is_gguf, layer_kinds, reserve_kv
 from vram.engines.llama_cpp_buffers import Offload, Spread, cache_spread, offload, weight_spread
 from vram.engines.llama_cpp_build import Build, build_of
@@ -20,6 +20,7 @@ from vram.engines.llama_cpp_draft import DRAFT_TOKENS, Drafter, drafter, rolls_b
 from vram.engines.llama_cpp_host import HOST_VENDOR, on_host
 from vram.engines.llama_cpp_lora import DEVICE_ALIGNMENT, HOST_ALIGNMENT, Adapters, lora_spread
 from vram.errors import UsageError
+from vram.hardware.remote import REMOTE_VENDOR
 from vram.memory.curve import KvCurve, KvRoom, Term, blocks
 from vram.memory.part import Part, Parts
 from vram.memory.placement import layer_count
@@ -162,10 +163,10 @@ class LlamaCpp(Engine):
             why += ", and what stays on the host: it is the same memory"
             size, low, high = size + held.host, low + held.host, high + held.host
         weights = Part(bytes=size, low=low, high=high, source="header" if model.source == "header" else "formula", why=why)
-        expected, low, high = RUNTIME_UNIFIED if unified_memory else RUNTIME
-        runtime = Part(
-            bytes=expected, low=low, high=high, source="formula", why="driver context, kernels, cuBLAS workspaces; pools grew by 0.29 GiB under load"
-        )
+        remote = demand.gpu.vendor == REMOTE_VENDOR
+        expected, low, high = RUNTIME_REMOTE if remote else RUNTIME_UNIFIED if unified_memory else RUNTIME
+        why = "what grows of a driver that is loaded already" if remote else "driver context, kernels, cuBLAS workspaces"
+        runtime = Part(bytes=expected, low=low, high=high, source="formula", why=f"{why}; pools grew by 0.29 GiB under load")
         made = Parts(
             weights=weights,
             kv_cache=self._kv_part(demand, stage),

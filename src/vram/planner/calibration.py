@@ -11,6 +11,7 @@ from typing import Any, Final
 from vram.engines.base import Demand, Settings
 from vram.engines.registry import engine as engine_named
 from vram.memory.part import Part, Parts
+from vram.planner.launch import layers_dealt
 from vram.planner.make import free_bytes, judge, kv_room, limits_of, share_of
 from vram.planner.plan import GpuPlan, Plan
 
@@ -49,6 +50,8 @@ def signature(plan: Plan) -> dict[str, Any]:
         "ep": p.ep,
         **({"dp": p.dp} if p.dp > 1 else {}),
         "kv_dtype": plan.workload.kv_dtype,
+        # Layers are dealt by free memory, unless shares are given: what lies on a GPU is another matter when they fall otherwise.
+        **({"layers": list(dealt)} if (dealt := layers_dealt(plan)) else {}),
         "settings": _chosen(settings),
     }
 

@@ -1,9 +1,23 @@
 """What of a plan a launch command has to say."""
 
+from dataclasses import replace
+
 from vram.engines.args.base import Beside, Launch
+from vram.engines.llama_cpp_engine import LlamaCpp
+from vram.engines.registry import engine
+from vram.planner.make import free_bytes
 from vram.planner.plan import Plan
 
 NOTHING = Beside()
+
+
+def layers_dealt(plan: Plan) -> tuple[int, ...]:
+    """Layers that each GPU of the plan gets, the output counted as one; empty where layers are not dealt, or there is one GPU."""
+    rules = engine(plan.engine)
+    if not isinstance(rules, LlamaCpp) or len(plan.gpus) < 2:
+        return ()
+    where = rules.where(replace(plan.demand, free_bytes=free_bytes(rules, plan.fleet, plan.placement)))
+    return tuple(sum(place == i for place in (*where.layers, where.output)) for i in range(len(plan.gpus)))
 
 
 def launch_of(plan: Plan, *, model: str, quant: str = "", kv_dtype: str = "", is_path: bool = False, beside: Beside = NOTHING) -> Launch:

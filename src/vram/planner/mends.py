@@ -8,6 +8,7 @@ from vram.engines.registry import engine
 from vram.errors import UsageError, VramError
 from vram.hardware.fleet import Fleet
 from vram.hardware.gpu import Gpu
+from vram.hardware.remote import REMOTE_VENDOR
 from vram.memory.placement import layer_count
 from vram.model.format import SAFETENSORS
 from vram.model.model import Model
@@ -305,10 +306,17 @@ def _more_gpus(plan: Plan) -> Iterator[Candidate]:
         n *= 2
 
 
+def _elsewhere(plan: Plan) -> bool:
+    """Whether the GPUs are devices of RPC servers: what is behind those is not known, and no card by its name takes their place."""
+    return any(member.gpu.vendor == REMOTE_VENDOR for member in plan.fleet.gpus)
+
+
 def _other_gpus(plan: Plan) -> Iterator[Candidate]:
     """The smallest larger cards that fit, as many of them as there are now."""
     from vram.hardware.spelling import parse_gpu  # noqa: PLC0415  (reads the catalogue; only when mends are asked for)
 
+    if _elsewhere(plan):
+        return
     have = max(member.gpu.capacity_bytes for member in plan.fleet.gpus)
     mac = any(member.gpu.vendor.lower() == "apple" for member in plan.fleet.gpus)
     n, shown = len(plan.fleet.gpus), 0
@@ -327,6 +335,8 @@ def _nodes(plan: Plan) -> Iterator[Candidate]:
     """Machines that exist, for what no single card and no change of settings can hold."""
     from vram.hardware.spelling import parse_gpu  # noqa: PLC0415  (as above)
 
+    if _elsewhere(plan):
+        return
     for name, counts in NODES:
         gpu = parse_gpu(name).gpu
         for n in counts:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from vram.errors import VramError
+from vram.hardware.remote import called
 from vram.runtime.runs import ELSEWHERE, Entry
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def unit_document(supervisor: "Supervisor", unit: "Unit") -> dict[str, Any]:
         "since": unit.since,
         "pid": handle.pid if handle is not None and handle.exit is None else None,
         "port": unit.port,
-        "gpus": [g.name for g in plan.gpus],
+        "gpus": [called(g) for g in placed.gpus],
         "context_tokens": plan.workload.context_tokens,
         "concurrency": plan.workload.concurrency,
         "planned_bytes": [g.total_bytes for g in plan.gpus],

@@ -1,20 +1,24 @@
 """What an engine printed of its memory when it started, beside what was planned: buffer by buffer, each judged against its band."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from vram.engines.llama_cpp_host import HOST_VENDOR
-from vram.engines.logs.base import EngineLog
+from vram.engines.logs.base import EngineLog, Reading
 from vram.engines.logs.parts import parts_of
 from vram.engines.logs.reader import read_log
 from vram.engines.registry import engine
+from vram.hardware.remote import remote_of
 from vram.memory.part import Part
 from vram.planner.plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# llama.cpp's devices: CUDA0, ROCm1, MTL0_Mapped; RPC0[HOST:PORT], where the number counts within that server.
+_DEVICE: Final = re.compile(r"[A-Za-z]+(\d+)(?:\[(\S+)\])?")
 # A figure of llama.cpp's log -> its name here, and in the host's parts of a plan.
 _HOST_BUFFERS = {"weights": "weights", "kv_cache": "kv_cache", "mamba_state": "kv_cache", "output": "output", "activation_peak": "compute", "lora": "lora"}
 
@@ -80,30 +84,60 @@ def _tokens(plan: Plan) -> Part:
 
 def _buffers(plan: Plan, log: EngineLog) -> "Iterator[Beside]":
     """llama.cpp prints every buffer with its device."""
-    on_host = plan.demand.gpu.vendor == HOST_VENDOR
-    sums: dict[tuple[str, str], float] = {}
-    doubts: dict[tuple[str, str], float] = {}
-    for r in log.readings:
-        name = _HOST_BUFFERS.get(r.name)
-        if name is None or not r.is_bytes:
-            continue
-        key = ("host" if on_host or r.rank in log.host else r.rank, name)
-        sums[key] = sums.get(key, 0.0) + r.value
-        doubts[key] = doubts.get(key, 0.0) + r.doubt
-    if not on_host:
-        devices = list(dict.fromkeys(place for place, _ in sums if place != "host"))
-        for gpu, device in zip(plan.gpus, devices, strict=False):
-            for name, part in (("weights", gpu.parts.weights), ("kv_cache", gpu.parts.kv_cache), ("compute", gpu.parts.activations)):
-                yield _one(name, device, part, sums, doubts, (device, name))
+    printed = _printed(plan, log)
+    for place, gpu in enumerate([] if plan.demand.gpu.vendor == HOST_VENDOR else plan.gpus):
+        names = dict.fromkeys(s.device for (where, _), s in printed.items() if where == place)
+        for name, part in (("weights", gpu.parts.weights), ("kv_cache", gpu.parts.kv_cache), ("compute", gpu.parts.activations)):
+            # A device without layers is not named at all, nor what there is nothing of.
+            if part.high or (place, name) in printed:
+                yield _one(name, next(iter(names), f"{gpu.name} {gpu.index}"), part, printed.get((place, name)))
     parts = dict(_host_parts(plan))
     for name in ("weights", "kv_cache", "output", "compute"):
-        if name in parts or ("host", name) in sums:
-            yield _one(name, "host", parts.get(name) or Part.exact(0, "formula", "nothing is planned there"), sums, doubts, ("host", name))
+        if name in parts or (None, name) in printed:
+            yield _one(name, "host", parts.get(name) or Part.exact(0, "formula", "nothing is planned there"), printed.get((None, name)))
 
 
-def _one(name: str, place: str, part: Part, sums: dict[tuple[str, str], float], doubts: dict[tuple[str, str], float], key: tuple[str, str]) -> Beside:
+@dataclass(slots=True)
+class _Sum:
+    """What one device printed of one kind of buffer."""
+
+    device: str
+    value: float = 0.0
+    doubt: float = 0.0
+
+    def add(self, reading: Reading) -> None:
+        self.value, self.doubt = self.value + reading.value, self.doubt + reading.doubt
+
+
+def _printed(plan: Plan, log: EngineLog) -> "dict[tuple[int | None, str], _Sum]":
+    """The buffers of each of the plan's GPUs, and of the host (None), by name."""
+    on_host = plan.demand.gpu.vendor == HOST_VENDOR
+    found: dict[tuple[int | None, str], _Sum] = {}
+    for r in log.readings:
+        name = _HOST_BUFFERS.get(r.name)
+        if name is not None and r.is_bytes:
+            place = None if on_host or r.rank in log.host else _place(r.rank, plan)
+            found.setdefault((place, name), _Sum(r.rank)).add(r)
+    return found
+
+
+def _place(device: str, plan: Plan) -> int:
+    """Which of the plan's GPUs a device is. Those that an engine sees are numbered as they are shown to it; an RPC server's, by its address."""
+    match = _DEVICE.match(device)
+    if match is None:
+        return 0
+    number, address = int(match[1]), match[2]
+    if address is None:
+        return number
+    remotes = [remote_of(g) for g in plan.fleet.gpus[: len(plan.gpus)]]
+    return next((i for i, r in enumerate(remotes) if r is not None and r.place == number and r.server.listens(address)), number)
+
+
+def _one(name: str, place: str, part: Part, found: _Sum | None) -> Beside:
+    if found is None:
+        return Beside(name=name, place=place, planned=part, measured=None, doubt=1)
     # llama.cpp prints hundredths of a MiB; what rounds to nothing is printed as 0.00.
-    return Beside(name=name, place=place, planned=part, measured=round(sums[key]) if key in sums else None, doubt=round(doubts.get(key, 0.0)) + 1)
+    return Beside(name=name, place=place, planned=part, measured=round(found.value), doubt=round(found.doubt) + 1)
 
 
 def _host_parts(plan: Plan) -> tuple[tuple[str, Part], ...]:
@@ -131,6 +165,10 @@ def measured_row(plan: Plan, log: EngineLog, found: Iterable[Beside], *, model: 
                 name = {"output": "activations", "compute": "activations"}.get(one.name, one.name)
                 sizes[name] = sizes.get(name, 0) + one.measured
         row["parts"] = [sizes]
+    elif log.engine in {"llama.cpp", "ollama"}:
+        printed = _printed(plan, log)
+        names = (("weights", "weights"), ("kv_cache", "kv_cache"), ("activations", "compute"))
+        row["parts"] = [{part: round(printed[i, name].value) for part, name in names if (i, name) in printed} for i in range(len(plan.gpus))]
     else:
         row["parts"] = [{name: round(size) for name, size in sizes.items()} for sizes in parts_of(log, len(plan.gpus))]
     return row

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from vram.errors import HardwareNotFoundError
 from vram.hardware.fleet import Fleet, Origin
+from vram.hardware.remote import REMOTE_VENDOR
 from vram.units import gib
 
 if TYPE_CHECKING:
@@ -30,8 +31,11 @@ def used_now() -> dict[str, int]:
 
 
 def watchable(fleet: Fleet) -> bool:
-    """Whether the driver can be asked about these GPUs again. Main memory is not watched: the system takes and gives of it all the time."""
-    return fleet.origin is Origin.DETECTED and all(g.identifier and g.gpu.vendor != "host" for g in fleet.gpus)
+    """Whether the driver can be asked about these GPUs again.
+
+    Main memory is not watched: the system takes and gives of it all the time. Nor is what RPC servers show: while an engine is there, they answer nobody.
+    """
+    return fleet.origin is Origin.DETECTED and all(g.identifier and g.gpu.vendor not in {"host", REMOTE_VENDOR} for g in fleet.gpus)
 
 
 def ours(fleet: Fleet, used: Mapping[str, int], held: Sequence[int]) -> tuple[int, ...]:

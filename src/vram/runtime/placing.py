@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 from vram.engines.args.base import Beside, Launch
 from vram.errors import HardwareNotFoundError, UsageError
 from vram.hardware.fleet import Fleet, FleetGpu, Origin
-from vram.planner.launch import launch_of
+from vram.hardware.remote import reached, remote_of
+from vram.planner.launch import launch_of, layers_dealt
 from vram.planner.plan import Plan
 from vram.readers.ollama import PREFIX, is_stored
 from vram.runtime.engines.base import Address, Installed, Line, Program, visible
@@ -34,9 +35,10 @@ class Wanted:
         name: what clients ask for, and what it is called in lists.
         model: as `vram plan` reads it.
         engine: the program's name; empty for the first that is here and can load it.
-        context_tokens, concurrency, kv_dtype, ubatch, parallel, gpu_memory_utilization, max_num_seqs, max_batched_tokens, block_size, kv_pool_bytes,
-            enforce_eager, tp, pp, ep, kv_unified: as `vram plan` has them.
+        context_tokens, concurrency, kv_dtype, ubatch, parallel, gpu_layers, tensor_split, gpu_memory_utilization, max_num_seqs, max_batched_tokens,
+            block_size, kv_pool_bytes, enforce_eager, tp, pp, ep, kv_unified: as `vram plan` has them.
         served_as: what its engine calls it; empty for its name.
+        door: which port of an RPC server is its, from 0 on.
         more: words that the operator adds to the engine's command as they are.
     """
 
@@ -49,6 +51,8 @@ class Wanted:
     kv_dtype: str | None = None
     ubatch: int | None = None
     parallel: int | None = None
+    gpu_layers: int | None = None
+    tensor_split: tuple[float, ...] = ()
     gpu_memory_utilization: float | None = None
     max_num_seqs: int | None = None
     max_batched_tokens: int | None = None
@@ -60,6 +64,7 @@ class Wanted:
     ep: bool = False
     kv_unified: bool | None = None
     served_as: str = ""
+    door: int = 0
     more: tuple[str, ...] = ()
 
     @property
@@ -104,7 +109,12 @@ class Placed:
             return self._of_file(find_stored(self.wanted.model))
         path = is_path(self.wanted.model)
         name = str(Path(self.wanted.model).expanduser().absolute()) if path else self.wanted.model
-        return launch_of(self.plan, model=name, quant=self.wanted.quant or "", kv_dtype=self.wanted.kv_dtype or "", is_path=path)
+        made = launch_of(self.plan, model=name, quant=self.wanted.quant or "", kv_dtype=self.wanted.kv_dtype or "", is_path=path)
+        remotes = [r for r in map(remote_of, self.gpus) if r is not None]
+        rpc, devices = reached(remotes, self.wanted.door)
+        # By free memory the engine would deal anew when it starts, and what is free has changed by then: a layer more here, one less there.
+        dealt = tuple(map(float, layers_dealt(self.plan)))
+        return replace(made, rpc=rpc, devices=devices, tensor_split=dealt if any(dealt) else ())
 
     def _of_file(self, stored: "Stored") -> Launch:
         """The same for an engine that is given the files of Ollama's store."""
@@ -307,6 +317,8 @@ def _planned(wanted: Wanted, model: "Model", fleet: Fleet, engine: Program, here
         ep=wanted.ep,
         kv_unified=wanted.kv_unified,
         ubatch=wanted.ubatch,
+        gpu_layers=wanted.gpu_layers,
+        tensor_split=wanted.tensor_split,
         parallel=engine.slots or wanted.parallel,
         gpu_memory_utilization=wanted.gpu_memory_utilization,
         max_num_seqs=wanted.max_num_seqs,

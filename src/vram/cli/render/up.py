@@ -13,6 +13,7 @@ from vram.cli.render.bar import MARKS, Segment, cells
 from vram.cli.render.plan import VERDICTS
 from vram.cli.render.table import table
 from vram.errors import printable
+from vram.hardware.remote import called
 from vram.planner.document import plan_document
 from vram.planner.plan import Verdict
 from vram.runtime.engines.base import Address
@@ -50,7 +51,8 @@ def board(household: "Household", width: int) -> str:
         drawn = cells(segments, max(whole, total), room)
         bar = "".join(style(mark * n, fg=color) for n, mark, color in drawn)
         bar += style(MARKS["free"][0] * max(room - sum(s.bytes for s in drawn), 0), fg=MARKS["free"][1])
-        lines += [style(f"{member.gpu.name}" + (f" {i}" if len(fleet.gpus) > 1 else ""), bold=True), f"  ▕{bar}▏ {sizes}"]
+        name = called(member)
+        lines += [style(f"{name}{f' {i}' if len(fleet.gpus) > 1 and name == member.gpu.name else ''}", bold=True), f"  ▕{bar}▏ {sizes}"]
     titles = ("", "model", "engine", "context", "at once", "weights", "KV cache", "all", "verdict")
     rows = []
     for k, one in enumerate(placed):

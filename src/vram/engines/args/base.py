@@ -47,6 +47,8 @@ class Launch:
         utilization: share of the card's memory; None where the engine's default was planned with.
         max_num_seqs, max_batched_tokens, block_size, kv_pool_bytes: as given; None for the engine's default.
         ubatch, parallel, kv_unified, kv_offload, swa_full, gpu_layers, tensor_split, flash_attention: llama.cpp's.
+        rpc: addresses of llama.cpp's RPC servers.
+        devices: names that llama.cpp has for the devices to use; empty for all.
         enforce_eager: no CUDA graphs.
         prefix_caching: whether equal prefixes are kept; None for the engine's default.
         draft: what drafts tokens; None for nothing.
@@ -88,6 +90,8 @@ class Launch:
     beside: Beside = Beside()
     gpu_layers: int | None = None
     tensor_split: tuple[float, ...] = ()
+    rpc: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
     flash_attention: bool = True
     capacity_tokens: int | None = None
     layers: int = 0

@@ -91,6 +91,10 @@ def command(launch: Launch) -> Command:
     flags.append(
         Flag(words=("--n-gpu-layers", layers), reason="layers on GPUs, the output among them" if launch.gpu_layers is not None else "all layers on GPUs")
     )
+    if launch.rpc:
+        flags.append(Flag(words=("--rpc", ",".join(launch.rpc)), reason="devices elsewhere; experimental, and for networks that are safe"))
+    if launch.devices:
+        flags.append(Flag(words=("--device", ",".join(launch.devices)), reason="these and no others, in this order"))
     if launch.gpus > 1:
         flags.append(Flag(words=("--split-mode", "layer"), reason=f"whole layers on each of {launch.gpus} GPUs"))
     if launch.tensor_split:

@@ -1,5 +1,6 @@
 """Which part of a plan a figure of a log is, and their sums."""
 
+import re
 from typing import Final
 
 from vram.engines.logs.base import EngineLog
@@ -22,12 +23,16 @@ PARTS: Final = {
 """Figure of the log -> the plan's part that it is, or a part of."""
 
 
+_NUMBER: Final = re.compile(r"[A-Za-z]+(\d+)")
+
+
 def parts_of(log: EngineLog, gpus: int) -> list[dict[str, float]]:
     """Bytes per part: of each GPU where the log tells them one by one, else of the one that decides."""
     ranks = [r for r in log.ranks if any(x.name == "weights" for x in log.readings if x.rank == r)]
     if len(ranks) == gpus and log.engine in {"llama.cpp", "ollama"}:
         found = []
-        for rank in ranks:
+        # Printed by name, and CUDA10 comes before CUDA2 in the alphabet only.
+        for rank in sorted(ranks, key=lambda name: int(number[1]) if (number := _NUMBER.match(name)) else 0):
             sizes: dict[str, float] = {}
             for r in log.readings:
                 if r.rank == rank and r.name in PARTS and r.is_bytes and r.value >= 0:

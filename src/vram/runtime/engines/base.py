@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from vram.engines.args.base import Command, Launch
+from vram.hardware.remote import REMOTE_VENDOR
 from vram.settings import Settings
 
 if TYPE_CHECKING:
@@ -162,15 +163,15 @@ def visible(vendor: str, identifiers: Iterable[str]) -> dict[str, str]:
         return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": listed}
     if vendor.lower() == "amd":
         return {"HIP_VISIBLE_DEVICES": listed}
-    if vendor == "host":
+    if vendor in {"host", REMOTE_VENDOR}:
         return {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": ""}
     return {}
 
 
-def answer_of(words: tuple[str, ...]) -> str:
+def answer_of(words: tuple[str, ...], *, seconds: float = VERSION_SECONDS) -> str:
     """What a program prints when it is asked (its version, say), both streams together; empty when it cannot be asked."""
     try:
-        done = subprocess.run(words, capture_output=True, timeout=VERSION_SECONDS, check=False, stdin=subprocess.DEVNULL)  # noqa: S603  (found programs, our own arguments)
+        done = subprocess.run(words, capture_output=True, timeout=seconds, check=False, stdin=subprocess.DEVNULL)  # noqa: S603  (found programs, our own arguments)
     except (OSError, subprocess.SubprocessError):
         return ""
     return (done.stdout + done.stderr)[:100_000].decode("utf-8", "replace")
