@@ -196,42 +196,56 @@ def compute_spread(
         return _mtp_spread(where, drafting, work=work, stream=4 * rows * w.hidden, inputs=inputs)
     outputs = rows if reserves_all_logits else min(rows, n_outputs)
     logits, stream = 4 * outputs * w.vocabulary, 4 * rows * w.hidden
+    # Of a device that holds the output and no layer.
+    ends = 4 * outputs * (w.vocabulary + w.hidden)
     used = {place for place in (*where.layers, where.output) if place is not None}
+    # After its attention, the last layer goes on with the rows that logits are asked for: where it lies alone, no MLP counts.
+    final = len(model.layers) - 1
+    lone = where.layers[final] if 0 <= final < len(where.layers) else HOST
+    alone = where.layers.count(lone) == 1 and not reserves_all_logits and model.model_type in _LAST_ROWS
+
+    def work_of(place: int | None) -> int:
+        return 4 * rows * attention if alone and place == lone else work
 
     if not used:
-        return Spread(host=max(work, logits) + 5 * stream + inputs, devices=(0,) * where.devices)
+        return Spread(host=max(work_of(HOST), logits) + 5 * stream + inputs, devices=(0,) * where.devices)
     devices = [0] * where.devices
     whole = HOST not in where.layers and where.output is not None
     if reserves_all_logits:
         # Fully offloaded with fused attention: logits and one row of the stream, exact in seven logs.
         rest = 2 * stream + inputs
         for place in used:
-            ends = logits + stream if place == where.output else 0
-            devices[place] = max(work + rest, ends) if HOST in where.layers or place != where.output else max(ends, work + stream + mask)
+            at_end = logits + stream if place == where.output else 0
+            devices[place] = max(work + rest, at_end) if HOST in where.layers or place != where.output else max(at_end, work + stream + mask)
         return Spread(host=stream + rows * cells * 4 + (0 if whole else work + 4 * stream), devices=tuple(devices))
     if whole and len(used) > 1 and offload_kqv:
         first, last = min(used), where.output
         # Models of states alone hold more rows of the stream.
         streams = (16, 11, 9) if w.heads or not w.scanned else (24, 27, 26)
         for place in used:
-            devices[place] = work + streams[place != first] * stream
+            if place not in where.layers:
+                devices[place] = ends
+                continue
+            devices[place] = work_of(place) + (streams[place != first] - (alone and place == lone)) * stream
             if place == last:
                 devices[place] = max(devices[place], logits + streams[2] * stream)
             devices[place] += PIPELINE_COPIES * inputs
         return Spread(host=10 * stream + PIPELINE_COPIES * inputs, devices=tuple(devices))
     if whole:
         for place in used:
-            devices[place] = (max(work, logits) if place == where.output else work) + 4 * stream + inputs
+            devices[place] = (max(work_of(place), logits) if place == where.output else work_of(place)) + 4 * stream + inputs
         return Spread(host=4 * stream + inputs, devices=tuple(devices))
-    layered = {place for place in where.layers if place is not None}
     for place in used:
-        if place not in layered:
-            devices[place] = 4 * outputs * (w.vocabulary + w.hidden)
+        if place not in where.layers:
+            devices[place] = ends
         else:
-            devices[place] = max(work + (5 if not w.heads else 3 if w.sparse else 2) * stream, logits if place == where.output else 0) + inputs
-    return Spread(host=(work if HOST in where.layers else 0) + 5 * stream + inputs, devices=tuple(devices))
+            rest = 5 if not w.heads else 3 if w.sparse or (alone and place == lone) else 2
+            devices[place] = max(work_of(place) + rest * stream, logits if place == where.output else 0) + inputs
+    return Spread(host=(work_of(HOST) if HOST in where.layers else 0) + 5 * stream + inputs, devices=tuple(devices))
 
 
+_LAST_ROWS = frozenset({"llama", "mistral", "qwen2", "qwen3", "gemma3", "gemma3_text"})
+"""Types whose last layer computes its MLP only for those rows, as seen with that layer alone on a device; some others choose rows after it."""
 _FEW_ROWS = frozenset({"qwen3next", "nemotron_h_moe", "qwen3_next", "nemotron_h"})
 """Types whose draft layer computes its MLP only for the rows that logits are asked for (`inp_out_ids` in src/models/*.cpp)."""
 
