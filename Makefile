@@ -84,7 +84,7 @@ fuzz: $(FULL)/.full
 truth: $(VENV)/.base
 	$(VENV)/bin/python truth/report.py
 
-# Fits the constants of speeds again to the rows in truth/speed: half an hour of a busy machine, minutes of an idle one.
+# Fits the constants of speeds again to the rows in truth/speed: ten minutes of a busy machine, two of an idle one.
 fit: $(FULL)/.full
 	$(FULL)/bin/python -m pip install --quiet --disable-pip-version-check ".[fit]"
 	$(FULL)/bin/python truth/speed/fit.py

@@ -56,7 +56,7 @@ def test_rows_at_random_equal_the_scalar_clock(engine):
             if told is not None:
                 doubt = clock(demand, name).entry.doubt
                 assert (speeds.decode_doubt[at], speeds.tpot_doubt[at]) == (doubt.decode, doubt.tpot)
-                assert (speeds.prefill_doubt[at], speeds.ttft_doubt[at]) == (doubt.prefill, doubt.ttft)
+                assert (speeds.prefill_doubt[at], speeds.ttft_doubt[at], speeds.ttft_less_doubt[at]) == (doubt.prefill, doubt.ttft, doubt.ttft_less)
 
 
 def test_speeds_of_no_rows_and_by_mask():

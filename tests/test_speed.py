@@ -16,8 +16,10 @@ from vram.model.quantization.named import requantize
 from vram.speed.calibration import entry_for
 from vram.speed.clock import clock
 from vram.speed.draft import Drafting
+from vram.speed.era import build_age, day_age
 from vram.speed.estimate import estimate, prefill_seconds, reading_seconds, why_unknown
 from vram.speed.spread import Spread
+from vram.speed.unpacking import unpacking
 from vram.speed.work import work_of
 
 MODELS = (
@@ -197,6 +199,40 @@ def test_little_arithmetic_holds_up_a_lone_sequence(gpu, held_up):
     assert estimate(d, "vllm").decode_tokens_per_second == estimate(free, "vllm").decode_tokens_per_second
 
 
+def test_an_older_build_is_slower_and_says_so():
+    """geerlingguy/ai-benchmarks measured one chip with llama3.2:3b in October 2024 (59.4 tokens/s) and in October 2025 (80.2): newer builds launch less."""
+    d = demand("meta-llama/Llama-3.2-3B-Instruct", "M1 Max 64GB", concurrency=1, quant="Q4_K_M")
+    rates = [estimate(replace(d, settings=Settings(version=v)), "llama.cpp").decode_tokens_per_second for v in ("b4008", "b6800", "b11434", "")]
+    values = [r.value for r in rates]
+    assert values[0] < values[1] < values[2] == values[3]
+    assert "2.0 years old" in rates[0].why or "1.9 years old" in rates[0].why
+    # What an age explains, it explains of small models: a large one waits for its bytes.
+    large = demand("meta-llama/Llama-3.3-70B-Instruct", "M1 Max 64GB", concurrency=1, quant="Q4_K_M")
+    old, new = (estimate(replace(large, settings=Settings(version=v)), "llama.cpp").decode_tokens_per_second.value for v in ("b4008", ""))
+    assert new / old < values[3] / values[0]
+
+
+@pytest.mark.parametrize(
+    ("version", "date"), [("b3215", "2024-06-24"), ("b4327", "2024-12-14"), ("5589", "2025-06-05"), ("b8833", "2026-04-18"), ("b10549", "2026-08-22")]
+)
+def test_a_builds_age_is_its_days(version, date):
+    """Builds whose day stands in llama.cpp's own threads, to a month; what is no build has no age."""
+    assert build_age(version) == pytest.approx(day_age(date), abs=1 / 12)
+    assert build_age("") == build_age("0.3.14") == build_age("nightly") == day_age("") == 0
+
+
+def test_few_bits_are_not_as_fast_as_they_are_small():
+    """P40, llama.cpp #4766: Llama-2-7B Q3_K_S (2.75 GiB) 30.7 tokens/s, Q2_K 33.4, Q4_0 (3.56 GiB) 56.3: unpacking holds few bits up."""
+    rates = [
+        estimate(demand("meta-llama/Llama-2-7b-hf", "P40", concurrency=1, quant=q), "llama.cpp").decode_tokens_per_second.value for q in ("Q3_K_S", "Q4_0")
+    ]
+    assert rates[0] < rates[1]
+    # A server's kernels are not asked what llama.cpp's unpacking takes.
+    d = demand(MODELS[0], "RTX 3090", concurrency=1)
+    assert unpacking("Q3_K_M") > unpacking("Q4_K_M") > unpacking("Q4_0") == unpacking("") == unpacking("mxfp4") == 1
+    assert estimate(d, "vllm").decode_tokens_per_second.value > 0
+
+
 def test_the_table_is_complete():
     """Every engine that plans memory has constants for every class of card, weights and version."""
     for engine in (*ENGINE_NAMES, "mlx"):
@@ -207,7 +243,7 @@ def test_the_table_is_complete():
                     for version in ("", "0.6.3", "b9999", "nightly"):
                         entry = entry_for(engine, gpu, bits, experts=experts, version=version)
                         assert entry.why
-                        assert min(entry.doubt.decode, entry.doubt.tpot, entry.doubt.prefill, entry.doubt.ttft) > 1
+                        assert min(entry.doubt.decode, entry.doubt.tpot, entry.doubt.prefill, entry.doubt.ttft, entry.doubt.ttft_less) > 1
 
 
 def test_an_old_version_has_its_own_constants():

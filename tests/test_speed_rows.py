@@ -20,7 +20,7 @@ from vram.accuracy.summary import percentile
 from vram.cli.accuracy import loader
 
 SPEED = Path(__file__).parent.parent / "truth" / "speed"
-FILES = ("batch_one.jsonl", "community.jsonl", "found.jsonl", "serving_tpot.jsonl", "serving_ttft.jsonl")
+FILES = ("batch_one.jsonl", "community.jsonl", "found.jsonl", "found_again.jsonl", "serving_tpot.jsonl", "serving_ttft.jsonl")
 # A third of the served rows: enough to tell, and quick.
 EVERY = {"serving_tpot.jsonl": 3, "serving_ttft.jsonl": 3}
 
@@ -71,6 +71,17 @@ def test_every_row_is_told():
         c = checked(name)
         assert len(c.speeds) + len(c.flagged_speeds) + len(c.unread) == c.rows
         assert all(u.reason for u in (*c.unread, *c.flagged))
+
+
+def test_a_new_card_is_as_near_as_was_reached():
+    """One sequence, dense, llama.cpp and vLLM, the card's rows left out of the fit: 90 of 100 within a quarter, as was set; the median set was 7 %."""
+    record = json.loads((SPEED / "held_out.json").read_text())
+    logs = {**record["system"], **record["card"]}
+    _, found = errors(Q.DECODE_DENSE_ALONE, engines={"llama.cpp", "ollama", "vllm"})
+    errors_ = sorted(abs(math.expm1(-logs[c.id])) for c in found if c.id in logs)
+    assert len(errors_) > 340
+    assert percentile(errors_, 0.9) <= 0.25
+    assert percentile(errors_, 0.5) <= 0.085
 
 
 def test_a_new_model_is_served_as_was_set():
@@ -136,6 +147,7 @@ def test_held_out_errors_are_written_down():
         ({"metric": "tpot_ms", "engine": "fortran", "model": "Qwen/Qwen3-8B", "value": 1, "gpu": "H100"}, "fortran"),
         ({"metric": "tpot_ms", "engine": "vllm", "model": "no/such", "value": 1, "gpu": "H100"}, "no/such"),
         ({"metric": "tpot_ms", "engine": "vllm", "model": "Qwen/Qwen3-8B", "value": 1, "gpu": "H100", "quant": "wax"}, "wax"),
+        ({"metric": "tpot_ms", "engine": "vllm", "model": "Qwen/Qwen3-8B", "value": 1, "gpu": "H100", "date": "yesterday"}, "date"),
     ],
 )
 def test_a_row_that_makes_no_sense_is_listed_with_the_reason(row, reason):

@@ -16,7 +16,7 @@ from vram.cli.accuracy import _SPEEDS as TITLES
 from vram.cli.accuracy import loader
 
 HERE = Path(__file__).parent / "speed"
-FILES = ("batch_one.jsonl", "community.jsonl", "found.jsonl", "serving_tpot.jsonl", "serving_ttft.jsonl")
+FILES = ("batch_one.jsonl", "community.jsonl", "found.jsonl", "found_again.jsonl", "serving_tpot.jsonl", "serving_ttft.jsonl")
 LOCAL = {"llama.cpp", "llamacpp", "ollama", "vllm"}
 SERVED = (Q.TPOT_DENSE_SERVED, Q.TPOT_MOE_SERVED)
 # What was set: name, engines (None: all), quantities, which errors, median, p90.
@@ -117,31 +117,36 @@ def section() -> list[str]:
     return out
 
 
+FIRST = ("found_first.json", "found_again_first.json")
+
+
 def first_sight() -> list[str]:
     """What the constants said of rows that were entered before anything was held against them, beside what they say today."""
-    first = json.loads((HERE / "found_first.json").read_text(encoding="utf-8"))
+    rounds = [json.loads((HERE / name).read_text(encoding="utf-8")) for name in FIRST]
+    told = "; ".join(f"the {r['rows']} of {r['file']} against the constants of commit {r['commit']}" for r in rounds)
     out = [
         "",
         "### At first sight",
-        f"The {first['rows']} rows of found.jsonl were looked up in public and entered before any prediction was held against them, then held against",
-        f"the constants of commit {first['commit']} (`first`); the fit has seen them since, so `today` is no measure of rows that nobody has seen.",
+        "Rows that were looked up in public and entered before any prediction was held against them, then held against the constants of",
+        f"their time (`first`): {told}. The fit has seen them since, so `today` is no measure of rows that nobody has seen.",
         "",
-        "| engine | speed | first: rows | median | p90 | in band | today: rows | median | p90 | in band |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| file | engine | speed | first: rows | median | p90 | in band | today: rows | median | p90 | in band |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    today = {(x.engine, x.quantity): x for x in speed_table(checked()["found.jsonl"].speeds)}
-    for line in first["lines"]:
-        now = today.get((line["engine"], Q(line["quantity"])))
-        cells = f"{now.n} | {now.median:.1%} | {now.p90:.1%} | {now.inside:.0%}" if now else "0 | | |"
-        told = f"{line['n']} | {line['median']:.1%} | {line['p90']:.1%} | {line['inside']:.0%}"
-        out.append(f"| {line['engine']} | {TITLES[Q(line['quantity'])]} | {told} | {cells} |")
+    for first in rounds:
+        today = {(x.engine, x.quantity): x for x in speed_table(checked()[first["file"]].speeds)}
+        for line in first["lines"]:
+            now = today.get((line["engine"], Q(line["quantity"])))
+            cells = f"{now.n} | {now.median:.1%} | {now.p90:.1%} | {now.inside:.0%}" if now else "0 | | |"
+            was = f"{line['n']} | {line['median']:.1%} | {line['p90']:.1%} | {line['inside']:.0%}"
+            out.append(f"| {first['file']} | {line['engine']} | {TITLES[Q(line['quantity'])]} | {was} | {cells} |")
     return out
 
 
 def sources_differ() -> list[str]:
     """How far sources differ on the same model, quantization and card, alone: what no constant of a card can undo."""
     values: dict[tuple[str, str, str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    rows = {r["id"]: r for name in FILES[:3] for r in map(json.loads, (HERE / name).read_text(encoding="utf-8").splitlines())}
+    rows = {r["id"]: r for name in FILES[:4] for r in map(json.loads, (HERE / name).read_text(encoding="utf-8").splitlines())}
     for c in speeds():
         if c.quantity is Q.DECODE_DENSE_ALONE and c.engine in LOCAL and c.id in rows:
             row = rows[c.id]

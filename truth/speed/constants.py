@@ -30,6 +30,8 @@ PRIOR = {
     "queue": (0.1, 1e-3, 2.0),
 }
 SCALE = 0.08  # residuals beyond this count less and less
+STEP = 1e-6  # by which an unknown is moved to see what it does
+YEARLY_SIGMA = 0.2
 WEIGHT = {"ttft": 0.35, "prefill": 0.5}
 # Layers and steps trade places where few depths were measured, and so do layers and what a card's arithmetic holds up.
 NARROWER = {"step_seconds": 0.5, "vector_share": 0.5}
@@ -40,46 +42,51 @@ POOLED = "servers"
 
 
 class Fit:
-    """One group's constants: the group's own, and what its weights' classes change."""
+    """One group's constants: the group's own, what its weights' classes change, and what a year's age adds to what is fixed."""
 
     def __init__(self, rows, prior, *, sigma, cited=(), warm=None, yearly=None):
-        """`yearly`: by how much a year's age slows a row; None: it is fitted too."""
+        """`yearly`: by how much (a logarithm) a year's age lengthens layers and steps; None: it is fitted too."""
         self.classes = sorted({r["weights"] for r in rows})
         self.prior, self.lows, self.highs = (np.log([prior[n] if k == 0 else PRIOR[n][k] for n in NAMES]) for k in range(3))
-        a = columns(rows)
+        a, own = columns(rows), len(NAMES)
         self.slots = [(n, w) for n in BY_WEIGHTS for w in self.classes if len(self.classes) > 1]
         pulls = [(NAMES.index(c["name"]), c) for c in cited if c["weights"] in {"", *self.classes}]
         which = {w: a["weights"] == w for w in self.classes}
         widths = np.array([max(sigma, 0.3) if n in LOAD else sigma * NARROWER.get(n, 1.0) for n in NAMES])
-        years = a["years"]
-        ages = yearly is None and bool(years.any())
+        ages = yearly is None and bool(a["years"].any())
+        self.fixed_yearly = yearly or 0.0
         logs, weight = np.log(a["seconds"]), np.array([WEIGHT.get(k, 1.0) for k in a["kind"]]) * np.sqrt(a.get("mass", np.ones(len(rows))))
 
         def residuals(x):
-            slower = (x[-1] if ages else yearly or 0.0) * years
-            r = (np.log(predict(a, self.at(x, which, len(rows)))) + slower - logs) * weight
+            """Of one set of unknowns, or of many: shaped as `x` but for the last axis."""
+            longer = x[..., -1:] if ages else self.fixed_yearly
+            r = (np.log(predict(a, self.at(x, which, len(rows)), longer)) - logs) * weight
             robust = np.sign(r) * np.sqrt(2 * (np.sqrt(1 + (r / SCALE) ** 2) - 1))
-            own = (x[: len(NAMES)] - self.prior) / widths
-            changes = x[len(NAMES) :] / np.array([0.15] * len(self.slots) + [0.05] * ages)
-            hard = [np.sqrt(min(c["rows"], 25)) * (x[i] + self.change(x, c["name"], c["weights"]) - np.log(c["value"])) / 0.3 for i, c in pulls]
-            return np.concatenate([robust, own, changes, hard])
+            changes = x[..., own:] / np.array([0.15] * len(self.slots) + [YEARLY_SIGMA] * ages)
+            hard = [np.sqrt(min(c["rows"], 25)) * (x[..., i] + self.change(x, c["name"], c["weights"]) - np.log(c["value"])) / 0.3 for i, c in pulls]
+            return np.concatenate([robust, (x[..., :own] - self.prior) / widths, changes, *([np.stack(hard, axis=-1)] if hard else [])], axis=-1)
+
+        def slopes(x):
+            """All columns of the Jacobian in one call: a call costs as much as its numbers are few."""
+            each = residuals(np.concatenate([x[None], x[None] + STEP * np.eye(len(x))]))
+            return ((each[1:] - each[0]) / STEP).T
 
         start = np.concatenate([self.prior, np.zeros(len(self.slots) + ages)])
         if warm is not None and warm.slots == self.slots and len(warm.x) == len(start):
             start = warm.x
         self.rows = len(rows)
-        self.x = least_squares(residuals, start, max_nfev=40 if warm is None else 12, ftol=1e-6, xtol=1e-6).x
-        self.yearly = float(self.x[-1]) if ages else yearly or 0.0
+        self.x = least_squares(residuals, start, jac=slopes, max_nfev=40 if warm is None else 12, ftol=1e-6, xtol=1e-6).x
+        self.yearly = float(self.x[-1]) if ages else self.fixed_yearly
 
     def change(self, x, name, weights):
-        return x[len(NAMES) + self.slots.index((name, weights))] if (name, weights) in self.slots else 0.0
+        return x[..., len(NAMES) + self.slots.index((name, weights))] if (name, weights) in self.slots else np.zeros(x.shape[:-1])
 
     def at(self, x, which, n):
         out = {}
         for i, name in enumerate(NAMES):
-            value = np.full(n, x[i])
-            for w, mask in which.items():
-                value[mask] += self.change(x, name, w)
+            value = np.repeat(x[..., i, None], n, axis=-1)
+            for w, mask in which.items() if name in BY_WEIGHTS else ():
+                value[..., mask] += self.change(x, name, w)[..., None]
             out[name] = np.exp(np.clip(value, self.lows[i], self.highs[i]))
         return out
 
@@ -88,7 +95,7 @@ class Fit:
 
     def predicted(self, rows):
         a = columns(rows)
-        return predict(a, self.at(self.x, {w: a["weights"] == w for w in self.classes}, len(rows)))
+        return predict(a, self.at(self.x, {w: a["weights"] == w for w in self.classes}, len(rows)), self.yearly)
 
 
 def groups_of(rows):

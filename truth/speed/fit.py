@@ -1,6 +1,6 @@
 """Fits the constants of speed/clock.py to the rows beside this file and writes src/vram/speed/table.py and held_out.json.
 
-    python truth/speed/fit.py            # about a minute
+    python truth/speed/fit.py            # a minute or two
     python truth/speed/fit.py --check    # fits again and fails where the table is another
 
 An engine's constants are fitted first to all of its rows (its base), then per class of card, pulled towards the base; the
@@ -103,7 +103,7 @@ def own_factors(rows, fits):
         for r in mine if engine not in SERVERS else ():
             if r["kind"] == "decode" and r["sequences"] == 1:
                 fit = fits[engine, experts, r["card"]]
-                found[engine, r["gpu"]].append((r["mass"], np.log(r["seconds"] / fit.predicted([r])[0]) - fit.yearly * r["years"]))
+                found[engine, r["gpu"]].append((r["mass"], np.log(r["seconds"] / fit.predicted([r])[0])))
     out = {}
     for key, told in found.items():
         mass, logs = np.array(told).T
@@ -111,6 +111,11 @@ def own_factors(rows, fits):
         mean = float(np.average(np.clip(logs, at - 0.2, at + 0.2), weights=mass))
         out[key] = len(told), float(np.exp(mean * mass.sum() / (mass.sum() + ALIKE_IN_CLASS)))
     return out
+
+
+def yearly_of(fits):
+    """Engine -> by how much a year's age lengthens its layers and steps, as a logarithm; engines without aged rows are left out."""
+    return {engine: fit.yearly for (engine, _, card), fit in fits.items() if not card and fit.yearly}
 
 
 def held_out(rows, cited, fits, by, only):
@@ -157,7 +162,7 @@ def main():
             fitted[r["id"]] = seconds * (factor if r["kind"] in {"decode", "tpot"} else 1.0)
     # Where one model is all that a group has, leaving it out leaves nothing: its cards are left out instead.
     outside = {**by_system, **by_model, **by_card}
-    text = table(entries(good, fits, (fitted, outside), cited), own_doubts(good, owns, fitted))
+    text = table(entries(good, fits, (fitted, outside), cited), own_doubts(good, owns, fitted), yearly_of(fits))
     if args.check:
         if text != TABLE.read_text(encoding="utf-8"):
             sys.exit("truth/speed/fit.py gives another src/vram/speed/table.py: run it without --check")

@@ -19,7 +19,7 @@ from vram.speed.estimate import chunk_tokens
 from vram.speed.work import work_of
 
 HERE = Path(__file__).parent
-FILES = ("batch_one.jsonl", "community.jsonl", "found.jsonl", "serving_tpot.jsonl", "serving_ttft.jsonl")
+FILES = ("batch_one.jsonl", "community.jsonl", "found.jsonl", "found_again.jsonl", "serving_tpot.jsonl", "serving_ttft.jsonl")
 NO_PEAK = 1e30
 
 
@@ -61,6 +61,7 @@ def features(case: Case) -> dict:
         "experts": "moe" if w.experts else "dense",
         "kind": kind,
         "seconds": seconds,
+        "years": case.years,
         "flag": case.flag,
         "sequences": float(n),
         "tokens": float(n * spread.dp),
@@ -72,7 +73,7 @@ def features(case: Case) -> dict:
         "expert_bytes": total("expert_bytes"),
         "expert_ops": total("expert_ops"),
         "all_expert_ops": total("all_expert_ops"),
-        "vector": vector_flops(engine, gpu) or NO_PEAK,
+        "vector": vector_flops(engine, gpu, demand.model.quantization) or NO_PEAK,
         "unvisited": 1 - min(w.experts_per_token, w.experts) / w.experts if w.experts else 1.0,
         "cache_bytes": float(sum(x.reads.at(held) for x in works) * n),
         "cache_ops": float(sum(x.decode_pair * held * n + windows(x, n, held) for x in works)),
@@ -93,30 +94,6 @@ def features(case: Case) -> dict:
     }
 
 
-NEWEST = 2026.8
-# Pull requests of llama.cpp and when they were measured, as their threads say: others lie between.
-PULLS = (
-    (3084, 2023.69),
-    (4766, 2024.03),
-    (6766, 2024.30),
-    (10491, 2024.90),
-    (13326, 2025.35),
-    (15802, 2025.68),
-    (16900, 2025.87),
-    (21570, 2026.27),
-    (29107, 2026.72),
-)
-
-
-def years_old(told: dict) -> float:
-    """Years between a row and today's builds: its date, that of its pull request, else none."""
-    if "date" in told:
-        year, month, day = map(int, told["date"].split("-"))
-        return max(0.0, NEWEST - (year + (month - 1) / 12 + (day - 1) / 365))
-    source, _, number = told["source"].partition("#")
-    return max(0.0, NEWEST - float(np.interp(int(number), *zip(*PULLS, strict=True)))) if source == "ggml-org/llama.cpp" else 0.0
-
-
 def columns(rows):
     return {k: np.array([r[k] for r in rows]) for k in rows[0]}
 
@@ -125,8 +102,8 @@ def roof(reading, computing):
     return (reading**4 + computing**4) ** 0.25
 
 
-def predict(a, p):
-    """Seconds of every row: the formula of speed/clock.py and speed/estimate.py on columns."""
+def predict(a, p, yearly=0.0):
+    """Seconds of every row: the formula of speed/clock.py and speed/estimate.py on columns, or of many sets of constants at once."""
     from_memory = {
         k: roof(a[f"{k}_bytes"] / (p[s] * a["bandwidth"]), a[ops] / (p["vector_share"] * a["vector"]))
         for k, s, ops in (("dense", "memory_share", "dense_ops"), ("head", "memory_share", "head_ops"), ("expert", "expert_share", "all_expert_ops"))
@@ -136,7 +113,7 @@ def predict(a, p):
     head = a["head_ops"] / (p["compute_share"] * a["half_peak"])
     expert = a["expert_ops"] / (p["compute_share"] * a["expert_peak"])
     message = a["exchanges"] * a["message"] / (p["link_share"] * a["link"])
-    fixed = p["step_seconds"] + p["layer_seconds"] * a["layers"] + p["expert_layer_seconds"] * a["expert_layers"]
+    fixed = (p["step_seconds"] + p["layer_seconds"] * a["layers"] + p["expert_layer_seconds"] * a["expert_layers"]) * np.exp(yearly * a["years"])
     fixed = fixed + (a["exchanges"] + HOP_MESSAGES * a["hops"]) * p["message_seconds"]
 
     def pass_(tokens, rows):
@@ -167,7 +144,7 @@ def read_rows(names=FILES):
             except VramError:
                 continue
             made["old"] = row.engine == "vllm" and row.engine_version.startswith("0.2.")  # cited.json has what such were like
-            made["copy"], made["source"], made["years"] = "duplicate_of" in told, told["source"], years_old(told)
+            made["copy"], made["source"] = "duplicate_of" in told, told["source"]
             out.append(made)
     return out, seen
 

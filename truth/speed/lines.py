@@ -18,6 +18,7 @@ def errors(rows, seconds):
 LEAST = {"decode": 1.12, "tpot": 1.15, "prefill": 1.3, "ttft": 1.4}
 UNTOLD = {"decode": 1.5, "tpot": 1.6, "prefill": 2.0, "ttft": 2.5}
 COVER = 0.92
+COVER_SHORTEST = 0.93  # of what was looked for among many: the shortest of them holds fewer of others
 FEW, FEW_DOUBT = 16, 1.15  # so few rows of a server are hardly more than what another class of weights lends
 MOST = {"prefill": 2.5, "ttft": 3.0}  # beyond, a band would say nothing: what lies outside is told by the report
 
@@ -39,7 +40,21 @@ def doubts(rows, seconds, fallback):
             own, least = 0.0, 0.0  # a sequence alone is a batch of one: as doubtful as a small batch
         out[kind] = round(min(max(own, least), MOST.get(kind, 2.5)), 3)
     out["decode"] = out["decode"] or out["tpot"]
-    return out
+    return {**out, **waiting(found["ttft"], out["ttft"], fallback)}
+
+
+def waiting(logs, both, fallback):
+    """How many times longer (`ttft`) and how many times shorter (`ttft_less`) a first token may take: the shortest band that holds 93 of 100.
+
+    A queue that fills makes some first tokens many times as late, none as early: a band as wide to both sides would be wide for nothing.
+    """
+    if len(logs) < FEW:
+        return {"ttft": both, "ttft_less": max(both, fallback.get("ttft_less", both))}
+    times = np.sort(np.exp(-np.array(logs)))  # measured over predicted
+    many = min(int(np.ceil(COVER_SHORTEST * (len(times) + 1))), len(times))
+    lows, highs = np.minimum(times[: len(times) - many + 1], 1 / LEAST["ttft"]), np.maximum(times[many - 1 :], LEAST["ttft"])
+    at = int(np.argmin(highs - lows))
+    return {"ttft": round(min(float(highs[at]), MOST["ttft"]), 3), "ttft_less": round(min(1 / float(lows[at]), MOST["ttft"]), 3)}
 
 
 def entries(rows, fits, seconds, cited):
@@ -94,7 +109,19 @@ def cited_entries(fits, cited):
         rates["memory_share"] = 0.8
         rates.update({c["name"]: c["value"] for c in told})
         experts = "any" if engine == "transformers" else "dense"
-        out.append(line(engine, card, weights, experts, rates, {"decode": 1.3, "tpot": 1.8, "prefill": 2.0, "ttft": 2.5}, [], cited=told, before=before))
+        out.append(
+            line(
+                engine,
+                card,
+                weights,
+                experts,
+                rates,
+                {"decode": 1.3, "tpot": 1.8, "prefill": 2.0, "ttft": 2.5, "ttft_less": 2.5},
+                [],
+                cited=told,
+                before=before,
+            )
+        )
     return out
 
 
@@ -121,15 +148,17 @@ def quoted(value):
     return repr(value).replace("'", '"')
 
 
-def table(lines, owns):
+def table(lines, owns, yearly):
     """The text of src/vram/speed/table.py."""
     out = [HEAD, f"RATES = {quoted(NAMES)}\n", '"""Order of an entry\'s rates."""\n\n', "ENTRIES = (\n"]
     out.append(
-        "    # engine, class of card, of weights, experts, before version, rows, cards, models, cited rows, doubt (decode, tpot, prefill, ttft), rates\n"
+        "    # engine, class of card, of weights, experts, before version, rows, cards, models, cited rows, doubt (decode, tpot, prefill, ttft, ttft_less), rates\n"
     )
     for x in sorted(lines, key=lambda x: (x["engine"], x["experts"], x["before"], x["card"], x["weights"])):
         key = tuple(x[k] for k in ("engine", "card", "weights", "experts", "before", "rows", "cards", "models", "cited"))
         out.append(f"    ({', '.join(map(quoted, key))}, {tuple(x['doubt'].values())!r}, {tuple(x['rates'][n] for n in NAMES)!r}),\n")
     out.append(")\n\nCARDS = (\n    # engine, card, rows of one sequence, their time as a share of its class's, doubt\n")
     out += [f"    ({quoted(engine)}, {quoted(card)}, {n}, {factor:.3f}, {doubt}),\n" for (engine, card), (n, factor, doubt) in sorted(owns.items())]
+    out.append(")\n\nYEARLY = (\n    # engine, by how much each year of a build's age lengthens layers and steps (a logarithm)\n")
+    out += [f"    ({quoted(engine)}, {value:.3f}),\n" for engine, value in sorted(yearly.items())]
     return "".join([*out, ")\n"])

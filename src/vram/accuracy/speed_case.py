@@ -14,6 +14,7 @@ from vram.memory.workload import Workload
 from vram.model.cache import CacheFormats
 from vram.model.format import F8_E4M3, KV_FORMATS
 from vram.model.model import Model
+from vram.speed.era import build_age, day_age
 from vram.speed.spread import Spread
 from vram.speed.work import work_of
 
@@ -53,6 +54,13 @@ class Case:
     held_tokens: int
     flag: str
     note: str
+
+    @property
+    def years(self) -> float:
+        """How old the build was, of the engine whose builds' ages are known: by its number, else by the row's day."""
+        if self.row.engine not in {"llama.cpp", "ollama"}:
+            return 0.0
+        return build_age(self.row.engine_version) or day_age(self.row.date)
 
     @property
     def mean_tokens(self) -> int:

@@ -145,7 +145,7 @@ def compare(case: Case, other: str | None = None) -> SpeedComparison:
     """
     row = case.row
     engine = engine_of(other or row.engine)
-    c = clock_over(case.demand, engine, case.spread)
+    c = clock_over(case.demand, engine, case.spread, years=case.years)
     doubt = c.entry.doubt
     if row.metric in {Metric.PREFILL, Metric.TTFT} and peak_flops(case.demand.gpu, "bf16") is None:
         raise UsageError(f"the arithmetic of {case.demand.gpu.name} is not known")
@@ -163,6 +163,7 @@ def compare(case: Case, other: str | None = None) -> SpeedComparison:
         each = 1 / c.seconds(0, 0, case.sequences, case.sequences * case.mean_tokens)
         expected = each * (case.sequences if row.metric is Metric.DECODE_TOTAL else 1)
         factor = doubt.decode if case.sequences == 1 else doubt.tpot
+    less = doubt.ttft_less if row.metric is Metric.TTFT else factor
     return SpeedComparison(
         id=row.id,
         engine=row.engine,
@@ -170,7 +171,7 @@ def compare(case: Case, other: str | None = None) -> SpeedComparison:
         quantity=quantity_of(case, c),
         measured=row.value,
         predicted=expected,
-        low=expected / factor,
+        low=expected / less,
         high=expected * factor,
         entry=c.entry,
         note=case.note,

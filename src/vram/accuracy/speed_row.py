@@ -49,6 +49,7 @@ class SpeedRow:
         expert_slices: ranks that share each expert; 0: not told.
         held_tokens: cached tokens before the first decoded one, where a benchmark says so (llama-bench's depth).
         value: the figure in the metric's unit.
+        date: the day that it was measured or published (`2024-12-14`), empty: not told.
         flag: why the row is no evidence, empty when it is.
     """
 
@@ -75,6 +76,7 @@ class SpeedRow:
     value: float
     source: str
     note: str
+    date: str
     flag: str
 
     @property
@@ -137,6 +139,7 @@ def parse_speed_row(row: Mapping[str, Any], where: str = "") -> SpeedRow:
         value=value,
         source=_text(row, "source"),
         note=_text(row, "note"),
+        date=_day(row),
         flag=_text(row, "flag"),
     )
 
@@ -148,6 +151,13 @@ def _text(row: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"`{name}` is no text")  # noqa: TRY004  (the one error that callers turn into a reason)
     return value
+
+
+def _day(row: Mapping[str, Any]) -> str:
+    told = _text(row, "date")
+    if told and not re.fullmatch(r"20\d\d-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", told):
+        raise ValueError(f"`date` is {told[:40]}: a day as 2024-12-14 is needed")
+    return told
 
 
 def _number(row: Mapping[str, Any], name: str) -> float | None:

@@ -18,7 +18,7 @@ _SUFFIX: Final = re.compile(
     r"[-_.:](?:i1-)?(?:UD-)?(?P<quant>(?:I?Q\d(?:_[0-9A-Z]+)*)|F16|BF16|FP16|[48]-?bit|AWQ(?:-INT4)?|GPTQ(?:-Int4)?|FP8|NVFP4|MXFP[48]|INT[48]|W4A16)$",
     re.IGNORECASE,
 )
-_TAIL: Final = re.compile(r"[-_](?:it|instruct|chat|qat|fp16|latest|hf|gguf)$", re.IGNORECASE)
+_TAIL: Final = re.compile(r"[-_](?:it|instruct|chat|qat|fp16|latest|hf|gguf|mlx)$", re.IGNORECASE)
 _WORDS: Final = {"fp4": "nvfp4", "4bit": "w4a16", "awqint4": "awq", "q4kxl": "Q4_K_M", "q8kxl": "Q8_0", "q6kl": "Q6_K", "q4kl": "Q4_K_M"}
 
 

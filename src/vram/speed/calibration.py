@@ -4,9 +4,10 @@ A class without rows borrows the entry of the nearest that has some, says so, an
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from functools import lru_cache
+from math import exp
 from typing import Any
 
 from vram.hardware.gpu import Gpu
@@ -60,12 +61,16 @@ def card_class(gpu: Gpu) -> CardClass:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doubt:
-    """How far figures may be off: the factor by which a measured one may exceed, or fall short of, the expected."""
+    """How far figures may be off: the factor by which a measured one may exceed, or fall short of, the expected.
+
+    A first token's factors differ: `ttft` for how much later, `ttft_less` for how much earlier than expected it may come.
+    """
 
     decode: float
     tpot: float
     prefill: float
     ttft: float
+    ttft_less: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +135,17 @@ def base_name(gpu: Gpu) -> str:
     return gpu.name.rpartition(" ")[0]
 
 
+FIXED = ("layer_seconds", "expert_layer_seconds", "step_seconds")
+"""What an engine's age lengthens: launches and small kernels, which newer builds fuse, record and overlap."""
+
+
+@lru_cache(maxsize=1)
+def _yearly() -> Mapping[str, float]:
+    from vram.speed.table import YEARLY  # noqa: PLC0415  (see _table)
+
+    return dict(YEARLY)
+
+
 @lru_cache(maxsize=1)
 def _owns() -> Mapping[tuple[str, str], _Own]:
     from vram.speed.table import CARDS  # noqa: PLC0415  (see _table)
@@ -137,7 +153,7 @@ def _owns() -> Mapping[tuple[str, str], _Own]:
     return {(engine, card): _Own(card=card, rows=rows, factor=factor, doubt=doubt) for engine, card, rows, factor, doubt in CARDS}
 
 
-def entry_for(engine: str, gpu: Gpu, stored_bits: float, *, experts: bool, version: str = "") -> Entry:
+def entry_for(engine: str, gpu: Gpu, stored_bits: float, *, experts: bool, version: str = "", years: float = 0.0) -> Entry:
     """The entry for an engine on a card with weights of so many bits, or the nearest that has rows behind it.
 
     Args:
@@ -146,8 +162,20 @@ def entry_for(engine: str, gpu: Gpu, stored_bits: float, *, experts: bool, versi
         stored_bits: mean stored bits of a linear weight.
         experts: whether the model has routed experts.
         version: the engine's version, empty for the newest.
+        years: how much older than today's its build is: older ones took longer for what no byte explains.
     """
-    return _entry(engine, card_class(gpu), weight_class(stored_bits), "moe" if experts else "dense", _version(version), base_name(gpu))
+    entry = _entry(engine, card_class(gpu), weight_class(stored_bits), "moe" if experts else "dense", _version(version), base_name(gpu))
+    return _aged(entry, years, _ALIKE.get(engine, engine)) if years else entry
+
+
+@lru_cache(maxsize=4096)
+def _aged(entry: Entry, years: float, engine: str) -> Entry:
+    """An entry for a build of so many years ago."""
+    r, longer = entry.rates, exp(_yearly().get(engine, 0.0) * years)
+    if longer == 1:
+        return entry
+    rates = replace(r, **{n: getattr(r, n) * longer for n in FIXED})
+    return replace(entry, rates=rates, why=f"{entry.why}; a build {years:.1f} years old: layers take {longer:.2f} times as long")
 
 
 def _version(text: str) -> tuple[int, int]:
@@ -198,7 +226,7 @@ def _made(line: tuple[Any, ...], factor: float, engine: str, card: CardClass, we
     if factor > 1:
         why += f"; borrowed: none of {engine} on {card} cards with {weights}-bit weights"
     found = Rates(**dict(zip(_names(), rates, strict=True)))
-    doubts = dict(zip(("decode", "tpot", "prefill", "ttft"), doubt, strict=True))
+    doubts = dict(zip((f.name for f in fields(Doubt)), doubt, strict=True))
     if own:
         found, doubts["decode"] = _slower(found, own.factor), own.doubt
         why += f"; {own.rows} of {own.card} itself put it at {own.factor:.2f} of their time"
@@ -214,8 +242,7 @@ def _made(line: tuple[Any, ...], factor: float, engine: str, card: CardClass, we
 def _slower(r: Rates, factor: float) -> Rates:
     """Rates with which a sequence alone takes so many times as long; what prompts and exchanges take stays."""
     shares = ("memory_share", "expert_share", "cache_share", "vector_share")
-    times = ("layer_seconds", "expert_layer_seconds", "step_seconds")
-    return replace(r, **{n: getattr(r, n) / factor for n in shares}, **{n: getattr(r, n) * factor for n in times})
+    return replace(r, **{n: getattr(r, n) / factor for n in shares}, **{n: getattr(r, n) * factor for n in FIXED})
 
 
 def _names() -> tuple[str, ...]:

@@ -12,9 +12,11 @@ from vram.engines.registry import engine as engine_named
 from vram.errors import UsageError
 from vram.hardware.gpu import Gpu
 from vram.speed.calibration import WEIGHTS_16_BITS, Entry, entry_for
+from vram.speed.era import build_age
 from vram.speed.rates import Rates
 from vram.speed.spread import Spread
 from vram.speed.step import StepClock
+from vram.speed.unpacking import unpacking
 from vram.speed.work import Work, work_of
 
 SLOW_LINK = 16e9
@@ -144,19 +146,25 @@ def engine_peak(engine: str, gpu: Gpu, computes_in: str, stored_bits: float) -> 
     return peak_flops(gpu, computes_in)
 
 
-def vector_flops(engine: str, gpu: Gpu) -> float | None:
+def vector_flops(engine: str, gpu: Gpu, quantization: str = "") -> float | None:
     """Operations a second of the units that unpack quantised weights for a single sequence; None where nothing is known to wait for them.
 
-    Kernels for one sequence multiply on them too, so a card with little beside much bandwidth (GTX 1050 Ti, MI50, M1 Max) is held up by
+    Kernels for one sequence multiply on them too, the longer the more a `quantization` takes to unpack (speed/unpacking.py), so a card with little beside much bandwidth (GTX 1050 Ti, MI50, M1 Max) is held up by
     arithmetic before its memory is. Volta's and Turing's issue integers beside floats, which later cards' figures count already.
     """
     if engine not in UNPACKING or gpu.vector_tflops is None:
         return None
-    return gpu.vector_tflops * (2e12 if gpu.architecture in {"Volta", "Turing"} else 1e12)
+    return gpu.vector_tflops * (2e12 if gpu.architecture in {"Volta", "Turing"} else 1e12) / unpacking(quantization)
 
 
-def clock_over(demand: Demand, engine: str, spread: Spread) -> Clock:
+def clock_over(demand: Demand, engine: str, spread: Spread, *, years: float | None = None) -> Clock:
     """`clock` for a spread that a plan's placement cannot say (data-parallel attention).
+
+    Args:
+        demand: model, card, placement, workload and settings.
+        engine: name of the engine.
+        spread: how ranks share a step.
+        years: how old the engine's build is; None: as old as the version of the settings, today's where it names no build.
 
     Raises:
         UsageError: no such engine, or the card's bandwidth is not known.
@@ -167,8 +175,10 @@ def clock_over(demand: Demand, engine: str, spread: Spread) -> Clock:
     if not bandwidth:
         raise UsageError(unknown(gpu), hint="name a card whose bandwidth the catalogue knows: vram gpus")
     works = work_of(model, spread, demand.workload.formats)
-    entry = entry_for(engine, gpu, works[0].stored_bits, experts=works[-1].experts > 0, version=demand.settings.version)
-    return Clock(stages=tuple(_stage(w, gpu, bandwidth, entry.rates, spread, engine) for w in works), spread=spread, entry=entry)
+    age = (build_age(demand.settings.version) if engine in LLAMA_CPP else 0.0) if years is None else years
+    entry = entry_for(engine, gpu, works[0].stored_bits, experts=works[-1].experts > 0, version=demand.settings.version, years=age)
+    vector = vector_flops(engine, gpu, model.quantization)
+    return Clock(stages=tuple(_stage(w, gpu, bandwidth, entry.rates, spread, engine, vector) for w in works), spread=spread, entry=entry)
 
 
 def _read(reading: float, operations: float, r: Rates, vector: float | None) -> float:
@@ -176,11 +186,10 @@ def _read(reading: float, operations: float, r: Rates, vector: float | None) -> 
     return reading if vector is None else roof(reading, operations / (r.vector_share * vector))
 
 
-def _stage(w: Work, gpu: Gpu, bandwidth: float, r: Rates, spread: Spread, engine: str) -> StageClock:
+def _stage(w: Work, gpu: Gpu, bandwidth: float, r: Rates, spread: Spread, engine: str, vector: float | None) -> StageClock:
     dense, expert = (r.compute_share * (engine_peak(engine, gpu, t, w.stored_bits) or _NO_PEAK) for t in (w.dense_type, w.expert_type))
     half = engine_peak(engine, gpu, "bf16", 16) or _NO_PEAK
     attention = r.attention_share * half
-    vector = vector_flops(engine, gpu)
     link = (gpu.link.bytes_per_second if gpu.link else None) or SLOW_LINK
     ranks = spread.expert_ranks
     exchanges = 2 * w.layers if ranks > 1 else 0

@@ -103,7 +103,7 @@ def estimate(
         tpot_seconds=_figure(tpot, doubt.decode if sequences == 1 else doubt.tpot, entry),
         decode_total_tokens_per_second=_figure(together / tpot, doubt.decode if sequences == 1 else doubt.tpot, entry),
         prefill_tokens_per_second=None if reading is None else _figure(prompt / reading, doubt.prefill, entry),
-        ttft_seconds=None if reading is None else _figure(ttft_seconds(c, prompt, chunk=chunk), doubt.ttft, entry),
+        ttft_seconds=None if reading is None else _figure(ttft_seconds(c, prompt, chunk=chunk), doubt.ttft, entry, less=doubt.ttft_less),
         crossover_sequences=many,
         crossover_step_seconds=step,
         crossover_why=why,
@@ -115,8 +115,8 @@ def each_copys(demand: Demand) -> int:
     return -(-demand.workload.concurrency // demand.placement.dp)
 
 
-def _figure(value: float, factor: float, entry: Entry) -> Figure:
-    return Figure(value=value, low=value / factor, high=value * factor, source="calibrated" if entry.calibrated else "formula", why=entry.why)
+def _figure(value: float, factor: float, entry: Entry, *, less: float | None = None) -> Figure:
+    return Figure(value=value, low=value / (less or factor), high=value * factor, source="calibrated" if entry.calibrated else "formula", why=entry.why)
 
 
 def decode_seconds(c: Clock, prompt: int, output: int, sequences: int) -> float:

@@ -29,6 +29,7 @@ from vram.speed.clock import _NO_PEAK, HOP_MESSAGES, SLOW_LINK, engine_peak, pea
 from vram.speed.estimate import chunk_tokens, decode_seconds, prefill_seconds, tpot_seconds, ttft_seconds
 from vram.speed.rates import Rates
 from vram.speed.spread import Spread
+from vram.speed.unpacking import unpacking
 
 _AT = {name: i for i, name in enumerate(MOVED)}
 _KINDS = (*(Split(name) for name in SPLITS), Split.EXPERT)
@@ -97,7 +98,7 @@ def _group(table: Table, rows: Ints, engine: str, placement: Placement) -> dict[
             "prefill_tokens_per_second": np.where(computes, prompt / reading, np.nan),
             "ttft_seconds": np.where(computes, ttft_seconds(clock, prompt, chunk=chunk), np.nan),
         }
-    doubts = {f"{name}_doubt": getattr(clock.entry.doubt, name) for name in ("decode", "tpot", "prefill", "ttft")}
+    doubts = {f"{name}_doubt": getattr(clock.entry.doubt, name) for name in ("decode", "tpot", "prefill", "ttft", "ttft_less")}
     return {name: np.where(known, value, np.nan) for name, value in (figures | doubts).items()}
 
 
@@ -129,7 +130,7 @@ def _clock(batch: Batch, cards: _Cards, engine: str) -> Any:
     reads = _reads(batch, spread)
     growing, fixed, pair, prefill = (reads[:, :, i] for i in range(4))
     windows = [tuple(reads[:, :, 4 + 3 * i + k] for k in range(3)) for i in range((reads.shape[2] - 4) // 3)]
-    vector = cards.each([vector_flops(engine, g) or 0.0 for g in cards.gpus])
+    vector = cards.each([vector_flops(engine, g) or 0.0 for g in cards.gpus]) / _unpacking(batch)
 
     def read(nbytes: Floats, share: Any, operations: Floats) -> Floats:
         """speed/clock.py, _read."""
@@ -198,6 +199,12 @@ def _shares(model: Model, spread: Spread) -> tuple[float, ...]:
 def _by_subject(batch: Batch, of: Any) -> Floats:
     """A number of each row's subject, shaped (rows, 1)."""
     return np.array([of(s) for s in batch.subjects], dtype=np.float64)[batch.subject_of][:, None]
+
+
+def _unpacking(batch: Batch) -> Floats:
+    """How much longer each row's weights take to unpack, shaped (rows, 1)."""
+    labels, which = np.unique(batch.facts.column["label"][batch.variants], return_inverse=True)
+    return np.array([unpacking(batch.facts.labels[n] if n >= 0 else "") for n in labels.tolist()])[which.reshape(-1)][:, None]
 
 
 def _active(s: Subject) -> float:

@@ -49,7 +49,8 @@ class Speeds:
         decode_doubt: the factor by which a measured one may exceed, or fall short of, the first; and so on.
         tpot_doubt: likewise.
         prefill_doubt: likewise.
-        ttft_doubt: likewise.
+        ttft_doubt: by which a first token may come later than expected.
+        ttft_less_doubt: by which it may come earlier.
     """
 
     decode_tokens_per_second: npt.NDArray[np.float64]
@@ -60,6 +61,7 @@ class Speeds:
     tpot_doubt: npt.NDArray[np.float64]
     prefill_doubt: npt.NDArray[np.float64]
     ttft_doubt: npt.NDArray[np.float64]
+    ttft_less_doubt: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
