@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vram.admission.books import FRESH_SECONDS, Books
+from vram.admission.books import FRESH_SECONDS, PASSING_SECONDS, Books
 from vram.admission.decide import LARGER, OTHER, SHORTER, WAIT, Admit, Pool, Refuse, Route, decide
 from vram.admission.learn import ENOUGH, EventTokens, OutputTokens, PromptTokens, place
 from vram.admission.line import AGING_SECONDS, LOOKED_AT, Line, Shares
@@ -412,6 +412,73 @@ def test_a_giant_is_passed_only_for_a_bounded_time(small, giant, patience):
         line.age(now)
         line.pump(now, admit, lambda *_: None)
     assert big.passed < 10_000
+
+
+def test_those_a_kept_one_need_not_wait_for_pass_it():
+    """Beside an answer of 100 tokens a giant waits: who is gone by its limit before the answer ends may go first, who is not waits, and that has an end."""
+    replica, law = books(capacity=50, tokens=10), OutputTokens()
+    line = Line(route(replica), Shares())
+    came: list = []
+
+    def admit(need, answer):
+        came.append(need)
+        leases.append(answer.books.reserve(need, answer.expected, answer.most, now))
+
+    leases: list = []
+    now = 0.0
+    long, giant = Need(200, 100, 100, law=law, arrived=now), Need(350, 5, 5, key="giant", law=law, arrived=now)
+    for need in (long, giant):
+        line.join(need)
+        line.pump(now, admit, lambda *_: None)
+    now = AGING_SECONDS
+    line.pump(now, admit, lambda *_: None)
+    assert replica.reserved is giant
+    quick = [Need(40, 20, 20, key="a", law=law, arrived=now) for _ in range(2)]
+    # 16 blocks fit beside the long one's 30, but not beside the giant's 36: it would be there when that could come.
+    slow = Need(10, 145, 145, key="b", law=law, arrived=now)
+    unlimited = Need(10, 20, None, key="c", law=law, arrived=now)
+    for need in (quick[0], slow, unlimited):
+        line.join(need)
+    line.pump(now, admit, lambda *_: None)
+    assert came == [long, quick[0]]
+    now += PASSING_SECONDS
+    line.join(quick[1])
+    line.pump(now, admit, lambda *_: None)
+    assert came == [long, quick[0]]
+    for lease in leases[:]:
+        replica.release(lease, now)
+    line.pump(now, admit, lambda *_: None)
+    assert came[:3] == [long, quick[0], giant]
+
+
+@settings(max_examples=30, deadline=None)
+@given(small=st.integers(1, 8), giant=st.integers(30, 50), patience=st.integers(1, 30))
+def test_a_giant_is_kept_waiting_for_a_bounded_time_by_those_that_end_soon(small, giant, patience):
+    """Small requests that say they end soon, and don't, cannot keep a giant from its place: it comes once those that were let past it have ended."""
+    replica, law = books(capacity=50, tokens=10), OutputTokens()
+    line = Line(route(replica), Shares())
+    leases: dict = {}
+    big = Need(giant * 10 - 10, 5, 5, key="giant", law=law, arrived=0.0)
+    now = 0.0
+
+    def admit(need, answer):
+        leases[need] = (answer.books.reserve(need, answer.expected, answer.most, now), now + patience)
+
+    for _ in range(50 // small):
+        line.join(Need(small * 10 - 5, 5, 5, key="small", law=law, arrived=now))
+    line.pump(now, admit, lambda *_: None)
+    line.join(big)
+    while big not in leases:
+        now += 1.0
+        assert now <= AGING_SECONDS + PASSING_SECONDS + patience + 3
+        for need, (lease, ends) in list(leases.items()):
+            if now >= ends:
+                replica.release(lease, now)
+                del leases[need]
+        for _ in range(2):
+            line.join(Need(small * 10 - 5, 5, 5, key="small", law=law, arrived=now))
+        line.age(now)
+        line.pump(now, admit, lambda *_: None)
 
 
 def test_keys_share_by_what_they_used():

@@ -12,7 +12,7 @@ What the engine says of itself corrects the books only while it is fresh, and on
 from typing import Any, Final
 
 from vram.admission.affinity import seed_of
-from vram.admission.forecast import Forecast
+from vram.admission.forecast import AHEAD, Forecast
 from vram.admission.need import Need
 from vram.admission.peak import FIRM_STEPS, LINGER_STEPS, Growth, peak_within
 from vram.memory.curve import KvCurve
@@ -21,6 +21,8 @@ FRESH_SECONDS = 5.0
 """How long an engine's own figure counts."""
 CALM: Final = 3.0
 """Standard deviations by which what is foreseen stays within capacity: the chance of more is a thousandth, at the worst moment to come."""
+PASSING_SECONDS: Final = 10.0
+"""For so long those may pass a request that the replica is kept for whom it need not wait for: then nobody does."""
 BEHIND_TOKENS: Final = 16
 """Tokens that each answer may have grown, on average, before what was foreseen is foreseen anew."""
 
@@ -116,14 +118,17 @@ class Books:
         steps: steps of its engine since the books were opened, as far as some stream showed them.
         counted_at: when the output of its streams was last counted, by the caller's clock.
         reserved: a request that waited too long and comes next here, before all others; None: nobody.
+        reserved_at: since when it does.
         calm: standard deviations by which what is foreseen stays within capacity.
         over_bytes: what running answers need beyond capacity, because they outgrew all expectation; 0 when all is well.
     """
 
     __slots__ = (
         "_behind",
+        "_beside",
         "_ended",
         "_forecast",
+        "_kept",
         "_reported_at",
         "_reported_bytes",
         "_reported_held",
@@ -143,6 +148,7 @@ class Books:
         "promised_bytes",
         "ramp",
         "reserved",
+        "reserved_at",
         "seed",
         "sequences",
         "sessions",
@@ -181,10 +187,13 @@ class Books:
         self.ramp = (0.0, float("-inf"))
         self.coming = False
         self.reserved: Need | None = None
+        self.reserved_at = 0.0
         self._reported_bytes = self._reported_held = self._top_held = 0
         self._reported_at = self.counted_at = float("-inf")
         self.calm = CALM
         self._forecast: Forecast | None = None
+        self._kept: Need | None = None
+        self._beside: Forecast | None = None
         self._behind = 0
         self._ended = False
 
@@ -221,18 +230,21 @@ class Books:
 
     def fits(self, need: Need, output_tokens: int, now: float, most: int = -1) -> bool:
         """Whether it fits now, beside what all who are here will hold; `most` output tokens where it is to be cut to so many."""
-        if self.reserved is not None and self.reserved is not need:
+        kept = self.reserved if self.reserved is not need else None
+        if kept is not None and (need.law is None or kept.law is None or self.firm or now - self.reserved_at >= PASSING_SECONDS):
             return False
         capacity = self.capacity_bytes
         if not self.leases and not self.sequences:
+            if kept is not None:
+                return False
             # Alone it is let in even where its sequences together are more than there is: the engine lets them take turns.
             return self.foreign_bytes(now) == 0 or self.size(need, output_tokens) + self.foreign_bytes(now) <= capacity
         at_once = self.max_sequences if now >= self.ramp[1] else self._ramped(now)
-        if self.sequences + need.sequences > at_once or (need.beside and self.suspects >= need.beside):
+        if self.sequences + need.sequences + (kept.sequences if kept is not None else 0) > at_once or (need.beside and self.suspects >= need.beside):
             return False
         room = capacity - self.foreign_bytes(now)
         promise = self.size(need, output_tokens)
-        if self.promised_bytes + promise <= (room if need.law is None or self.firm else room // 2):
+        if kept is None and self.promised_bytes + promise <= (room if need.law is None or self.firm else room // 2):
             return True
         held = self.size(need, 0)
         if self.held_bytes + held > room:
@@ -241,7 +253,37 @@ class Books:
             return self._peak_with(need, output_tokens, held, promise, room)
         if most < 0:
             most = need.most_tokens if need.most_tokens is not None else self.context_tokens - need.prompt_tokens
-        return self._foreseen(need, most, held if need.streams else promise, room)
+        if not self._foreseen(need, most, held if need.streams else promise, room):
+            return False
+        return kept is None or self._leaves_room(kept, need, most, held if need.streams else promise, room)
+
+    def _leaves_room(self, kept: Need, need: Need, most: int, held: int, room: int) -> bool:
+        """Whether one that the replica is kept for comes as soon with it as without it: by its own limit it is gone by then, or fits beside.
+
+        As small jobs fill the gaps before a large one in EASY backfilling (Mu'alem and Feitelson, 2001, https://doi.org/10.1109/71.932708).
+        """
+        if need.most_tokens is None:
+            return False
+        if self._kept is not kept:
+            self._kept, self._beside = kept, self._coming(kept, room)
+        if self._beside is None:
+            return False
+        trial = self._beside.copy()
+        trial.add(None, self.curve, need.prompt_tokens, 0, most, need.sequences, held, streams=need.streams)
+        return trial.within(room, self.calm)
+
+    def _coming(self, kept: Need, room: int) -> Forecast | None:
+        """What is foreseen with one that the replica is kept for, from the first moment at which it fits; None where none is in sight."""
+        longest = kept.most_tokens if kept.most_tokens is not None else self.context_tokens - kept.prompt_tokens
+        size = self.size(kept, 0 if kept.streams else min(kept.expected_tokens, longest))
+        for begins in AHEAD[:-1]:
+            if self._forecast is None:
+                break
+            trial = self._forecast.copy()
+            trial.add(kept.law, self.curve, kept.prompt_tokens, 0, longest, kept.sequences, size, streams=kept.streams, begins=begins)
+            if trial.within(room, self.calm):
+                return trial
+        return None
 
     def _foreseen(self, need: Need, most: int, held: int, room: int) -> bool:
         """Whether it fits beside what all who are here will hold, as far as that can be foreseen from how long answers get."""
@@ -256,7 +298,8 @@ class Books:
                 return True
             if not self._ended and not self._behind:
                 return False
-        self._forecast = forecast = Forecast()
+        self._forecast, self._kept = Forecast(), None
+        forecast = self._forecast
         for lease in self.leases:
             n = lease.need
             forecast.add(n.law or law, self.curve, n.prompt_tokens, lease.produced, lease.most, n.sequences, lease.held_bytes, streams=n.streams)
@@ -270,7 +313,7 @@ class Books:
 
     def forget(self) -> None:
         """Others changed what is held here: nothing that was foreseen holds on."""
-        self._forecast = None
+        self._forecast = self._kept = None
 
     def _peak_with(self, need: Need, output_tokens: int, held: int, promise: int, room: int) -> bool:
         """Whether the peak with one more stays within `room`.
@@ -310,6 +353,7 @@ class Books:
             need.law.began()
         if self._forecast is not None and need.law is not None:
             self._forecast.add(need.law, self.curve, need.prompt_tokens, 0, most, need.sequences, lease.held_bytes, streams=need.streams)
+            self._kept = None
         if need.session:
             self.sessions[need.session] = self.sessions.get(need.session, 0) + 1
         if self.reserved is need:

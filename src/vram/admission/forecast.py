@@ -14,14 +14,18 @@ from math import sqrt
 from typing import Final
 
 from vram.admission.learn import OutputTokens
-from vram.admission.life_table import cell
+from vram.admission.life_table import CELLS, cell
 from vram.memory.curve import KvCurve
 
 AHEAD: Final = [0, 16, 32, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 512, 640, 768, 1024, 1536, 2048, 4096, 8192, 16384, 32768, 65536]
 """The moments, in steps. Between one and the next is counted who was left at the first and what he holds at the second: prompts of some
 prefill steps and tokens that are not counted yet bring sequences no further out of step than that."""
+OUT_OF_STEP: Final = 16
+"""Steps that an answer may end later than is counted, for the same reasons: one that ends at its limit is there for so long."""
 GONE: Final = 1e-6
 """So small a chance to be still there is none."""
+ALL: Final = [1.0] * CELLS
+"""The law of answers that all get as long as they may."""
 
 
 class Forecast:
@@ -40,26 +44,40 @@ class Forecast:
         self.freed = [0.0] * len(AHEAD)
         self.variance = [0.0] * len(AHEAD)
 
-    def add(self, law: OutputTokens, curve: KvCurve, prompt: int, produced: int, most: int, sequences: int, held_bytes: int, *, streams: bool) -> None:
-        """One more request: its prompt, its output so far and at most, its sequences, what they hold now.
+    def add(
+        self,
+        law: OutputTokens | None,
+        curve: KvCurve,
+        prompt: int,
+        produced: int,
+        most: int,
+        sequences: int,
+        held_bytes: int,
+        *,
+        streams: bool,
+        begins: int = 0,
+    ) -> None:
+        """One more request: its prompt, its output so far and at most, its sequences, what they hold now (or when it `begins`, in so many steps).
 
-        Of one that does not stream nothing is known but that it began: it holds all from the start. Of no sequence at all nothing is
+        Without a law it gets as long as it may. Of one that does not stream nothing is known but that it began: it holds all from the start. Of no sequence at all nothing is
         known: what it holds stays.
         """
-        table = law.survival()
+        table = law.survival() if law is not None else ALL
         here = table[cell(produced)]
         start = sequences * curve.nbytes(prompt + produced)
         last = len(AHEAD) - 1
         for i in range(last):
-            at = produced + AHEAD[i]
-            if i and at >= most:
+            if AHEAD[i + 1] <= begins:
+                continue
+            at = produced + max(AHEAD[i] - begins, 0)
+            if i and at >= most + OUT_OF_STEP:
                 break
             share = table[cell(at)] / here if here > GONE and sequences else 1.0
             if share < GONE:
                 break
             nbytes = float(held_bytes)
             if streams:
-                nbytes += sequences * curve.nbytes(prompt + min(produced + AHEAD[i + 1], most)) - start
+                nbytes += sequences * curve.nbytes(prompt + min(produced + AHEAD[i + 1] - begins, most)) - start
             self.most[i] += nbytes
             if share < 1.0:
                 self.freed[i] += (1.0 - share) * nbytes

@@ -1,9 +1,9 @@
 """Who waits for a route, and in which order they are asked: by priority, between keys by what each used, within a key by arrival.
 
 What a key used is KV-byte-seconds: a key that holds much for long waits for those that hold little. Small requests may pass one that
-does not fit yet, but only for a bounded time: then a replica is kept for it (`Books.reserved`) until it fits. Waiting raises
-priority, a step each `AGING_SECONDS`, so no stream of important requests starves a humble one for ever. It knows neither sockets nor
-timers.
+does not fit yet, but only for a bounded time: then a replica is kept for it (`Books.reserved`) until it fits, and for another bounded
+time only those pass that it need not wait for. Waiting raises priority, a step each `AGING_SECONDS`, so no stream of important requests
+starves a humble one for ever. It knows neither sockets nor timers.
 """
 
 from bisect import insort
@@ -201,5 +201,5 @@ class Line:
         ]
         if fitting:
             books = min(fitting, key=lambda b: b.promised_bytes - b.capacity_bytes)
-            books.reserved = need
+            books.reserved, books.reserved_at = need, now
             self._kept = need, books
