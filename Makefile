@@ -4,7 +4,7 @@ VENV := .venv
 FULL := .venv-full
 SOURCES := $(shell find src -name '*.py' -o -name '*.toml' -o -name '*.json' -o -name py.typed) pyproject.toml
 
-.PHONY: demo test test-all test-compiled oracle-llama-cpp oracle-vllm oracle-replay lint fit bench bench-gateway bench-replay bench-up chaos fuzz truth clean
+.PHONY: demo test test-all test-compiled oracle-llama-cpp oracle-vllm oracle-replay lint fit bench bench-gateway bench-replay bench-vllm bench-up chaos fuzz truth clean
 
 # Plans for real models on the GPUs of this machine, or on a named one when there is none; then a tiny model served by a real engine, which is
 # compiled once (.venv-engine) where no llama-server is installed.
@@ -49,6 +49,11 @@ bench-gateway: $(FULL)/.full
 bench-replay: $(FULL)/.full
 	$(COMPILED)
 	$(FULL)/bin/python benchmarks/gateway/replay.py --compiled $(CURDIR)/build/compiled/site --json build/replay.json
+
+# Minutes of load on a real vLLM with a tight pool, behind the gateway and alone: an hour; its steps are paced, so other work hardly shows.
+bench-vllm: $(FULL)/.full
+	VRAM_VLLM_PYTHON=$$(PYTHON=$(FULL)/bin/python truth/oracle/build_vllm.sh) && export VRAM_VLLM_PYTHON && \
+	$(FULL)/bin/python benchmarks/gateway/vllm_load.py --json build/vllm_load.json
 
 # A hundred thousand requests of clients that misbehave to engines that misbehave, through one gateway process: every ledger has to end at 0 (some minutes, Linux).
 chaos: $(FULL)/.full

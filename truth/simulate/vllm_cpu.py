@@ -42,14 +42,14 @@ def requests_of(first, number, given):
 
 
 class Server:
-    def __init__(self, python, folder, blocks, least):
+    def __init__(self, python, folder, blocks, least, model=MODEL, length=LENGTH, sequences=SEQUENCES):
         self.folder, self.blocks, self.steps = Path(folder), blocks, Path(folder) / "steps"
-        model = self.folder / "model"
-        model.mkdir()
-        (model / "config.json").write_text(json.dumps(MODEL))
+        place = self.folder / "model"
+        place.mkdir()
+        (place / "config.json").write_text(json.dumps(model))
         made = "from tokenizers import Tokenizer, models, pre_tokenizers as p; t = Tokenizer(models.WordLevel({f'w{i}': i for i in range(512)}, unk_token='w0')); t.pre_tokenizer = p.Whitespace(); t.save('tokenizer.json')"
-        subprocess.run([python, "-c", made], cwd=model, check=True)
-        (model / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "w2", "bos_token": "w1"}))
+        subprocess.run([python, "-c", made], cwd=place, check=True)
+        (place / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "w2", "bos_token": "w1"}))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -59,8 +59,8 @@ class Server:
         }  # fmt: skip
         command = [
             Path(python).parent / "vllm", "serve", "./model", "--load-format", "dummy", "--dtype", "bfloat16", "--enforce-eager", "--host", "127.0.0.1",
-            "--port", str(self.port), "--num-gpu-blocks-override", str(blocks), "--block-size", str(BLOCK), "--max-model-len", str(LENGTH),
-            "--max-num-seqs", str(SEQUENCES), "--max-num-batched-tokens", str(BATCHED), "--no-enable-prefix-caching",
+            "--port", str(self.port), "--num-gpu-blocks-override", str(blocks), "--block-size", str(BLOCK), "--max-model-len", str(length),
+            "--max-num-seqs", str(sequences), "--max-num-batched-tokens", str(BATCHED), "--no-enable-prefix-caching",
             "--scheduler-cls", "recorder.Recorder", "--disable-uvicorn-access-log",
         ]  # fmt: skip
         self.log = self.folder / "log"
