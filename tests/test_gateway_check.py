@@ -12,8 +12,8 @@ import pytest
 POOL = '[[pools]]\nname = "p"\nmodel = "Qwen/Qwen3-8B"\ngpu = "RTX 4090"\n'
 
 
-def vram(*args, cwd=None):
-    env = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "110"}
+def vram(*args, cwd=None, columns=110):
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": str(columns)}
     return subprocess.run([sys.executable, "-m", "vram", *args], capture_output=True, text=True, check=False, timeout=60, env=env, cwd=cwd)
 
 
@@ -27,6 +27,16 @@ def test_a_file_without_addresses_is_planned_and_refused(tmp_path):
     done = vram("serve", str(tmp_path / "pools.toml"), "--check", "--offline", "--json")
     assert done.returncode == 0
     assert json.loads(done.stdout)["pools"][0]["kv_capacity_bytes"] > 2**30
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_narrow_window_gets_a_narrow_table(tmp_path, width):
+    """What has no room in a row stands below it; nothing is lost."""
+    (tmp_path / "pools.toml").write_text(POOL + 'replicas = ["http://127.0.0.1:8000"]\n')
+    done = vram("serve", str(tmp_path / "pools.toml"), "--check", "--offline", columns=width)
+    shown = done.stdout.partition("Qwen/Qwen3-8B: p")[0]
+    assert max(map(len, shown.splitlines())) <= width
+    assert all(words in shown for words in ("RTX 4090", "vllm", "GiB", "40,960", "256"))
 
 
 @pytest.mark.parametrize("name", ["H1000", "4O90", "RTX 490", "0x H100"])

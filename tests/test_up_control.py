@@ -99,6 +99,7 @@ def test_logs_are_there_while_it_runs_and_after(env, tmp_path):
     says = tmp_path / "says"
     says.write_text("first line\nsecond \x1b[31mline\n")
     assert vram("logs", env=env).returncode == ExitCode.USAGE
+    assert "vram up MODEL" in vram("logs", "none", env=env).stderr
     with up(tmp_path, "a/b=demo", "--gpu", "cpu", env={**env, "STAND_IN_SAYS": str(says)}) as running:
         running.until("serving")
         shown = vram("logs", "a/b", "-n", "2", env=env)

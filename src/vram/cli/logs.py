@@ -49,7 +49,8 @@ def _file(name: str | None) -> "Path":
         raise UsageError("whose log?" if found else "nothing has run here", hint=hint)
     path = running.get(name) or past.get(file_name(name))
     if path is None:
-        raise UsageError(f"no model {name!r} has run here", hint=f"those that have: {', '.join(dict.fromkeys([*running, *past]))}")
+        known = ", ".join(dict.fromkeys([*running, *past]))
+        raise UsageError(f"no model {name!r} has run here", hint=f"those that have: {known}" if known else "vram up MODEL starts something")
     return path
 
 

@@ -8,7 +8,12 @@ import click
 @click.command(name="ps", short_help="Models that vram up runs on this machine.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, schema vram.ps/1.")
 def command(*, as_json: bool) -> None:
-    """The models that run on this machine: their engines, states, GPUs and requests."""
+    """The models that run on this machine: their engines, states, GPUs and requests.
+
+    A model is planned, starting, proving (put to the most that its plan admits), ready, ending (it makes room), asleep (loaded when it is asked
+    for), waiting (its engine ended and is started again), out (it ended too often) or stopped (by hand). Where the window is narrow, what has no
+    room stands below its row.
+    """
     from vram.cli.output import print_json, print_styled, table_width
     from vram.cli.render.ps import told
 

@@ -149,11 +149,13 @@ def _check(pools: "Path", *, offline: bool | None, as_json: bool) -> None:
 
         print_json(check_document(file, plans))
     else:
-        from vram.cli.output import print_styled
+        from vram.cli.output import print_styled, table_width
         from vram.cli.render.table import table
 
         titles = ("pool", "model", "engine", "GPU", "replicas", "out at most", "KV cache each", "longest", "at once")
-        print_styled(table(titles, check_rows(file, plans), right=("replicas", "out at most", "longest", "at once")))
+        right = ("replicas", "out at most", "longest", "at once")
+        below = {"out at most": "at most {} out", "engine": "{}", "GPU": "on {}", "at once": "{} at once", "replicas": "replicas: {}", "model": "{}"}
+        print_styled(table(titles, check_rows(file, plans), right=right, width=table_width(), cut=("pool", "model"), below=below))
         for route in file.all_routes:
             print_styled(f"{route.model}: {', then '.join(route.pools)}")
         for plan in plans.values():

@@ -282,6 +282,8 @@ def _serve(household: "Household", given: dict[str, Any], filed: "Filed | None" 
 
 def _told(given: dict[str, Any], say: "Callable[[str], None]") -> "Callable[[Supervisor], None]":
     def told(supervisor: "Supervisor") -> None:
+        import sys
+
         from vram.cli.output import error_width, print_json
         from vram.cli.render.up import ready_text, try_text, up_document
 
@@ -295,6 +297,7 @@ def _told(given: dict[str, Any], say: "Callable[[str], None]") -> "Callable[[Sup
         name = next(iter(gateway.assembled.public), "")
         if name and not gateway.house.keys.required:
             say(try_text(address, name))
-        say("live: vram top   end: Ctrl-C")
+        # Without a terminal, in the background, nobody presses keys.
+        say(f"live: vram top   end: {'Ctrl-C' if sys.stdin.isatty() else 'vram down'}")
 
     return told
