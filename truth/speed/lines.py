@@ -18,7 +18,7 @@ def errors(rows, seconds):
 LEAST = {"decode": 1.12, "tpot": 1.15, "prefill": 1.3, "ttft": 1.4}
 UNTOLD = {"decode": 1.5, "tpot": 1.6, "prefill": 2.0, "ttft": 2.5}
 COVER = 0.92
-COVER_SHORTEST = 0.93  # of what was looked for among many: the shortest of them holds fewer of others
+COVER_SHORTEST = 0.94  # of what was looked for among many: the shortest of them holds fewer of others
 FEW, FEW_DOUBT = 16, 1.15  # so few rows of a server are hardly more than what another class of weights lends
 MOST = {"prefill": 2.5, "ttft": 3.0}  # beyond, a band would say nothing: what lies outside is told by the report
 
@@ -44,9 +44,10 @@ def doubts(rows, seconds, fallback):
 
 
 def waiting(logs, both, fallback):
-    """How many times longer (`ttft`) and how many times shorter (`ttft_less`) a first token may take: the shortest band that holds 93 of 100.
+    """How many times longer (`ttft`) and how many times shorter (`ttft_less`) a first token may take: the shortest band that holds 94 of 100.
 
-    A queue that fills makes some first tokens many times as late, none as early: a band as wide to both sides would be wide for nothing.
+    A queue that fills makes some first tokens many times as late, none as early: a band as wide to both sides is wide for nothing. Where it is
+    the shorter all the same, it is taken.
     """
     if len(logs) < FEW:
         return {"ttft": both, "ttft_less": max(both, fallback.get("ttft_less", both))}
@@ -54,6 +55,8 @@ def waiting(logs, both, fallback):
     many = min(int(np.ceil(COVER_SHORTEST * (len(times) + 1))), len(times))
     lows, highs = np.minimum(times[: len(times) - many + 1], 1 / LEAST["ttft"]), np.maximum(times[many - 1 :], LEAST["ttft"])
     at = int(np.argmin(highs - lows))
+    if both - 1 / both <= highs[at] - lows[at]:
+        return {"ttft": both, "ttft_less": both}
     return {"ttft": round(min(float(highs[at]), MOST["ttft"]), 3), "ttft_less": round(min(1 / float(lows[at]), MOST["ttft"]), 3)}
 
 
