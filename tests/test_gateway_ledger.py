@@ -16,6 +16,7 @@ if sys.platform == "win32":
 
 from vram.admission.books import Books
 from vram.admission.decide import Admit, Pool, Route, decide
+from vram.admission.line import Shares
 from vram.admission.need import Need
 from vram.costs.vram_time import Meter
 from vram.gateway.bench import Bench
@@ -26,7 +27,7 @@ from vram.gateway.keys import Key, KeyRing, KeyTerms
 from vram.gateway.lock import _record
 from vram.gateway.outcomes import Sums
 from vram.gateway.replica import Replica
-from vram.gateway.seats import Seat
+from vram.gateway.seats import Counter, Seat
 from vram.gateway.shared import SharedLedger
 from vram.gateway.shared_health import add_outcomes, tell_outcomes
 from vram.gateway.tenure import bury, settle_in
@@ -228,6 +229,106 @@ def test_limits_that_come_later_and_months_that_end():
     assert keys[1].take(2000.0, 0).what == "budget"
     keys[1] = keys[1].renewed(KeyTerms(name="k", dollars_per_month=1.0, month=8))
     assert keys[0].take(2000.0, 0) is None
+    block.close()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, WORKERS - 1), st.sampled_from(["ended", "cut", "left", "began", "prompt", "events"]), st.integers(1, 3000)),
+        min_size=1,
+        max_size=120,
+    )
+)
+def test_workers_learn_together_what_one_process_learns(deeds):
+    """Whatever worker sees a prompt or an answer: all go by the same lengths as one process that saw them all, a new worker too."""
+    block = Block.make(workers=WORKERS, places=1, slots=1, keys=2, models=2)
+    route, alone = Route(model="m", pools=()), Counter(Route(model="m", pools=()), Shares())
+    ledgers = [SharedLedger(block, n) for n in range(WORKERS)]
+    counters = [ledger.counter(route, ledger.shares()) for ledger in ledgers]
+    for number, what, tokens in deeds:
+        for counter in (counters[number], alone):
+            if what == "ended":
+                counter.outputs.saw(tokens)
+            elif what == "cut":
+                counter.outputs.saw(tokens, cut=True)
+            elif what == "left":
+                counter.outputs.broke_off(tokens)
+            elif what == "began":
+                counter.outputs.began()
+                counter.outputs.went_on(0, tokens)
+            elif what == "prompt":
+                counter.prompts.saw(3000, tokens)
+            else:
+                counter.events.saw(tokens, 1000)
+    alone.outputs.refresh()
+    alone.prompts.refresh()
+    for counter in counters:
+        counter.refresh()
+        assert counter.outputs.usual() == alone.outputs.usual()
+        assert counter.outputs.beyond(100) == alone.outputs.beyond(100)
+        assert counter.prompts.most(5000) == alone.prompts.most(5000)
+        assert counter.prompts.least(5000) == alone.prompts.least(5000)
+        assert counter.events.rate == alone.events.rate
+        assert counter.outputs.survival() == alone.outputs.survival()
+    # Answers that ran at a worker that is dead run no more; all else is known to the one that takes its place.
+    settle_in(block, 0, 5, 1, 0)
+    bury(block, 0, 5, 1, 1)
+    without = Counter(route, Shares())
+    for number, what, tokens in deeds:
+        if what == "ended":
+            without.outputs.saw(tokens)
+        elif what == "cut":
+            without.outputs.saw(tokens, cut=True)
+        elif what == "left":
+            without.outputs.broke_off(tokens)
+        elif what == "began" and number:
+            without.outputs.began()
+            without.outputs.went_on(0, tokens)
+    ledger = SharedLedger(block, 0)
+    assert ledger.counter(route, ledger.shares()).outputs.survival() == without.outputs.survival()
+    block.close()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, WORKERS - 1), st.sampled_from("abc"), st.integers(0, 10**12)), max_size=40))
+def test_a_key_used_what_it_used_at_all_workers(charges):
+    """Whichever worker a key's requests ran at, its use is one sum at all of them."""
+    block = Block.make(workers=WORKERS, places=1, slots=1, keys=8)
+    alone, shared = Shares(), [SharedLedger(block, n).shares() for n in range(WORKERS)]
+    for number, key, amount in charges:
+        shared[number].charge(key, float(amount))
+        alone.charge(key, float(amount))
+        assert all(shares.used(key) == alone.used(key) for shares in shared)
+    block.close()
+
+
+def test_absence_saves_nothing_up_and_waiting_elsewhere_is_no_absence():
+    """The floor is the least that any key used of those that wait at any worker: one that waits at another worker keeps what it did not use."""
+    block = Block.make(workers=2, places=1, slots=1, keys=8)
+    one, two = [SharedLedger(block, n).shares() for n in range(2)]
+    one.charge("much", 100.0)
+    two.charge("little", 5.0)
+    two.joins("little")
+    one.raise_floor(100.0)
+    assert (one.used("little"), one.used("new")) == (5.0, 5.0)
+    two.waits(-1.0)
+    one.raise_floor(100.0)
+    assert (two.used("little"), two.used("new")) == (100.0, 100.0)
+    block.close()
+
+
+def test_more_keys_and_models_than_there_are_places_for():
+    """Where the block is full each worker goes on by itself, and says so once."""
+    block = Block.make(workers=2, places=1, slots=1, keys=1, models=1)
+    ledgers = [SharedLedger(block, n) for n in range(2)]
+    for ledger in ledgers:
+        for name in ("first", "second"):
+            counter = ledger.counter(Route(model=name, pools=()), ledger.shares())
+            counter.outputs.saw(10)
+            ledger.shares().charge(name, 7.0)
+    assert [ledger.shares().used("first") for ledger in ledgers] == [14.0, 14.0]
+    assert [ledger.shares().used("second") for ledger in ledgers] == [7.0, 7.0]
     block.close()
 
 
