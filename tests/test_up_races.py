@@ -78,7 +78,9 @@ class Fake(Unit):
 def unit(tmp_path, driver, name="m"):
     engine = SimpleNamespace(name="e", ready_path="/health", grace_seconds=1.0, short_of=lambda _: None, loads=lambda _: ())
     plan = SimpleNamespace(gpus=[SimpleNamespace(total_bytes=6, pool=True)])
-    return Fake(SimpleNamespace(wanted=SimpleNamespace(name=name), alias=name, engine=engine, plan=plan, on=(0,)), driver, tmp_path, ready_seconds=20)
+    return Fake(
+        SimpleNamespace(wanted=SimpleNamespace(name=name), alias=name, reserved=(), engine=engine, plan=plan, on=(0,)), driver, tmp_path, ready_seconds=20
+    )
 
 
 async def until(found):

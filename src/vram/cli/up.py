@@ -102,12 +102,11 @@ def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> Non
     vram up pools.toml
     """  # noqa: D301  (click's own mark, a real backspace, keeps the lines below it as they are)
     from dataclasses import replace
-    from functools import partial
 
     from vram.cli.filed import household_of, is_pools_file, refuse_what_the_file_says
     from vram.cli.output import error_width, print_json, print_styled, progress, terminal_width
     from vram.cli.render.up import board, commands, up_document
-    from vram.runtime.learned import learned
+    from vram.runtime.learned import Learned
     from vram.runtime.placing import Finder
     from vram.settings import settings
 
@@ -126,7 +125,7 @@ def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> Non
 
         # A large model takes a while to be read: what would keep it from its clients is said before.
         check_ports(given["host"], given["port"], "127.0.0.1", given["admin_port"])
-    lessons = None if given["exact"] else partial(learned, found.state)
+    lessons = Learned(found.state, lower=not given["exact"])
     with progress("reading models") as report:
         if from_file:
             household, filed = household_of(models[0], given, Finder(found), models=_demo, progress=report, lessons=lessons, say=print_styled_err)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from vram.errors import VramError
 from vram.hardware.remote import called
 from vram.runtime.runs import ELSEWHERE, Entry
+from vram.runtime.together import reserved_of
 
 if TYPE_CHECKING:
     from vram.runtime.supervisor import Supervisor
@@ -100,6 +101,8 @@ def unit_document(supervisor: "Supervisor", unit: "Unit") -> dict[str, Any]:
         "context_tokens": plan.workload.context_tokens,
         "concurrency": plan.workload.concurrency,
         "planned_bytes": [g.total_bytes for g in plan.gpus],
+        "reserved_bytes": list(reserved_of(placed)),
+        "reserved_by": "measured" if placed.reserved else "plan",
         "starts": unit.starts,
         "loads": use.loads,
         "evictions": use.evictions,

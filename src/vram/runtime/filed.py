@@ -12,7 +12,7 @@ from vram.gateway.assemble import SLOTTED, PoolPlan, plan_pool
 from vram.hardware.fleet import Fleet
 from vram.readers.pools import Pool, PoolsFile
 from vram.runtime.engines.registry import program
-from vram.runtime.placing import Finder, Lessons, Placed, Report, Wanted, beside, choose_engine, fleet_of, plan_one, replan
+from vram.runtime.placing import Finder, Lessons, Placed, Report, Wanted, beside, choose_engine, fleet_of, learned_of, plan_one
 from vram.runtime.together import Household
 
 if TYPE_CHECKING:
@@ -176,8 +176,7 @@ def place_pools(
             engine, here = choose_engine(one, model, part, finder, dry=dry)
             placed = Placed(wanted=one, model=model, engine=engine, here=here, fleet=part, plan=plan_one(one, model, part, engine, here))
             placed = replace(placed, on=tuple(chosen[: len(placed.plan.gpus)]))
-            if lessons is not None and (lesson := lessons(placed.plan, one)) is not None:
-                placed = replace(replan(placed, lesson[0]), note=lesson[1])
+            placed = learned_of(placed, lessons)
             found[one.name], of[one.name] = placed, pool.name
             room = beside(room, placed.plan, placed.on)
     return Household(fleet=fleet, ways={name: (p,) for name, p in found.items()}, first=found), of

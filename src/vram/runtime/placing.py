@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from vram.engines.args.base import Beside, Launch
 from vram.errors import HardwareNotFoundError, UsageError
@@ -11,6 +11,7 @@ from vram.hardware.fleet import Fleet, FleetGpu, Origin
 from vram.hardware.remote import reached, remote_of
 from vram.planner.launch import launch_of, layers_dealt
 from vram.planner.plan import Plan
+from vram.planner.reserve import reserved_bytes
 from vram.readers.ollama import PREFIX, is_stored
 from vram.runtime.engines.base import Address, Installed, Line, Program, visible
 from vram.runtime.engines.registry import PROGRAMS, program
@@ -24,7 +25,16 @@ if TYPE_CHECKING:
 NAME_LENGTH: Final = 200
 LEAST_POOL: Final = 64 * 2**20
 Report = Callable[[int, int, int], None]
-Lessons = Callable[[Plan, "Wanted"], "tuple[Wanted, str] | None"]
+
+
+class Lessons(Protocol):
+    """What was learned of plans on this machine."""
+
+    def works(self, asked: Plan, wanted: "Wanted") -> "tuple[Wanted, str] | None":
+        """The settings that worked where a plan failed, and why."""
+
+    def held(self, plan: Plan, wanted: "Wanted") -> tuple[int, ...] | None:
+        """What its engine held of each of its GPUs at most, the worst request included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +96,7 @@ class Placed:
         plan: the plan.
         note: why it is planned otherwise than it was asked for; empty where it is not.
         on: which GPUs of the machine those are, by their place in it.
+        reserved: what is kept of each of them for it, by what was measured; empty: what its plan says at most.
     """
 
     wanted: Wanted
@@ -96,6 +107,7 @@ class Placed:
     plan: Plan
     note: str = ""
     on: tuple[int, ...] = ()
+    reserved: tuple[int, ...] = ()
 
     @property
     def alias(self) -> str:
@@ -331,19 +343,23 @@ def _planned(wanted: Wanted, model: "Model", fleet: Fleet, engine: Program, here
 
 
 def learned_of(placed: Placed, lessons: Lessons | None) -> Placed:
-    """With the settings that worked where its plan failed here before, and why."""
-    if lessons is None or (lesson := lessons(placed.plan, placed.wanted)) is None:
+    """With the settings that worked where its plan failed here before, and why; and with what it was seen to hold."""
+    if lessons is None:
         return placed
-    return replace(replan(placed, lesson[0]), note=lesson[1])
+    if (lesson := lessons.works(placed.plan, placed.wanted)) is not None:
+        placed = replace(replan(placed, lesson[0]), note=lesson[1])
+    if (held := lessons.held(placed.plan, placed.wanted)) is not None:
+        placed = replace(placed, reserved=tuple(reserved_bytes(g, size, 0) for g, size in zip(placed.plan.gpus, held, strict=True)))
+    return placed
 
 
 def replan(placed: Placed, wanted: Wanted) -> Placed:
-    """The same model and engine on the same GPUs with other settings.
+    """The same model and engine on the same GPUs with other settings, of which nothing was measured.
 
     Raises:
         UsageError: a number that makes no sense.
     """
-    return replace(placed, wanted=wanted, plan=plan_one(wanted, placed.model, placed.fleet, placed.engine, placed.here))
+    return replace(placed, wanted=wanted, plan=plan_one(wanted, placed.model, placed.fleet, placed.engine, placed.here), reserved=())
 
 
 def beside(fleet: Fleet, plan: Plan, on: Sequence[int] | None = None) -> Fleet:

@@ -16,6 +16,7 @@ from vram.runtime.measured import beside, measured_row, read_start
 from vram.runtime.options import Up
 from vram.runtime.placing import replan
 from vram.runtime.probe import UnprovedError, prove
+from vram.runtime.reserving import measure
 from vram.runtime.unit import StartError, State, Unit
 from vram.sources.calibration import append_row
 
@@ -93,6 +94,8 @@ class Starter:
             what = f"{plan.workload.concurrency} x {plan.workload.context_tokens:,} tokens, as its plan admits"
             raise unit.failed(f"{unit.name}: {unit.placed.engine.name} failed {what}: {e}") from None
         self._keep_measured(unit, log)
+        if not unit.proof.cut:
+            await asyncio.to_thread(measure, unit, self.options.folder)
 
     def _keep_measured(self, unit: Unit, log: EngineLog) -> None:
         """Later plans of the same model, engine, GPU and settings on this machine use what was measured."""

@@ -12,7 +12,7 @@ from vram.gateway.assemble import Assembled, PoolPlan
 from vram.gateway.seats import Seat
 from vram.gateway.server import Gateway
 from vram.readers.pools import Limits, PoolsFile
-from vram.runtime import others
+from vram.runtime import others, reserving
 from vram.runtime.control import Control
 from vram.runtime.driver import Driver
 from vram.runtime.options import Up
@@ -122,7 +122,8 @@ class Supervisor:
                 raise
             self.watchdog.begin(self.kept[name])
             self.residence.loaded(name, self.kept[name].unit.ready_after_seconds or time.monotonic() - began)
-        self._tasks += [asyncio.create_task(self.watchdog.look()), asyncio.create_task(self.residence.run())]
+        growing = reserving.watch(self.units.values, self.say)
+        self._tasks += [asyncio.create_task(c) for c in (self.watchdog.look(), self.residence.run(), growing)]
         if others.watchable(self.household.fleet):
             self._tasks.append(asyncio.create_task(others.watch(self.household.fleet, self.residence, self.say)))
         self.ready = True

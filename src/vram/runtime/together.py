@@ -11,6 +11,7 @@ from vram.admission.residency import Wanted as Asked
 from vram.errors import UsageError
 from vram.hardware.fleet import Fleet
 from vram.planner.packing import Parcel, Slot, Way, pack
+from vram.planner.reserve import planned_bytes
 from vram.runtime.placing import Finder, Lessons, Placed, Report, Wanted, beside, choose_engine, learned_of, plan_one, replan
 
 MOST_WAYS: Final = 64
@@ -67,11 +68,16 @@ class Household:
 
 
 def gpu_bytes(placed: Placed, gpus: int) -> tuple[int, ...]:
-    """What a model takes of each GPU of the machine: the high end of its plan, or what its engine reserves there."""
+    """What is reserved for a model on each GPU of the machine: by what was measured, else the high end of its plan, or what its engine reserves there."""
     found = [0] * gpus
-    for place_, g in zip(placed.on, placed.plan.gpus, strict=False):
-        found[place_] = g.total_bytes if g.pool is not None else min(g.parts.high_bytes, max(g.usable_bytes, g.total_bytes))
+    for place_, size in zip(placed.on, reserved_of(placed), strict=False):
+        found[place_] = size
     return tuple(found)
+
+
+def reserved_of(placed: Placed) -> tuple[int, ...]:
+    """What is reserved for a model on each of its own GPUs."""
+    return placed.reserved or tuple(map(planned_bytes, placed.plan.gpus))
 
 
 def within(fleet: Fleet, budget_bytes: int) -> Fleet:
@@ -193,6 +199,7 @@ def _beside_each_other(first: dict[str, Placed], fleet: Fleet) -> dict[str, Plac
     for name, placed in first.items():
         found[name] = placed
         if placed.plan.verdict != "does_not_fit":
-            found[name] = replan(replace(placed, fleet=fleet.only(placed.on)), placed.wanted)
+            # The same settings beside others: what was measured of them holds.
+            found[name] = replace(replan(replace(placed, fleet=fleet.only(placed.on)), placed.wanted), reserved=placed.reserved)
             fleet = beside(fleet, found[name].plan, placed.on)
     return found

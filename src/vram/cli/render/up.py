@@ -18,6 +18,7 @@ from vram.planner.document import plan_document
 from vram.planner.plan import Verdict
 from vram.runtime.engines.base import Address
 from vram.runtime.placing import line_of
+from vram.runtime.together import reserved_of
 from vram.units import GIB, gib
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ def _told(household: "Household") -> "Iterator[str]":
         yield f"{shown}: loaded when it is asked for{instead}; it takes up to {reach}, of {whole} for all"
     for one in household.placed:
         shown = printable(one.wanted.name)
+        if one.reserved:
+            yield f"{shown}: {gib(sum(one.reserved))} are reserved for it, by what was measured here"
         if one.note:
             yield f"{shown}: as it worked here before; {printable(one.note, 400)}"
         if one.plan.verdict is not Verdict.FITS:
@@ -129,6 +132,8 @@ def ready_text(unit: "Unit", width: int) -> str:
     if (proof := unit.proof) is not None:
         what = f"{proof.sequences} x {proof.tokens:,} tokens at once"
         lines.append(f"  not proved: {proof.cut}" if proof.cut else f"  proved: {what}, the most that its plan admits, in {proof.seconds:.1f} s")
+    if placed.reserved:
+        lines.append(f"  reserved: {gib(sum(placed.reserved))} by what it was seen to hold")
     if unit.measured:
         rows = []
         for one in unit.measured:
@@ -189,6 +194,8 @@ def up_document(household: "Household", *, url: str = "", units: "Mapping[str, U
                 "evicts": list(later.get(one.wanted.name) or ()),
                 "ready_after_seconds": unit.ready_after_seconds if unit is not None else None,
                 "measured": [_beside(b) for b in unit.measured] if unit is not None and unit.measured else None,
+                "reserved_bytes": list(reserved_of(one)),
+                "reserved_by": "measured" if one.reserved else "plan",
                 "plan": plan_document(one.plan),
             }
         )

@@ -100,6 +100,37 @@ def _device(library: Any, index: int) -> NvmlDevice:
     )
 
 
+def held_by_process(library: Any = None) -> dict[str, dict[int, int]]:
+    """Bytes of each GPU, by its UUID, that each process holds, as far as the driver tells; empty where it does not.
+
+    Processes of another PID namespace carry numbers of theirs, or are not listed at all.
+    """
+    if library is None:
+        try:
+            import pynvml  # noqa: PLC0415 - a driver, only when asked
+        except ImportError:
+            return {}
+        library = pynvml
+    if _or(library.nvmlInit, "failed") == "failed":
+        return {}
+    found: dict[str, dict[int, int]] = {}
+    try:
+        for index in range(min(_or(lambda: int(library.nvmlDeviceGetCount()), 0), 256)):
+            handle = _or(lambda index=index: library.nvmlDeviceGetHandleByIndex(index), None)  # type: ignore[misc]
+            if handle is None:
+                continue
+            held: dict[int, int] = {}
+            # A process that computes and draws stands in both lists with the same bytes.
+            for ask in (library.nvmlDeviceGetComputeRunningProcesses, library.nvmlDeviceGetGraphicsRunningProcesses):
+                listed: Any = _or(lambda ask=ask, handle=handle: ask(handle), ())  # type: ignore[misc]
+                for one in listed:
+                    held[one.pid] = max(held.get(one.pid, 0), one.usedGpuMemory or 0)
+            found[_text(_or(lambda handle=handle: library.nvmlDeviceGetUUID(handle), ""))] = held  # type: ignore[misc]
+    finally:
+        _or(library.nvmlShutdown, None)
+    return found
+
+
 def read_nvml(library: Any) -> NvmlReport:
     """Everything that `library` (the module pynvml) tells; an error in the report instead of an exception."""
     try:
