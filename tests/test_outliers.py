@@ -148,6 +148,17 @@ def test_what_stands_out_stays_out_for_its_time():
     assert health.seconds_out(now + 301) == 30
 
 
+@pytest.mark.parametrize(("away", "new"), [(State.LOADING, True), (State.OUT, True), (State.DRAINING, False)])
+def test_an_engine_that_was_started_anew_answers_for_itself(away, new):
+    """What the one before it did keeps it out no longer; one that only let its work end is the same as before."""
+    health = Health()
+    health.eject(1000.0, Cause.SLOW, 9.0, 1.0, 300.0)
+    health.leave(away, "x")
+    assert health.come() is new
+    assert health.good(1001.0) is new
+    assert (health.state(1001.0) is State.UP) is new
+
+
 def test_only_proof_takes_out_who_is_spared():
     """Failures in a row make a suspect of it, which is asked and probed; a refused connection or a failed probe takes it out all the same."""
     for refused in (True, False):

@@ -230,9 +230,13 @@ class Health:
         """Whoever runs its engine says that it is not there for clients, and what it is instead."""
         self.away, self.away_why = state, why
 
-    def come(self) -> None:
-        """It is there."""
+    def come(self) -> bool:
+        """It is there. Returns whether that is another engine than before: what the one before did says nothing of it."""
+        new = self.away not in {None, State.DRAINING}
         self.away, self.away_why = None, ""
+        if new:
+            self.held, self.times = 0.0, 0
+        return new
 
     def _go(self, now: float, cause: Cause, why: str) -> None:
         self.out, self.spared = True, False

@@ -144,7 +144,8 @@ class Supervisor:
             health = seat.replica.health
             health.coming = unit.state not in {State.STOPPED, State.OUT} and not self.residence.never(unit.name)
             if ready:
-                health.come()
+                if health.come():
+                    seat.replica.outcomes.clear()
                 health.good(self.gateway.house.now())
             else:
                 health.leave(*standing(unit))
