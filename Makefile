@@ -83,7 +83,8 @@ lint: $(FULL)/.full
 # A minute for each reader.
 FUZZ_SECONDS ?= 60
 fuzz: $(FULL)/.full
-	for target in tests/fuzz/fuzz_*.py; do $(FULL)/bin/python $$target -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=1024 -timeout=5 -verbosity=0 -print_final_stats=1 || exit 1; done
+	mkdir -p build/fuzz
+	for target in tests/fuzz/fuzz_*.py; do $(FULL)/bin/python $$target -artifact_prefix=build/fuzz/ -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=1024 -timeout=5 -verbosity=0 -print_final_stats=1 || exit 1; done
 
 # How far plans are from what engines printed: writes truth/REPORT.md and its pictures.
 truth: $(VENV)/.base
