@@ -451,6 +451,36 @@ def test_those_a_kept_one_need_not_wait_for_pass_it():
     assert came[:3] == [long, quick[0], giant]
 
 
+def test_a_replica_that_goes_out_is_kept_for_nobody():
+    """The giant's replica is taken out of service while it waits: another one is kept for it instead, and it goes there."""
+    both = [books(capacity=100, tokens=1, name=f"r{i}") for i in range(2)]
+    line = Line(Route(model="m", pools=(Pool("p", "m", both),)), Shares())
+    went: list = []
+
+    def admit(need, answer):
+        went.append((need.key, answer.books.reserve(need, answer.expected, answer.most, now)))
+
+    now = 0.0
+    for replica, prompt in zip(both, (20, 50), strict=True):
+        replica.reserve(Need(prompt, 10, 10), 10, 10, now)
+    giant = Need(80, 10, 10, arrived=now, key="giant")
+    line.join(giant)
+    now = AGING_SECONDS + 1
+    line.pump(now, admit, lambda *_: None)
+    (kept,) = (replica for replica in both if replica.reserved is giant)
+    other = both[1 - both.index(kept)]
+    kept.usable = False
+    while giant in line:
+        now += 1
+        assert now < AGING_SECONDS + 10
+        line.join(Need(30, 10, 10, arrived=now, key="small"))
+        line.pump(now, admit, lambda *_: None)
+        for lease in list(other.leases):
+            if lease.since < now:
+                other.release(lease, now)
+    assert kept.reserved is None
+
+
 @settings(max_examples=30, deadline=None)
 @given(small=st.integers(1, 8), giant=st.integers(30, 50), patience=st.integers(1, 30))
 def test_a_giant_is_kept_waiting_for_a_bounded_time_by_those_that_end_soon(small, giant, patience):

@@ -92,6 +92,39 @@ def test_what_is_let_in_fits_as_often_as_is_said(typical: int) -> None:
     assert counts / 150 > 1.05 * at_their_longest
 
 
+@pytest.mark.parametrize("silent", [0.0, 0.3, 0.6])
+def test_what_is_let_in_step_by_step_fits_though_some_do_not_stream(silent: float) -> None:
+    """Most answers are short, some a hundred times longer. Of those that do not stream only the long ones are still there: tokens are counted here, at each step."""
+    draw = random.Random(int(silent * 10))  # noqa: S311  (no secrets)
+    law, capacity = OutputTokens(), 60_000
+
+    def length() -> int:
+        return draw.randint(1800, 2000) if draw.random() < 0.15 else draw.randint(4, 24)
+
+    for _ in range(2000):
+        law.saw(length())
+    replica = Books("r", blocks(1, 1), capacity, context_tokens=100_000, max_sequences=10_000)
+    running: list[list] = []
+    over = 0
+    for step in range(3200):
+        now = float(step)
+        while step % 8 == 0:
+            need = Need(draw.randint(50, 400), law.usual(), 2000, streams=draw.random() >= silent, law=law)
+            if not isinstance(answer := decide(need, route(replica), now), Admit):
+                break
+            running.append([replica.reserve(need, answer.expected, answer.most, now), 0, length()])
+        for one in running:
+            one[1] += 1
+            if one[1] >= one[2]:
+                replica.release(one[0], now)
+                law.saw(one[2])
+            elif one[0].need.streams and one[1] % 8 == 0:
+                replica.grow(one[0], one[1], now)
+        over += sum(lease.need.prompt_tokens + made for lease, made, _ in running) > capacity
+        running = [one for one in running if one[1] < one[2]]
+    assert over <= 3
+
+
 def test_those_who_fit_at_their_longest_need_nobodys_end() -> None:
     """No chance is taken, and none is asked for, where all fit whatever happens."""
     replica, law = books(capacity=100, tokens=10), OutputTokens()

@@ -24,7 +24,7 @@ CALM: Final = 3.0
 PASSING_SECONDS: Final = 10.0
 """For so long those may pass a request that the replica is kept for whom it need not wait for: then nobody does."""
 BEHIND_TOKENS: Final = 16
-"""Tokens that each answer may have grown, on average, before what was foreseen is foreseen anew."""
+"""Tokens that each answer may have grown, on average, or steps that may have gone by, before what was foreseen is foreseen anew."""
 
 
 class Lease:
@@ -128,6 +128,7 @@ class Books:
         "_beside",
         "_ended",
         "_forecast",
+        "_foreseen_at",
         "_kept",
         "_reported_at",
         "_reported_bytes",
@@ -194,7 +195,7 @@ class Books:
         self._forecast: Forecast | None = None
         self._kept: Need | None = None
         self._beside: Forecast | None = None
-        self._behind = 0
+        self._behind = self._foreseen_at = 0
         self._ended = False
 
     # --- questions
@@ -290,7 +291,7 @@ class Books:
         law = need.law
         if law is None:
             return False
-        if self._forecast is not None and self._behind <= BEHIND_TOKENS * self.sequences:
+        if self._forecast is not None and self._behind <= BEHIND_TOKENS * self.sequences and self.steps - self._foreseen_at <= BEHIND_TOKENS:
             # What was foreseen holds on: an end since then only makes it too cautious.
             forecast = self._forecast.copy()
             forecast.add(law, self.curve, need.prompt_tokens, 0, most, need.sequences, held, streams=need.streams)
@@ -302,11 +303,14 @@ class Books:
         forecast = self._forecast
         for lease in self.leases:
             n = lease.need
-            forecast.add(n.law or law, self.curve, n.prompt_tokens, lease.produced, lease.most, n.sequences, lease.held_bytes, streams=n.streams)
+            # Of one that does not stream is seen only that it is still there, after so many steps: it is one of the longer ones.
+            produced = lease.produced if n.streams else min(max(self.steps - lease.began, 0), lease.most)
+            forecast.add(n.law or law, self.curve, n.prompt_tokens, produced, lease.most, n.sequences, lease.held_bytes, streams=n.streams)
         for g in self.elsewhere():
             # Which model theirs are of is not told: ours stands for it.
-            forecast.add(law, self.curve, g.tokens - g.produced, g.produced, g.most, g.sequences, g.held_bytes, streams=g.streams)
-        self._behind, self._ended = 0, False
+            produced = g.produced if g.streams else min(g.produced + g.ahead, g.most)
+            forecast.add(law, self.curve, g.tokens - g.produced, produced, g.most, g.sequences, g.held_bytes, streams=g.streams)
+        self._behind, self._ended, self._foreseen_at = 0, False, self.steps
         forecast = forecast.copy()
         forecast.add(law, self.curve, need.prompt_tokens, 0, most, need.sequences, held, streams=need.streams)
         return forecast.within(room, self.calm)

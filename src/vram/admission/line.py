@@ -188,8 +188,12 @@ class Line:
     def _keep(self, need: Need, now: float) -> None:
         """Keep a replica for one that waited too long; one at a time in a line."""
         if self._kept is not None:
-            if self._kept[1].reserved is self._kept[0]:
-                return
+            waiting, at = self._kept
+            if at.reserved is waiting:
+                if at.usable:
+                    return
+                # It went out of service: who waits for it may fit elsewhere.
+                at.reserved = None
             self._kept = None
         if now - need.arrived < AGING_SECONDS:
             return
