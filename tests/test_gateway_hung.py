@@ -24,7 +24,7 @@ from test_gateway_workers import Watching, admin, blocks_known, complete, crew, 
 from vram.admission.need import Need
 from vram.errors import UsageError
 from vram.gateway import workers as workers_module
-from vram.gateway.block import HOLDER, Block
+from vram.gateway.block import BEAT, HOLDER, VISITS, Block
 from vram.gateway.options import Options
 from vram.gateway.shared import SharedLedger
 from vram.gateway.supervisor import Supervisor
@@ -66,8 +66,9 @@ def test_a_worker_that_stands_still_is_killed_and_gives_everything_back(tmp_path
                 # One stream at each worker: room for two, so nobody else comes in.
                 first = await on_each_worker(supervisor)
                 one = supervisor.workers[0].process.pid
-                engine.chunks = 2
-                waiting = [asyncio.create_task(complete(supervisor.port, tokens(stream=True))) for _ in range(6)]
+                engine.chunks = 1
+                # So many that the kernel hardly gives all of them to one worker.
+                waiting = [asyncio.create_task(complete(supervisor.port, tokens(stream=True))) for _ in range(12)]
                 await asyncio.sleep(0.3)
                 before = time.monotonic()
                 await stop(one)
@@ -200,27 +201,70 @@ def beats_of(block, ages):
 
 
 @pytest.mark.parametrize(
-    ("ages", "holder", "hung"),
+    ("ages", "holder", "goes_round", "hung"),
     [
-        ([0.1, 0.2, 0.3], None, []),
-        ([0.1, 5.1, 0.3], None, [1]),
-        ([0.1, 5.1, 6.0], None, [1, 2]),
-        # The one in the ledger has beaten a moment ago: the lock goes round, and who is silent is so by itself.
-        ([0.1, 5.1, 0.3], 0, [1]),
-        # All wait for one: it is to blame, also where it beat a little later than they did.
-        ([5.4, 5.1, 5.2], 1, [1]),
-        ([5.4, 4.9, 5.2], 1, []),
-        # A worker that is starting may be silent for long.
-        ([0.1, -40.0, 0.2], None, []),
+        ([0.1, 0.2, 0.3], None, True, []),
+        ([0.1, 5.1, 0.3], None, True, [1]),
+        ([0.1, 5.1, 6.0], None, True, [1, 2]),
+        # One is in the ledger, and it is another visit each time: who is silent is so by itself.
+        ([0.1, 5.1, 0.3], 0, True, [1]),
+        # All wait for one visit: whose it is is to blame, also where it beat a little later than they did.
+        ([5.4, 5.1, 5.2], 1, False, [1]),
+        ([5.4, 4.9, 5.2], 1, False, [1]),
+        # A worker that is starting may be silent for long; not where others wait for it.
+        ([0.1, -40.0, 0.2], None, True, []),
+        ([5.1, -40.0, 5.2], 1, False, [1]),
+        # One took the lock, and stopped before it said so, or as it went: one after the other, whoever was silent first.
+        ([5.2, 5.4, 5.1], None, False, [1]),
+        ([5.2, -40.0, 5.1], None, False, [0]),
+        # Dead already, and the lock not yet handed on.
+        ([5.2, 5.4, 5.1], 7, False, [1]),
     ],
 )
-def test_who_is_to_blame(ages, holder, hung):
+def test_who_is_to_blame(ages, holder, goes_round, hung):
     """Of several that are silent: each by itself, or the one in the ledger whom they wait for."""
     block = Block.make(workers=3, places=1, slots=1, keys=1)
+    dog, never, now = Watchdog(block, 5.0), Watchdog(block, 0), time.monotonic()
     beats_of(block, ages)
     block.words[HOLDER] = 0 if holder is None else holder + 1
-    assert Watchdog(block, 5.0).hung(range(3), time.monotonic()) == hung
-    assert Watchdog(block, 0).hung(range(3), time.monotonic()) == []
+    found = []
+    for step in range(-10, 1):
+        block.words[VISITS] += goes_round
+        found = dog.hung(range(3), now + step / 2) if step == 0 or not found else found
+        assert never.hung(range(3), now + step / 2) == []
+    assert found == hung
+    block.close()
+
+
+def test_a_visit_that_began_a_moment_ago_is_not_to_blame():
+    """A worker that hangs by itself is silent; another, that is well, is seen in the ledger twice: neither it nor, before it left, anybody is killed."""
+    block = Block.make(workers=3, places=1, slots=1, keys=1)
+    dog, now = Watchdog(block, 5.0), time.monotonic()
+    beats_of(block, [5.4, 0.1, 0.2])
+    block.words[HOLDER], block.words[VISITS] = 2, 8
+    assert dog.hung(range(3), now - 1.0) == []
+    block.words[VISITS] = 9
+    assert dog.hung(range(3), now - 0.5) == []
+    assert dog.hung(range(3), now) == []
+    block.words[HOLDER], block.words[VISITS] = 0, 10
+    assert dog.hung(range(3), now + 0.5) == [0]
+    block.close()
+
+
+def test_one_that_stopped_before_it_said_that_it_is_in_is_found_without_killing_all():
+    """It took the lock and says nothing: those that wait are well again as soon as it is dead, and only it was killed."""
+    block = Block.make(workers=3, places=1, slots=1, keys=1)
+    dog, now = Watchdog(block, 5.0), time.monotonic()
+    beats_of(block, [0.2, 0.4, 0.1])
+    killed = []
+    for step in range(24):
+        left = [n for n in range(3) if n not in killed]
+        found = dog.hung(left, now + step / 2)
+        killed += found
+        if 1 in found:
+            for n in left:
+                block.words[block.worker(n) + BEAT] = int((now + 60) * 1e9)
+    assert killed == [1]
     block.close()
 
 
@@ -229,9 +273,12 @@ def test_who_waited_for_a_dead_ones_lock_has_time_anew():
     block = Block.make(workers=2, places=1, slots=1, keys=1)
     dog, now = Watchdog(block, 5.0), time.monotonic()
     beats_of(block, [5.4, 5.2])
-    block.words[HOLDER] = 1
+    block.words[HOLDER], block.words[VISITS] = 1, 1
+    for step in range(-9, 0):
+        assert dog.hung([0, 1], now + step / 2) == []
     assert dog.hung([0, 1], now) == [0]
     block.words[HOLDER] = 0
+    block.words[VISITS] += 1
     found = [(step, dog.hung([1], now + step / 2)) for step in range(1, 14)]
     assert [step for step, hung in found if hung] == [11, 12, 13]
     block.close()

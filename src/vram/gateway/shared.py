@@ -23,6 +23,7 @@ from vram.gateway.block import (
     STEPS,
     USERS,
     VERSION,
+    VISITS,
     Block,
 )
 from vram.gateway.desk import Desk
@@ -79,8 +80,9 @@ class SharedLedger(Ledger):
             return
         self.block.lock()
         words = self.block.words
-        # Who is in is told to whoever looks for the one that stands still.
+        # Who is in, and that it is another visit, is told to whoever looks for the one that stands still.
         words[HOLDER] = self.number + 1
+        words[VISITS] += 1
         self._depth = 1
         try:
             if words[CHANGES] != self._changes:

@@ -17,6 +17,7 @@ from vram.gateway.block import (
     SLOT,
     USED_SLOTS,
     USERS,
+    VISITS,
     Block,
 )
 from vram.gateway.shared_meter import bring_to
@@ -27,6 +28,7 @@ def settle_in(block: Block, number: int, pid: int, generation: int, began: float
     block.lock()
     try:
         block.words[HOLDER] = 0
+        block.words[VISITS] += 1
         at = block.worker(number)
         block.words[at + PID], block.words[at + GENERATION], block.words[at + BEGAN] = pid, generation, int(began)
     finally:
@@ -42,6 +44,7 @@ def bury(block: Block, number: int, pid: int, generation: int, now_ns: int) -> i
     try:
         words, at = block.words, block.worker(number)
         words[HOLDER] = 0
+        words[VISITS] += 1
         if words[at + PID] != pid or words[at + GENERATION] != generation:
             return 0
         leases = 0
