@@ -1,6 +1,7 @@
 """A worker that stands still: real processes, stopped by a signal, in the ledger and out of it; and who is to blame when several are silent."""
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -33,8 +34,16 @@ from vram.gateway.watchdog import Watchdog, beat
 SECONDS = 2.0
 
 
+def state(pid):
+    """The kernel's letter for it; none: it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
 def stopped(pid):
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
+    return state(pid) in {"T", "t"}
 
 
 async def stop(pid):
@@ -150,6 +159,39 @@ def test_a_worker_that_stops_in_the_ledger_alone_is_killed(tmp_path):
             assert [status for status, _, _ in answers] == [200] * 12
 
     run(test())
+
+
+class Stuck(logging.Handler):
+    """A log that stands still at the line of a worker that hangs, until that worker is dead."""
+
+    def __init__(self):
+        super().__init__()
+        self.pid, self.dead = 0, None
+
+    def emit(self, record):
+        if "it hangs" in record.getMessage():
+            ends = time.monotonic() + 5
+            while not (dead := state(self.pid) in {"Z", ""}) and time.monotonic() < ends:
+                time.sleep(0.01)
+            self.dead = dead
+
+
+def test_a_log_that_is_stuck_keeps_nobody_alive(tmp_path):
+    """The worker is killed before a line says so: whoever waits for its lock does not wait for whoever reads the log."""
+    log, stuck = logging.getLogger("vram.gateway"), Stuck()
+
+    async def test():
+        async with MockEngine(chunks=1) as engine, crew(tmp_path, pools(engine), workers=2, hung_seconds=SECONDS) as supervisor:
+            stuck.pid = supervisor.workers[0].process.pid
+            log.addHandler(stuck)
+            await stop(stuck.pid)
+            await back(supervisor, hung=1)
+            assert stuck.dead
+
+    try:
+        run(test())
+    finally:
+        log.removeHandler(stuck)
 
 
 def test_a_worker_that_hangs_as_it_starts_is_replaced(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """The ledger that workers share: it decides as one process with the same leases would, never gives the same room twice, and loses nothing when a worker dies."""
 
 import asyncio
+import logging
 import subprocess
 import sys
 import threading
@@ -20,7 +21,7 @@ from vram.admission.line import Shares
 from vram.admission.need import Need
 from vram.costs.vram_time import Meter
 from vram.gateway.bench import Bench
-from vram.gateway.block import Block
+from vram.gateway.block import HOLDER, Block
 from vram.gateway.health import Cause, State
 from vram.gateway.house import House
 from vram.gateway.keys import Key, KeyRing, KeyTerms
@@ -29,6 +30,7 @@ from vram.gateway.outcomes import Sums
 from vram.gateway.replica import Replica
 from vram.gateway.seats import Counter, Seat
 from vram.gateway.shared import SharedLedger
+from vram.gateway.shared_desk import SharedDesk
 from vram.gateway.shared_health import add_outcomes, tell_outcomes
 from vram.gateway.tenure import bury, settle_in
 from vram.memory.curve import KvRoom, blocks
@@ -332,6 +334,44 @@ def test_more_keys_and_models_than_there_are_places_for():
     block.close()
 
 
+def test_nothing_is_logged_inside_the_ledger():
+    """A log may be stuck, and all would wait for it: a key without a place and a replica that goes out are told when the visit is over."""
+    house, said = Seats().house, []
+    block = Block.make(workers=2, places=2, slots=4, keys=1)
+    ledger = SharedLedger(block, 0)
+
+    class Heard(logging.Handler):
+        def emit(self, record):
+            said.append((record.getMessage(), block.words[HOLDER]))
+
+    log, heard = logging.getLogger("vram.gateway"), Heard()
+    log.addHandler(heard)
+    try:
+        ledger.enter()
+        for name in ("first", "second"):
+            ledger.shares().charge(name, 1.0)
+        assert not said
+        ledger.leave()
+        assert [("second" in text, inside) for text, inside in said] == [(True, 0)]
+        said.clear()
+        bench = Bench("p")
+        for url, failed in (("http://bad", 40), ("http://good", 0)):
+            replica = Replica(house, url=url, host="127.0.0.1", port=1)
+            replica.outcomes.now.answered, replica.outcomes.now.failed = 40 - failed, failed
+            books = ledger.books(url, "p/0", ROOM)
+            books.owner = Seat(replica, books, None, Pool("p", "m", [books]), bench)
+            bench.seats.append(books.owner)
+        desk = SharedDesk(ledger, {}, ledger.shares())
+        ledger.enter()
+        assert desk._judge(bench, 100.0)
+        assert not said
+        ledger.leave()
+        assert [(text.split()[:3], inside) for text, inside in said] == [(["http://bad", "is", "out"], 0)]
+    finally:
+        log.removeHandler(heard)
+    block.close()
+
+
 def test_leases_that_are_not_listed_count_whole():
     """A worker with more leases than slots: what is not listed is taken to hold all that it promises until everybody else has ended."""
     block = Block.make(workers=2, places=2, slots=1, keys=1)
@@ -384,7 +424,7 @@ def test_a_process_that_dies_in_the_ledger_holds_up_nobody(kind):
     block = Block.make(workers=1, places=1, slots=1, keys=1)
     made = "_record(b.descriptor)" if kind == "record lock" else "(b.lock, b.unlock)"
     code = (
-        "import sys, time; from vram.gateway.block import Block; from vram.gateway.lock import _record; b = Block(int(sys.argv[1])); "
+        "import sys, time; from vram.gateway.block import HOLDER, Block; from vram.gateway.lock import _record; b = Block(int(sys.argv[1])); "
         f"take, give = {made}; take(); print('in', flush=True); time.sleep(600)"
     )
     lock, unlock = _record(block.descriptor) if kind == "record lock" else (block.lock, block.unlock)

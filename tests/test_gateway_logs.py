@@ -1,6 +1,7 @@
 """What is told of each request: one line, one span, the response's headers; never a prompt, never a key, nothing that forges a line."""
 
 import asyncio
+import contextlib
 import io
 import json
 import logging
@@ -21,6 +22,7 @@ from gateway_thread import serving
 from test_gateway import MODEL, ask, chat, pools, run, running
 
 from vram.gateway.after import After, TurnedAway
+from vram.gateway.lines import Lines
 from vram.gateway.log import JsonLines, TextLines, request_lines
 from vram.gateway.store import Store
 
@@ -122,6 +124,38 @@ def test_a_log_that_nobody_reads_holds_up_nothing(caplog):
         after.close()
     assert len(got) == 51
     assert "50 requests were not logged" in caplog.text
+
+
+def test_a_line_that_nobody_reads_holds_up_nobody():
+    """A pipe is full: who logs does not wait, whoever ends waits for a bounded time, and what did not fit is told when it is read again."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    full = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            full += os.write(write, b"x")
+    os.set_blocking(write, True)
+    log, lines = logging.getLogger("stuck"), Lines(write, most_waiting=20)
+    log.propagate = False
+    log.addHandler(lines)
+    log.error("first")
+    while not lines._waiting.empty():
+        time.sleep(0.001)
+    began = time.monotonic()
+    for i in range(30):
+        log.error("line %d", i)
+    assert time.monotonic() - began < 1
+    assert lines.lost == 10
+    data = b""
+    while b"line 19\n" not in data:
+        data += os.read(read, 65536)
+    assert data[full:].decode().split("\n") == ["first", "10 lines were lost: the log is written too slowly", *(f"line {i}" for i in range(20)), ""]
+    log.error("last")
+    lines.flush()
+    assert os.read(read, 100) == b"last\n"
+    log.removeHandler(lines)
+    os.close(read)
+    os.close(write)
 
 
 def test_a_listener_that_fails_keeps_nobody_from_the_others(caplog):

@@ -1,6 +1,5 @@
 """A bench: the seats of one pool taken together, and what is counted of them so. No decision about a single request is made here."""
 
-import logging
 from typing import TYPE_CHECKING
 
 from vram.gateway.outliers import outliers, panics
@@ -12,8 +11,6 @@ if TYPE_CHECKING:
 
     from vram.gateway.outcomes import Sums
     from vram.gateway.seats import Seat
-
-log = logging.getLogger("vram.gateway")
 
 
 class Bench:
@@ -68,11 +65,11 @@ class Bench:
             due = outcomes.move_on(now, self.rules.window_seconds) or due
         return due and len(self.seats) > 1
 
-    def judge(self, sums: "Sequence[Sums]", now: float) -> bool:
-        """Take out whoever is unlike the others by these sums of theirs. Returns whether anybody is."""
-        found = outliers(sums, [seat.replica.health.sound() for seat in self.seats], self.rules)
-        for one in found:
+    def judge(self, sums: "Sequence[Sums]", now: float) -> list[str]:
+        """Take out whoever is unlike the others by these sums of theirs. Returns what is to be told of each."""
+        told: list[str] = []
+        for one in outliers(sums, [seat.replica.health.sound() for seat in self.seats], self.rules):
             replica = self.seats[one.number].replica
             replica.health.eject(now, one.cause, one.own, one.others, self.rules.out_seconds)
-            log.warning("%s is out for %.0f s: %s", replica.url, replica.health.seconds_out(now), replica.health.why)
-        return bool(found)
+            told.append(f"{replica.url} is out for {replica.health.seconds_out(now):.0f} s: {replica.health.why}")
+        return told

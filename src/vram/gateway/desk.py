@@ -4,6 +4,7 @@ It decides nothing itself: `vram.admission` does, purely. The desk gives it the 
 pool asks for it, sends exchanges off, and releases exactly once when they end.
 """
 
+import logging
 from typing import TYPE_CHECKING
 
 from vram.admission.decide import Admit, Refuse, decide
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from vram.admission.books import Books
     from vram.gateway.bench import Bench
     from vram.gateway.exchange import Exchange
+
+log = logging.getLogger("vram.gateway")
 
 
 class Desk:
@@ -355,7 +358,10 @@ class Desk:
 
     def _judge(self, bench: "Bench", now: float) -> bool:
         """Take out replicas that are unlike the others of their pool. Returns whether there are any."""
-        return bench.move_on(now) and bench.judge([seat.sums(now) for seat in bench.seats], now)
+        told = bench.judge([seat.sums(now) for seat in bench.seats], now) if bench.move_on(now) else []
+        for text in told:
+            log.warning("%s", text)
+        return bool(told)
 
     def tick(self, now: float) -> None:
         """About once a second: who waited too long gets a last chance, then an answer."""

@@ -66,6 +66,7 @@ class SharedLedger(Ledger):
         self._changes = -1
         self._open: list[SharedBooks] = []
         self._over: list[SharedBooks] = []
+        self._lines: list[tuple[int, str]] = []
         self.fair = SharedShares(self)
 
     # --- visits
@@ -105,6 +106,19 @@ class SharedLedger(Ledger):
             self._changes = self.block.words[CHANGES]
         finally:
             self._out()
+        if self._lines:
+            self._log()
+
+    def log(self, level: int, text: str) -> None:
+        """Log a line: at once outside the ledger, else when we are out of it, for a log may be stuck."""
+        self._lines.append((level, text))
+        if self._depth == 0:
+            self._log()
+
+    def _log(self) -> None:
+        while self._lines:
+            level, text = self._lines.pop(0)
+            log.log(level, "%s", text)
 
     def _out(self) -> None:
         self._depth = 0
@@ -186,7 +200,9 @@ class SharedLedger(Ledger):
                 return SharedCounter(self, at, route, shares)
         finally:
             self.leave()
-        log.error("the workers' ledger has no place left for model %s: each worker learns of it for itself until the gateway starts anew", route.model)
+        self.log(
+            logging.ERROR, f"the workers' ledger has no place left for model {route.model}: each worker learns of it for itself until the gateway starts anew"
+        )
         return super().counter(route, shares)
 
     def desk(
@@ -206,7 +222,10 @@ class SharedLedger(Ledger):
         finally:
             self.leave()
         if at < 0:
-            log.error("the workers' ledger has no place left for key %s: its limits hold for each worker alone until the gateway starts anew", terms.name)
+            self.log(
+                logging.ERROR,
+                f"the workers' ledger has no place left for key {terms.name}: its limits hold for each worker alone until the gateway starts anew",
+            )
             return Key(terms)
         return SharedKey(self, at, terms)
 

@@ -6,6 +6,7 @@ each asks whenever room was freed. So a key has one share of the room, at howeve
 request goes first.
 """
 
+import logging
 import random
 import time
 from typing import TYPE_CHECKING, Final
@@ -149,12 +150,14 @@ class SharedDesk(Desk):
                 add_outcomes(block, seat.books, sums)
                 agree(block, seat.books, seat.replica.health)
             found.append(sums)
-        judged = due and bench.judge(found, now)
-        if judged:
+        told = bench.judge(found, now) if due else []
+        if told:
             for seat in bench.seats:
                 if isinstance(seat.books, SharedBooks):
                     agree(block, seat.books, seat.replica.health)
-        return judged
+        for text in told:
+            self.ledger.log(logging.WARNING, text)
+        return bool(told)
 
     # --- turns
 

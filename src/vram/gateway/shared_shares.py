@@ -12,8 +12,6 @@ from vram.gateway.block import FAIR, FLOOR, LEAST
 if TYPE_CHECKING:
     from vram.gateway.shared import SharedLedger
 
-log = logging.getLogger("vram.gateway")
-
 
 class SharedShares(Shares):
     """One worker's view of the shares."""
@@ -35,7 +33,9 @@ class SharedShares(Shares):
             finally:
                 self._ledger.leave()
             if not found:
-                log.error("the workers' ledger has no place left for key %s: each worker counts its share for itself until the gateway starts anew", key)
+                self._ledger.log(
+                    logging.ERROR, f"the workers' ledger has no place left for key {key}: each worker counts its share for itself until the gateway starts anew"
+                )
             self._keys[key] = found
         return found
 

@@ -210,14 +210,16 @@ class Supervisor:
         while True:
             await asyncio.sleep(BEAT_SECONDS)
             alive = {w.number: w.process for w in self.workers if w.process is not None and w.process.returncode is None and not w.hung}
-            for number in watchdog.hung(alive, time.monotonic()):
-                worker, process = self.workers[number], alive[number]
-                worker.hung = True
+            hung = watchdog.hung(alive, time.monotonic())
+            # Killed first: a log that is stuck would keep them alive, and kill one that is well again when it is read.
+            for number in hung:
+                self.workers[number].hung = True
                 self._block.words[HUNG] += 1
-                why = f"did nothing for {watchdog.seconds:g} s" if worker.ready.is_set() else "did not come to serve"
-                log.error("worker %d (process %d) %s: it hangs, and is killed", number, process.pid, why)
                 with suppress(ProcessLookupError):
-                    process.kill()
+                    alive[number].kill()
+            for number in hung:
+                why = f"did nothing for {watchdog.seconds:g} s" if self.workers[number].ready.is_set() else "did not come to serve"
+                log.error("worker %d (process %d) %s: it hangs, and is killed", number, alive[number].pid, why)
 
     async def _bury(self, worker: Worker, process: asyncio.subprocess.Process) -> int:
         self._panel.bury(worker)

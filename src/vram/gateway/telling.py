@@ -4,6 +4,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from vram.gateway.lines import Lines
 from vram.gateway.log import JsonLines, TextLines, request_lines
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def set_up(*, log_json: bool, quiet: bool, otel: bool, several: bool = False) ->
     Raises:
         UsageError: the packages that traces need are not installed.
     """
-    handler = logging.StreamHandler()
+    handler = _to_stderr()
     handler.setFormatter(JsonLines() if log_json else TextLines())
     logging.basicConfig(level=logging.WARNING if quiet else logging.INFO, handlers=[handler])
     listeners = [request_lines(sys.stderr, piece_bytes=PIECE_BYTES if several else None)] if log_json else []
@@ -45,3 +46,11 @@ def set_up(*, log_json: bool, quiet: bool, otel: bool, several: bool = False) ->
 
     spans, end = otlp_spans()
     return Told((*listeners, spans), spans.begin, end)
+
+
+def _to_stderr() -> logging.Handler:
+    try:
+        return Lines(sys.stderr.fileno())
+    except (AttributeError, OSError):
+        # None, or nothing that a file is behind.
+        return logging.StreamHandler()
