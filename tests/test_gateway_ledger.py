@@ -21,7 +21,7 @@ from vram.admission.line import Shares
 from vram.admission.need import Need
 from vram.costs.vram_time import Meter
 from vram.gateway.bench import Bench
-from vram.gateway.block import HOLDER, Block
+from vram.gateway.block import FIRST_KEY, HOLDER, LEAST, Block
 from vram.gateway.health import Cause, State
 from vram.gateway.house import House
 from vram.gateway.keys import Key, KeyRing, KeyTerms
@@ -424,7 +424,7 @@ def test_a_process_that_dies_in_the_ledger_holds_up_nobody(kind):
     block = Block.make(workers=1, places=1, slots=1, keys=1)
     made = "_record(b.descriptor)" if kind == "record lock" else "(b.lock, b.unlock)"
     code = (
-        "import sys, time; from vram.gateway.block import HOLDER, Block; from vram.gateway.lock import _record; b = Block(int(sys.argv[1])); "
+        "import sys, time; from vram.gateway.block import FIRST_KEY, HOLDER, LEAST, Block; from vram.gateway.lock import _record; b = Block(int(sys.argv[1])); "
         f"take, give = {made}; take(); print('in', flush=True); time.sleep(600)"
     )
     lock, unlock = _record(block.descriptor) if kind == "record lock" else (block.lock, block.unlock)
@@ -619,6 +619,27 @@ def test_nobody_gives_way_to_a_worker_that_gave_a_replica_up():
     ledgers[0].seated(set())
     ledgers[1].look()
     assert not stays.others_wait
+
+
+def test_a_desk_takes_back_what_the_one_before_it_told():
+    """The pools file was read again while somebody waited, who went at once: nobody gives way to this worker any more, and no floor stays low."""
+    both = Seats()
+    ledger, books = both.ledgers[0], both.books[0]
+    ledger.enter()
+    ledger.shares().joins("key")
+    books.tell_waiting(1)
+    books.tell_first(0, ledger.fair.place("key"))
+    ledger.leave()
+    both.ledgers[1].look()
+    assert both.books[1].others_wait
+    counter = ledger.counter(Route(model="m", pools=(Pool("p", "m", [books]),)), ledger.shares())
+    SharedDesk(ledger, {"m": counter}, ledger.shares()).tick(10.0)
+    both.ledgers[1].look()
+    assert not both.books[1].others_wait
+    block = both.block
+    assert block.words[block.row(books.place, 0) + FIRST_KEY] == 0
+    assert block.reals[block.worker(0) + LEAST] == 0.0
+    block.close()
 
 
 def test_a_machine_that_was_just_booted_is_probed_on():

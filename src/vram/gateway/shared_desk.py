@@ -53,7 +53,9 @@ class SharedDesk(Desk):
         super().__init__(counters, shares, queue_seconds=queue_seconds, queue_requests=queue_requests, output_tokens=output_tokens, affinity=affinity)
         self.ledger = ledger
         self._freed = 0
-        self._looks = self._told = False
+        self._looks = False
+        # As if somebody waited until now: a desk of before, of another pools file, may have told so.
+        self._told = True
         # What was freed when we began to give way, below 0: we do not; and at whom of each line we did.
         self._since = -1
         self._stopped: dict[Counter, Need] = {}
