@@ -18,6 +18,10 @@ class CallError(Exception):
     """The engine could not be reached, broke off, took too long or said too much."""
 
 
+class UnsentError(CallError):
+    """The gateway had no descriptor or port left to ask it: that says nothing of the engine."""
+
+
 class SilentError(CallError):
     """It took too long."""
 
@@ -49,7 +53,11 @@ class Call:
 
     def unreachable(self) -> None:
         """No connection came about."""
-        self._fail("it cannot be reached")
+        self._fail(CallError("it cannot be reached"))
+
+    def unsent(self) -> None:
+        """No connection could be opened, for want of the gateway's own descriptors or ports."""
+        self._fail(UnsentError("the gateway has no descriptor or port left to ask it"))
 
     def answered(self, head: "Head", *, more: bool) -> None:  # noqa: ARG002  (it waits for the whole answer)
         """The head is there."""
@@ -60,7 +68,7 @@ class Call:
         self._size += len(data)
         if self._size > self._limit:
             self._drop()
-            self._fail(f"it says more than {self._limit:,} bytes")
+            self._fail(CallError(f"it says more than {self._limit:,} bytes"))
         else:
             self._parts.append(data)
 
@@ -75,11 +83,11 @@ class Call:
 
     def lost(self, *, stale: bool = False) -> None:  # noqa: ARG002  (the same call as an exchange's)
         """The engine closed."""
-        self._fail("it broke off")
+        self._fail(CallError("it broke off"))
 
     def broken(self) -> None:
         """Its bytes break HTTP."""
-        self._fail("its answer breaks HTTP")
+        self._fail(CallError("its answer breaks HTTP"))
 
     def cancel(self) -> None:
         """Nobody waits any more."""
@@ -92,11 +100,11 @@ class Call:
             back.abort()
             back.replica.forget(back)
 
-    def _fail(self, why: str) -> None:
+    def _fail(self, why: CallError) -> None:
         self.over = True
         self.back = None
         if not self.done.done():
-            self.done.set_exception(CallError(why))
+            self.done.set_exception(why)
 
 
 async def call(replica: "Replica", method: bytes, path: bytes, *, body: bytes = b"", limit_bytes: int = 4 * 2**20, seconds: float = 5.0) -> Answer:

@@ -7,7 +7,7 @@ answer it may be sent elsewhere; after it, an engine's loss is told to the clien
 from typing import TYPE_CHECKING, Any, Final
 
 from vram.gateway.counts import output_tokens, prompt_tokens
-from vram.gateway.refusal import ENGINE_BROKEN, ENGINE_LOST, ENGINE_STALLED, ENGINE_UNREACHABLE, Refusal
+from vram.gateway.refusal import ENGINE_BROKEN, ENGINE_LOST, ENGINE_STALLED, ENGINE_UNREACHABLE, NO_SOCKET, Refusal
 
 if TYPE_CHECKING:
     from vram.gateway.ask import Ask
@@ -159,6 +159,16 @@ class Exchange:
         if not self.over:
             # Whose connection closed just before, and which cannot be dialled: it died of what was sent, or as it was.
             self._elsewhere(ENGINE_UNREACHABLE, died=self.redialled, refused=True)
+
+    def unsent(self) -> None:
+        """No connection could be opened, for want of the gateway's own descriptors or ports: of the engine that says nothing."""
+        self.back = None
+        # Another one may have a connection that waits, or a port that is free.
+        if self.over or (self.tries < self.house.tries and self.house.desk.elsewhere(self)):
+            return
+        # The client's own connection is a descriptor that another has use for.
+        self.keep_alive = False
+        self.refuse(NO_SOCKET)
 
     def answered(self, head: "Head", *, more: bool) -> None:
         """The head of the answer is there; with `more`, `forward` follows at once."""

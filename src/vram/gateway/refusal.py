@@ -75,6 +75,13 @@ STOPPING = Refusal(status=503, kind="service_unavailable", code="stopping", mess
 ENGINE_UNREACHABLE = Refusal(
     status=502, kind="upstream_error", code="engine_unreachable", message="no engine of this model could be reached", retry_after_seconds=5
 )
+NO_SOCKET = Refusal(
+    status=503,
+    kind="overloaded_error",
+    code="gateway_out_of_sockets",
+    message="the gateway has no descriptor or port left for a connection to an engine",
+    retry_after_seconds=5,
+)
 ENGINE_BROKEN = Refusal(status=502, kind="upstream_error", code="engine_broken", message="the engine's answer breaks HTTP", retry_after_seconds=5)
 ENGINE_LOST = Refusal(status=502, kind="upstream_error", code="engine_lost", message="the engine was lost while it answered; what came so far is all there is")
 ENGINE_STALLED = Refusal(status=504, kind="upstream_error", code="engine_stalled", message="the engine stopped answering; the request was ended")

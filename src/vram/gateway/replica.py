@@ -4,10 +4,13 @@ Its address was resolved when the pools file was read: no name is looked up whil
 """
 
 import asyncio
+import errno
 import logging
+import os
 from typing import TYPE_CHECKING, Any, Final
 
 from vram.gateway.back import Back
+from vram.gateway.descriptors import OWN
 from vram.gateway.health import Health
 from vram.gateway.outcomes import Outcomes
 
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 IDLE_CONNECTIONS: Final = 2048
 STRAY_SECONDS: Final = 600.0
 """How long no connection to an engine is used twice once it answered what nobody had asked."""
+LACK_TOLD_SECONDS: Final = 10.0
+"""How often the log says that connections to an engine cannot be opened."""
 
 log = logging.getLogger("vram.gateway")
 
@@ -37,6 +42,7 @@ class Replica:
         idle: connections that wait for a request, the last one used last.
         last_head: of its last answer.
         retired: whether the pools file names it no more: what runs there ends, and no connection is kept.
+        tls: how connections to it are encrypted; None: they are not.
     """
 
     def __init__(self, house: "House", *, url: str, host: str, port: int, prefix: str = "", tls: Any = None, key: str = "") -> None:
@@ -48,7 +54,7 @@ class Replica:
         self.outcomes = Outcomes()
         self.failed = 0
         self.retired = False
-        self._tls = tls
+        self.tls = tls
         self._prefix = prefix.rstrip("/").encode()
         name = url.partition("//")[2].partition("/")[0]
         self._server_name = name.rsplit(":", 1)[0].strip("[]") if tls is not None else None
@@ -59,7 +65,7 @@ class Replica:
         self.open: set[Back] = set()
         # Connections that may come about yet, on sockets of the gateway's own.
         self._dialled: dict[Back, Wire] = {}
-        self._single_until = float("-inf")
+        self._single_until = self._lack_told = float("-inf")
 
     def head(self, path: bytes, request_id: bytes, length: int, method: bytes = b"POST", trace: bytes = b"") -> bytes:
         """The head of a request to this engine: headers of ours only, of a client's none but where it stands in a trace."""
@@ -84,15 +90,13 @@ class Replica:
     def dial(self, exchange: "Exchange | Call", head: bytes, body: bytes) -> None:
         """Send a request over a new connection."""
         sockets = self.house.sockets
-        if sockets is None or self._tls is not None:
+        if sockets is None or self.tls is not None:
             self.house.spawn(self._dial(exchange, head, body))
             return
 
-        def failed() -> None:
+        def failed(code: int) -> None:
             self._dialled.pop(back, None)
-            back.closed = True
-            if not exchange.over:
-                exchange.unreachable()
+            self._undialled(back, exchange, code)
 
         back = Back(self, (exchange, head, body))
         wire = sockets.dial(self.host, self.port, back, failed, self.house.limits.connect_seconds)
@@ -103,13 +107,25 @@ class Replica:
         back = Back(self, (exchange, head, body))
         try:
             async with asyncio.timeout(self.house.limits.connect_seconds):
-                await self.house.loop.create_connection(lambda: back, self.host, self.port, ssl=self._tls, server_hostname=self._server_name)
-        except (OSError, TimeoutError):
+                await self.house.loop.create_connection(lambda: back, self.host, self.port, ssl=self.tls, server_hostname=self._server_name)
+        except OSError as e:
             # Late by a turn of a busy loop, the connection may be there all the same: then its own loss is what is told.
             if not back.made:
-                back.closed = True
-                if not exchange.over:
-                    exchange.unreachable()
+                self._undialled(back, exchange, e.errno or 0)
+
+    def _undialled(self, back: Back, exchange: "Exchange | Call", code: int) -> None:
+        """No connection came about: by the engine's fault, or for want of something here."""
+        back.closed = True
+        # Of an address that never answered it is not known whether a port is wanting here or there is no such address.
+        if code in OWN and (code != errno.EADDRNOTAVAIL or self.health.last_good is not None):
+            now = self.house.now()
+            if now - self._lack_told >= LACK_TOLD_SECONDS:
+                self._lack_told = now
+                log.error("no connection to %s can be opened: %s", self.url, os.strerror(code))
+            if not exchange.over:
+                exchange.unsent()
+        elif not exchange.over:
+            exchange.unreachable()
 
     def connected(self, back: Back, exchange: "Asker", head: bytes, body: bytes) -> None:
         """A new connection is there, with the request that it was made for."""

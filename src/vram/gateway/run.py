@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from vram.errors import UsageError
+from vram.gateway.descriptors import raise_limit
 from vram.gateway.options import Options
 from vram.gateway.server import Gateway
 from vram.settings import settings
@@ -74,6 +75,7 @@ async def _reload(gateway: Gateway) -> None:
 
 def run(options: Options, *, told: Callable[[Started], None]) -> None:
     """`serve` over the gateway's own sockets where the system has what they need, else on uvloop, else on asyncio's own loop."""
+    raise_limit()
     with asyncio.Runner(loop_factory=loop_factory(settings().gateway_loop)) as runner:
         runner.run(serve(options, told=told))
 

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable
 
 from vram.errors import UsageError
+from vram.gateway.descriptors import raise_limit
 from vram.gateway.run import Started
 from vram.gateway.supervisor import Supervisor
 
@@ -15,6 +16,7 @@ def run_workers(supervisor: Supervisor, *, told: Callable[[Started], None]) -> N
     Raises:
         VramError: the pools file is wrong, the port is taken, or a worker cannot start.
     """
+    raise_limit()
     asyncio.run(_serve(supervisor, told=told))
 
 

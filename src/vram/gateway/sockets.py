@@ -13,6 +13,7 @@ import socket
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from vram.gateway.descriptors import FULL
 from vram.gateway.wire import Wire
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ EVENTS: Final = 512
 """Most that one turn handles before timers are looked at."""
 DOOR_SHUT_SECONDS: Final = 1.0
 """How long nobody is let in after the process ran out of descriptors."""
-FULL: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 log = logging.getLogger("vram.gateway")
 
@@ -116,15 +116,17 @@ class Sockets:
         except Exception as e:  # noqa: BLE001  (of one connection: the others go on)
             self._fault(wire, e)
 
-    def dial(self, host: str, port: int, protocol: "asyncio.Protocol", failed: "Callable[[], None]", seconds: float) -> Wire | None:
+    def dial(self, host: str, port: int, protocol: "asyncio.Protocol", failed: "Callable[[int], None]", seconds: float) -> Wire | None:
         """Connect to a numeric address. `failed` is called where nothing came of it in that time, never before this returns.
+
+        It gets the errno of what failed, 0 where time ran out.
 
         Returns the connection that may come about, to give it up; None where nothing will.
         """
         try:
             sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-        except OSError:
-            self.loop.call_soon(failed)
+        except OSError as e:
+            self.loop.call_soon(failed, e.errno or errno.EIO)
             return None
         try:
             sock.settimeout(0)
@@ -134,7 +136,7 @@ class Sockets:
             code = e.errno or errno.EIO
         if code not in {0, errno.EINPROGRESS, errno.EAGAIN, errno.EINTR}:
             sock.close()
-            self.loop.call_soon(failed)
+            self.loop.call_soon(failed, code)
             return None
         wire = Wire(self, sock, protocol, failed)
         self.loop.call_later(seconds, wire.give_up)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from vram.admission.books import FRESH_SECONDS
-from vram.gateway.call import CallError, SilentError, call
+from vram.gateway.call import CallError, SilentError, UnsentError, call
 from vram.gateway.ledger import Ledger
 from vram.gateway.scrape import (
     Load,
@@ -160,6 +160,9 @@ class Watched:
             answer = await call(replica, b"POST", b"/v1/completions", body=body, seconds=PROBE_SECONDS)
             if answer.status in {400, 404, 405, 422, 501}:
                 answer = await call(replica, b"GET", b"/v1/models")
+        except UnsentError:
+            # It was not asked: nothing is proved, and it is tried again in the next round.
+            return
         except SilentError as e:
             if self._sent_since(began):
                 # Engines of slots have none free for it, and their answers go on.

@@ -53,8 +53,8 @@ class Wire:
         "_why",
     )
 
-    def __init__(self, sockets: "Sockets", sock: socket.socket, protocol: "asyncio.Protocol", failed: "Callable[[], None] | None" = None) -> None:
-        """A connection that is there, or, with `failed`, one that comes about: else `failed` is called, and the protocol never hears of it."""
+    def __init__(self, sockets: "Sockets", sock: socket.socket, protocol: "asyncio.Protocol", failed: "Callable[[int], None] | None" = None) -> None:
+        """A connection that is there, or, with `failed`, one that comes about: else `failed` gets the errno, and the protocol never hears of it."""
         self._sockets = sockets
         self._sock = sock
         self._fd = sock.fileno()
@@ -276,7 +276,7 @@ class Wire:
             if self._failed is None:
                 self._protocol.connection_lost(self._why)
             else:
-                self._failed()
+                self._failed(self._why.errno or 0 if isinstance(self._why, OSError) else 0)
         finally:
             self._sock.close()
             # A protocol knows its connection, and this its protocol: taken apart here, no circle is left for the collector.

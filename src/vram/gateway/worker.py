@@ -21,6 +21,7 @@ from vram.errors import VramError
 from vram.gateway.block import Block
 from vram.gateway.channel import Channel
 from vram.gateway.crew import Crew
+from vram.gateway.descriptors import raise_limit
 from vram.gateway.limits import WireLimits
 from vram.gateway.options import Options
 from vram.gateway.planned import planned_of
@@ -79,6 +80,7 @@ def main(descriptor: int) -> None:
         order = Order(**json.loads(_read(line)))
     except (OSError, ValueError):
         return
+    raise_limit()
     told = set_up(log_json=order.log_json, quiet=order.quiet, otel=order.otel, several=True)
     try:
         with asyncio.Runner(loop_factory=loop_factory(settings().gateway_loop)) as runner:

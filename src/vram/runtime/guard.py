@@ -1,8 +1,9 @@
-"""A small process between us and an engine, so that the engine never outlives us: `python -I -S guard.py STATUS_FD WORDS…`.
+"""A small process between us and an engine, so that the engine never outlives us: `python -I -S guard.py STATUS_FD FILES WORDS…`.
 
 Its standard input is a pipe that we hold. A line `stop SECONDS` on it ends the engine; so does its end, which comes by itself when we die,
 of whatever. On Linux it also adopts what the engine leaves behind (PR_SET_CHILD_SUBREAPER), and the kernel kills the engine when the
 guard dies (PR_SET_PDEATHSIG). On STATUS_FD it tells `pid N`, then `code N` or `signal N`, then closes it: nothing of the engine is left.
+FILES is how many descriptors the engine may hold until it asks for more, where we have more ourselves; 0: as many as we.
 
 Nothing but the standard library, and nothing of ours: it has to be there in a few hundredths of a second and to stay small.
 """
@@ -63,7 +64,7 @@ class Guard:
         with contextlib.suppress(OSError):
             os.write(self.status, f"{line}\n".encode())
 
-    def start(self, words: list[str]) -> None:
+    def start(self, words: list[str], files: int) -> None:
         """Start the engine in a session of its own."""
         _prctl(PR_SET_CHILD_SUBREAPER, 1)
         parent = os.getpid()
@@ -80,6 +81,11 @@ class Guard:
             os.dup2(null, 0)
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
                 signal.signal(number, signal.SIG_DFL)
+            if files:
+                import resource  # noqa: PLC0415  (Windows has none)
+
+                # What calls select(), or closes all it might have inherited, counts on a low one.
+                resource.setrlimit(resource.RLIMIT_NOFILE, (files, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
             os.execvp(words[0], words)  # noqa: S606  (a shell is what is not wanted)
         except BaseException as e:  # noqa: BLE001  (in a forked child nothing may return to the parent's code)
             os.write(2, f"{words[0]} cannot be started: {e}\n".encode())
@@ -159,7 +165,7 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, signal.SIG_IGN)
     guard = Guard(int(arguments[0]))
     os.set_inheritable(guard.status, False)  # noqa: FBT003  (the standard library's own form)
-    guard.start(arguments[1:])
+    guard.start(arguments[2:], int(arguments[1]))
     guard.tell(f"pid {guard.engine}")
     guard.watch()
     guard.sweep()

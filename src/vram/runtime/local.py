@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from vram.errors import UsageError, VramError
+from vram.gateway.descriptors import began_with
 from vram.runtime.driver import Exit, Start
 from vram.runtime.logs import Lines, LogFile
 
@@ -34,7 +35,7 @@ class LocalHandle:
         status, told = os.pipe()
         try:
             self._guard = subprocess.Popen(  # noqa: S603  (words come from the operator's configuration and our own tables)
-                [sys.executable, "-I", "-S", str(GUARD), str(told), *wanted.words],
+                [sys.executable, "-I", "-S", str(GUARD), str(told), str(began_with() or 0), *wanted.words],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
+from vram.gateway.descriptors import raise_limit
 from vram.runtime.supervisor import Supervisor
 
 
@@ -48,6 +49,7 @@ def run(make: Callable[[], Supervisor], *, told: Callable[[Supervisor], None]) -
     async def live() -> None:
         await serve(make(), told=told)
 
+    raise_limit()
     if sys.platform != "win32":
         try:
             import uvloop  # noqa: PLC0415  (an extra)
