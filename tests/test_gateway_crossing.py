@@ -5,6 +5,8 @@ import contextlib
 import json
 import random
 import socket
+import ssl
+import threading
 
 import pytest
 
@@ -151,6 +153,66 @@ def test_what_lies_unread_before_a_request_is_no_answer_to_it(strays):
         engine.close()
 
     run(test())
+
+
+def anonymous(protocol):
+    """TLS without a certificate: a test needs the protocol, not its secrets."""
+    context = ssl.SSLContext(protocol)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("AECDH-AES256-SHA:@SECLEVEL=0")
+    return context
+
+
+def test_who_closes_as_tls_asks_for_it_does_not_stray(caplog):
+    """An engine says close_notify and ends an idle connection while the loop has no turn: the next request goes elsewhere, and that one's connection is kept."""
+    served = anonymous(ssl.PROTOCOL_TLS_SERVER)
+    closes, closed, over = threading.Event(), threading.Event(), threading.Event()
+
+    def take(engine):
+        peer = served.wrap_socket(engine.accept()[0], server_side=True)
+        peer.settimeout(5)
+        peer.recv(1000)
+        peer.sendall(answer(b"here"))
+        return peer
+
+    def serve(engine):
+        first = take(engine)
+        closes.wait(5)
+        first.settimeout(0)
+        # It sends its own, and does not wait for the other's.
+        with contextlib.suppress(ssl.SSLWantReadError):
+            first.unwrap()
+        first.close()
+        closed.set()
+        second = take(engine)
+        over.wait(5)
+        second.close()
+
+    async def test():
+        with socket.create_server(("127.0.0.1", 0)) as engine:
+            engine.settimeout(5)
+            serving = threading.Thread(target=serve, args=(engine,))
+            serving.start()
+            async with Running() as house:
+                port = engine.getsockname()[1]
+                replica = Replica(house.house, url=f"https://127.0.0.1:{port}", host="127.0.0.1", port=port, tls=anonymous(ssl.PROTOCOL_TLS_CLIENT))
+                for number in range(2):
+                    asked = Call(house.house, 1000)
+                    replica.send(asked, replica.head(b"/a", b"vram", 0, b"GET"), b"")
+                    assert (await asyncio.wait_for(asked.done, 5)).body == b"here"
+                    if not number:
+                        # From here to the next request the loop has no turn.
+                        closes.set()
+                        assert closed.wait(5)
+                assert len(replica.idle) == 1
+                over.set()
+                serving.join(5)
+                replica.close()
+
+    run(test())
+    assert "answered what nobody had asked" not in caplog.text
 
 
 def test_an_engine_that_began_to_answer_is_not_asked_again():

@@ -130,7 +130,8 @@ class Back(asyncio.Protocol):
             self._poll = poll_of(sock.fileno()) if sock is not None else None
         if self._poll is None or not self._poll.poll(0):
             return True
-        if has_bytes(self.transport.get_extra_info("socket").fileno()):
+        # Over TLS the bytes may be the engine's word that it closes (close_notify, RFC 8446 6.1): what they say cannot be seen here.
+        if self.replica.tls is None and has_bytes(self.transport.get_extra_info("socket").fileno()):
             self.replica.strayed()
         return False
 
