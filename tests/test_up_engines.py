@@ -9,6 +9,7 @@ from upping import environment, stand_in, up, vram
 from vram.api import parse_gpus, plan
 from vram.errors import ExitCode, UsageError
 from vram.hardware.fleet import Fleet, FleetGpu, Origin
+from vram.hardware.probe.cpu import cpu_fleet
 from vram.runtime.engines.base import Address, Installed, visible
 from vram.runtime.engines.registry import PROGRAMS, program
 from vram.runtime.placing import Finder, Placed, Wanted, choose_engine, line_of, plan_one, wanted_of
@@ -205,3 +206,26 @@ def test_a_plan_in_main_memory_reserves_no_more_than_is_needed(model):
     assert needed <= int(after(words, "--kv-cache-memory-bytes")) <= 1.3 * needed
     assert "--gpu-memory-utilization" not in words
     assert plan(one.model, gpu="24GiB", engine="vllm", context_tokens=4096).kv_pool.bytes_per_gpu != one.plan.kv_pool.bytes_per_gpu
+
+
+@pytest.mark.parametrize("setting", [{"gpu_layers": 10}, {"gpu_layers": 0}, {"tensor_split": (3.0, 1.0)}], ids=str)
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_layers_are_not_dealt_by_engines_that_take_no_word_of_it(model, engine, setting):
+    """vLLM and SGLang put all layers on GPUs: what they would not follow is refused, and who does is named."""
+    (name,) = setting
+    with pytest.raises(UsageError, match=f"{engine} takes no --{name.replace('_', '-')}") as caught:
+        placed(engine, model, "2x H100 SXM 80GB", **setting)
+    assert "llama-server and llama_cpp.server" in caught.value.hint
+
+
+@pytest.mark.parametrize("engine", ["llama-server", "llama_cpp.server"])
+def test_layers_on_gpus_are_refused_where_there_is_none(tmp_path, engine):
+    """In main memory all layers lie there: shares and a number of layers on GPUs are errors, none on GPUs is what is planned; nor has one GPU two shares."""
+    path = write_tiny(tmp_path / "t.gguf")
+    for setting, flag in (({"gpu_layers": 1}, "--gpu-layers"), ({"tensor_split": (1.0,)}, "--tensor-split"), ({"tensor_split": (3.0, 1.0)}, "--tensor-split")):
+        with pytest.raises(UsageError, match=f"{flag} has no effect without a GPU"):
+            placed(engine, path, cpu_fleet(), context_tokens=1024, **setting)
+    words = line_of(placed(engine, path, cpu_fleet(), context_tokens=1024, gpu_layers=0), AT).words
+    assert after(words, "--n-gpu-layers" if engine == "llama-server" else "--n_gpu_layers") == "0"
+    with pytest.raises(UsageError, match="2 shares for 1 GPU"):
+        placed(engine, path, "RTX 4090", context_tokens=1024, tensor_split=(3.0, 1.0))

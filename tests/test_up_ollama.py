@@ -106,6 +106,8 @@ def test_what_it_would_not_follow_is_refused(store):
     with pytest.raises(UsageError, match="batch of 1024") as caught:
         placed(ubatch=256)
     assert "--ubatch" in caught.value.hint
+    with pytest.raises(UsageError, match="ollama takes no --gpu-layers"):
+        placed(gpu_layers=4)
     keep(store, preset("qwen3-next-80b"))
     with pytest.raises(UsageError, match="one request at a time"):
         placed("H100 SXM 80GB", context_tokens=4096, concurrency=2)

@@ -294,8 +294,9 @@ def plan_one(wanted: Wanted, model: "Model", fleet: Fleet, engine: Program, here
     """The plan of one model on those GPUs by its engine's rules.
 
     Raises:
-        UsageError: a number that makes no sense.
+        UsageError: a number that makes no sense, a setting that would be without effect.
     """
+    _refuse_layers(wanted, fleet, engine)
     made = _planned(wanted, model, fleet, engine, here, wanted.kv_pool_bytes)
     gpu = made.gpus[0]
     if wanted.kv_pool_bytes is None and gpu.pool is not None and fleet.gpus[0].gpu.vendor == "host":
@@ -309,6 +310,20 @@ def plan_one(wanted: Wanted, model: "Model", fleet: Fleet, engine: Program, here
         made = _planned(replace(wanted, ubatch=batch), model, fleet, engine, here, wanted.kv_pool_bytes)
     engine.refuse(made, wanted.model)
     return made
+
+
+def _refuse_layers(wanted: Wanted, fleet: Fleet, engine: Program) -> None:
+    """Which layers lie where is for engines that are told, and for GPUs."""
+    given = [flag for flag, there in (("--gpu-layers", wanted.gpu_layers is not None), ("--tensor-split", bool(wanted.tensor_split))) if there]
+    if not given:
+        return
+    if not engine.deals_layers:
+        able = " and ".join(p.name for p in map(program, PROGRAMS) if p.deals_layers)
+        raise UsageError(f"{engine.name} takes no {given[0]}: it deals layers to GPUs itself", hint=f"leave it out; {able} take it, with GGUF files")
+    # No layer on GPUs is what a plan for main memory has anyway.
+    if fleet.gpus[0].gpu.vendor == "host" and (wanted.gpu_layers or wanted.tensor_split):
+        flag = "--gpu-layers" if wanted.gpu_layers else "--tensor-split"
+        raise UsageError(f"{flag} has no effect without a GPU: all layers lie in main memory", hint="leave it out, or name GPUs of this machine with --gpu")
 
 
 def _planned(wanted: Wanted, model: "Model", fleet: Fleet, engine: Program, here: Installed | None, pool: int | None) -> Plan:

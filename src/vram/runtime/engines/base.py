@@ -89,6 +89,8 @@ class Program(ABC):
     """Whether /v1/completions takes token ids."""
     on_host: ClassVar[bool] = False
     """Whether it runs without a GPU."""
+    deals_layers: ClassVar[bool] = False
+    """Whether it is told which layers lie on GPUs, and on which: --gpu-layers, --tensor-split."""
     slots: ClassVar[int | None] = None
     """Requests at a time, where that is no matter of settings."""
     short: ClassVar[tuple[tuple[str, re.Pattern[str]], ...]] = ()

@@ -32,6 +32,7 @@ class LlamaCppPython(Program):
     ready_path = "/v1/models"
     token_prompts = False
     on_host = True
+    deals_layers = True
     slots = 1
     short: ClassVar = OUT_OF_MEMORY
     grace_seconds = 3.0

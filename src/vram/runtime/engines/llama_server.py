@@ -30,6 +30,7 @@ class LlamaServer(Program):
     rules = "llama.cpp"
     install = "brew install llama.cpp, or a release of github.com/ggml-org/llama.cpp; then put llama-server on PATH, or its path into VRAM_LLAMA_SERVER"
     on_host = True
+    deals_layers = True
     short: ClassVar = OUT_OF_MEMORY
 
     def find(self, found: Settings) -> Installed | None:

@@ -108,10 +108,6 @@ class Ollama(Program):
                 f"the Modelfile of {stored.name} sets num_ctx {own.num_ctx}: Ollama starts it with that, and not with {plan.workload.context_tokens}",
                 hint=f"--context {own.num_ctx}, or a model without it: ollama create",
             )
-        if plan.settings.gpu_layers is not None or plan.settings.tensor_split:
-            raise UsageError(
-                "Ollama deals layers to GPUs itself: it takes no --gpu-layers and no --tensor-split", hint="--engine llama-server runs the same file with them"
-            )
         if own.num_gpu is not None and own.num_gpu not in {-1, 999}:
             raise UsageError(
                 f"the Modelfile of {stored.name} sets num_gpu {own.num_gpu}, which vram up does not plan for",
