@@ -35,6 +35,15 @@ def budget(env):
     return high * 5 // 2
 
 
+def test_an_error_about_a_budget_names_a_larger_one_and_no_card(env):
+    """It is the budget of main memory that is short: no GPU to buy is named, by the error as little as by the board."""
+    done = vram("up", "a=demo", "--gpu", "cpu", "--context", "1k", "--budget", "30MiB", "--port", "0", "--admin-port", "0", env=env)
+    assert done.returncode == ExitCode.DOES_NOT_FIT, done.stderr
+    (hint,) = (line for line in done.stderr.splitlines() if line.startswith("hint: "))
+    assert "--budget " in hint
+    assert "--gpu " not in hint
+
+
 def test_a_dry_run_says_who_is_loaded_first_and_who_would_go(env, budget):
     done = vram("up", "a=demo", "b=demo", "c=demo", "--gpu", "cpu", "--context", "1k", "--budget", str(budget), "--dry-run", "--json", env=env)
     assert done.returncode == ExitCode.OK, done.stderr

@@ -6,6 +6,7 @@ import pytest
 
 from vram.api import parse_gpus
 from vram.runtime.placing import Finder, Wanted
+from vram.runtime.tiny import write_tiny
 from vram.runtime.together import gpu_bytes, place_together, within
 from vram.settings import settings
 
@@ -89,3 +90,33 @@ def test_what_fits_beside_the_pinned_in_no_way_is_told():
     found = household({"a": "Qwen/Qwen3-8B", "b": "Qwen/Qwen3-4B"}, "RTX 4090")
     assert found.later() == {"b": ("a",)}
     assert replace(found, pinned=frozenset({"a"})).later() == {"b": None}
+
+
+class Held:
+    """Lessons of a machine on which every model held so much of each of its GPUs."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def works(self, asked, wanted):  # noqa: ARG002
+        return None
+
+    def held(self, plan, wanted):  # noqa: ARG002
+        return (self.size,) * len(plan.gpus)
+
+
+def test_what_is_packed_by_what_it_was_seen_to_hold_goes_on_fitting(tmp_path):
+    """Models that were seen to hold less than their plans say: as many as fit by that are loaded first, none of them is called unfit."""
+    path = str(write_tiny(tmp_path / "t.gguf"))
+    wanted = [Wanted(name=n, model=path, engine="llama-server", context_tokens=1024) for n in "abcdef"]
+    fleet = parse_gpus("RTX 4090")
+    (alone,) = place_together(wanted[:1], fleet, Finder(settings()), dry=True, offline=True, lessons=Held(8 << 20)).placed
+    (each,) = alone.reserved
+    budget = 6 * each
+    # What the others leave of it holds no model by its plan.
+    assert each < alone.plan.total_bytes
+    found = place_together(wanted, within(fleet, budget), Finder(settings()), dry=True, offline=True, lessons=Held(8 << 20))
+    assert set(found.first) == set("abcdef")
+    assert {p.reserved for p in found.first.values()} == {(each,)}
+    assert "does_not_fit" not in {p.plan.verdict for p in found.first.values()}
+    assert most_held(found)[0] <= budget

@@ -105,7 +105,7 @@ def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> Non
 
     from vram.cli.filed import household_of, is_pools_file, refuse_what_the_file_says
     from vram.cli.output import error_width, print_json, print_styled, progress, terminal_width
-    from vram.cli.render.up import board, commands, up_document
+    from vram.cli.render.up import board, commands, mends_of, up_document
     from vram.runtime.learned import Learned
     from vram.runtime.placing import Finder
     from vram.settings import settings
@@ -143,7 +143,7 @@ def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> Non
     if unfit and not given["force"]:
         from vram.errors import UnmetError
 
-        mends = "; ".join(m.flag for m in unfit[0].plan.mends[:3])
+        mends = "; ".join(mends_of(unfit[0], household.budget_bytes))
         raise UnmetError(f"{unfit[0].wanted.name} does not fit", hint=f"what would mend it: {mends}" if mends else "vram plan says what would mend it")
     _serve(household, given, filed)
     ctx.exit(ExitCode.OK)

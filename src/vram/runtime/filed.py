@@ -178,7 +178,7 @@ def place_pools(
             placed = replace(placed, on=tuple(chosen[: len(placed.plan.gpus)]))
             placed = learned_of(placed, lessons)
             found[one.name], of[one.name] = placed, pool.name
-            room = beside(room, placed.plan, placed.on)
+            room = beside(room, placed.reserved or [g.total_bytes for g in placed.plan.gpus], placed.on)
     return Household(fleet=fleet, ways={name: (p,) for name, p in found.items()}, first=found), of
 
 

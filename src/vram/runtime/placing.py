@@ -377,7 +377,7 @@ def replan(placed: Placed, wanted: Wanted) -> Placed:
     return replace(placed, wanted=wanted, plan=plan_one(wanted, placed.model, placed.fleet, placed.engine, placed.here), reserved=())
 
 
-def beside(fleet: Fleet, plan: Plan, on: Sequence[int] | None = None) -> Fleet:
-    """The GPUs with what `plan` takes of them; `on`: which they are, where they are not the first."""
-    taken = dict(zip(on or range(len(plan.gpus)), (g.total_bytes for g in plan.gpus), strict=True))
+def beside(fleet: Fleet, sizes: Sequence[int], on: Sequence[int]) -> Fleet:
+    """The GPUs with so many bytes more held of each of those that `on` names."""
+    taken = dict(zip(on, sizes, strict=True))
     return replace(fleet, gpus=tuple(replace(g, used_bytes=g.used_bytes + taken.get(i, 0)) for i, g in enumerate(fleet.gpus)))

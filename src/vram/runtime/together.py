@@ -11,6 +11,7 @@ from vram.admission.residency import Wanted as Asked
 from vram.errors import UsageError
 from vram.hardware.fleet import Fleet
 from vram.planner.packing import Parcel, Slot, Way, pack
+from vram.planner.plan import Verdict
 from vram.planner.reserve import planned_bytes
 from vram.runtime.placing import Finder, Lessons, Placed, Report, Wanted, beside, choose_engine, learned_of, plan_one, replan
 
@@ -194,12 +195,17 @@ def _modest(placed: Placed) -> Placed:
 
 
 def _beside_each_other(first: dict[str, Placed], fleet: Fleet) -> dict[str, Placed]:
-    """Each planned beside those before it, so that its plan shows what is really free."""
-    found = {}
+    """Each planned beside those before it, so that its plan shows what is really free.
+
+    Packing has weighed what each is known to hold, which may be less than its plan: where the plan beside others says worse, it stays as it was packed.
+    """
+    found, order = {}, list(Verdict)
     for name, placed in first.items():
         found[name] = placed
         if placed.plan.verdict != "does_not_fit":
             # The same settings beside others: what was measured of them holds.
-            found[name] = replace(replan(replace(placed, fleet=fleet.only(placed.on)), placed.wanted), reserved=placed.reserved)
-            fleet = beside(fleet, found[name].plan, placed.on)
+            made = replace(replan(replace(placed, fleet=fleet.only(placed.on)), placed.wanted), reserved=placed.reserved)
+            if order.index(made.plan.verdict) <= order.index(placed.plan.verdict):
+                found[name] = made
+            fleet = beside(fleet, reserved_of(found[name]), placed.on)
     return found

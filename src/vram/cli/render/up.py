@@ -99,12 +99,17 @@ def _told(household: "Household") -> "Iterator[str]":
         if one.note:
             yield f"{shown}: as it worked here before; {printable(one.note, 400)}"
         if one.plan.verdict is not Verdict.FITS:
-            mends = [m.flag for m in one.plan.mends[:3]]
-            if household.budget_bytes is not None:
-                # It is the budget that is short, not the machine.
-                most = max(max(g.parts.high_bytes, g.total_bytes) for g in one.plan.gpus)
-                mends = [f"--budget {ceil(most / GIB * 10) / 10:g}GiB", *(m for m in mends if not m.startswith("--gpu "))]
+            mends = mends_of(one, household.budget_bytes)
             yield f"{shown}: what would mend it: {', or '.join(mends)}" if mends else f"{shown}: vram plan says more"
+
+
+def mends_of(one: "Placed", budget_bytes: int | None) -> list[str]:
+    """What would make a model fit, as flags; where a budget is short and not the machine, a larger one first, and no other GPU."""
+    mends = [m.flag for m in one.plan.mends[:3]]
+    if budget_bytes is None:
+        return mends
+    most = max(max(g.parts.high_bytes, g.total_bytes) for g in one.plan.gpus)
+    return [f"--budget {ceil(most / GIB * 10) / 10:g}GiB", *(m for m in mends if not m.startswith("--gpu "))]
 
 
 def commands(placed: "Sequence[Placed]") -> str:
