@@ -23,6 +23,7 @@ from vram.hardware.probe.nvml import held_by_process
 from vram.memory.part import Part, Parts
 from vram.planner.plan import GpuPlan
 from vram.planner.reserve import planned_bytes, reserved_bytes
+from vram.runtime.engines.base import Installed
 from vram.runtime.engines.registry import program
 from vram.runtime.footprint import host_held, processes
 from vram.runtime.learned import FILE, Learned, held_before, keep_held
@@ -31,6 +32,8 @@ from vram.runtime.placing import Wanted as Asked
 from vram.runtime.reserving import outgrown, with_reserve
 from vram.runtime.tiny import write_tiny
 from vram.runtime.together import gpu_bytes
+from vram.settings import settings as variables
+from vram.sources.private import last_lines
 from vram.units import MIB
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="engines are started on POSIX systems")
@@ -162,6 +165,40 @@ def test_what_was_held_is_known_to_the_next_run_of_the_same(placed, tmp_path):
         with (folder / FILE).open("a") as file:
             file.write(json.dumps({**row, "holds": nonsense}) + "\n" + "[" * 5000 + "\n")
         assert held_before(folder, placed.plan, asked) == (600 * MIB,)
+
+
+def test_what_one_program_held_holds_for_no_other(tmp_path):
+    """Two programs have the rules of llama.cpp, and the release of one is no build of it: neither takes over what the other held, nor what an older one did."""
+    path = write_tiny(tmp_path / "t.gguf")
+    model, fleet = load_model(str(path)), parse_gpus("RTX 4090")
+
+    def by(engine, release):
+        one, here = program(engine), Installed(program=("x",), version="", where="x", release=release)
+        asked = Asked(name="m", model=str(path), context_tokens=1024, parallel=1)
+        return Placed(wanted=asked, model=model, engine=one, here=here, fleet=fleet, plan=plan_one(asked, model, fleet, one, here), on=(0,))
+
+    old = by("llama_cpp.server", "0.3.16")
+    keep_held(tmp_path, old.plan, old.wanted, (500 * MIB,))
+    assert [held_before(tmp_path, p.plan, p.wanted) for p in (old, by("llama_cpp.server", "0.3.17"), by("llama-server", ""))] == [(500 * MIB,), None, None]
+
+
+def test_the_release_of_the_binding_is_read_and_is_no_build(tmp_path):
+    """What its Python prints: a version, and that the server's packages are there."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho version 0.3.16\necho server\n")
+    python.chmod(0o755)
+    here = program("llama_cpp.server").find(variables({"VRAM_LLAMA_CPP_PYTHON": str(python)}))
+    assert (here.release, here.version) == ("0.3.16", "")
+
+
+def test_of_a_long_file_the_latest_is_read(placed, tmp_path):
+    """More lines than are read at once, and the one that counts is the last."""
+    rows = tmp_path / FILE
+    rows.write_bytes((b"x" * 1023 + b"\n") * (4 * 1024 + 1))
+    keep_held(tmp_path, placed.plan, placed.wanted, (500 * MIB,))
+    assert held_before(tmp_path, placed.plan, placed.wanted) == (500 * MIB,)
+    rows.write_bytes(b"a\nbc\nde\n")
+    assert [last_lines(rows, n) for n in (9, 6, 5, 3, 2)] == [[b"a", b"bc", b"de", b""], [b"bc", b"de", b""], [b"de", b""], [b"de", b""], [b""]]
 
 
 def test_a_reservation_is_of_the_settings_that_it_was_measured_with(placed):

@@ -13,7 +13,7 @@ from typing import Any, Final
 from vram.planner.calibration import signature
 from vram.planner.plan import Plan
 from vram.runtime.placing import Wanted
-from vram.sources.private import add_line
+from vram.sources.private import add_line, last_lines
 
 FILE: Final = "learned.jsonl"
 MAX_BYTES: Final = 4 * 2**20
@@ -41,7 +41,7 @@ def keep_held(folder: Path, plan: Plan, wanted: Wanted, held: tuple[int, ...]) -
 
 def _program(plan: Plan, wanted: Wanted) -> dict[str, Any]:
     """What the memory of a process hangs on beside its plan."""
-    return {"version": plan.settings.version, "more": list(wanted.more)}
+    return {"program": wanted.program, "version": plan.settings.version, "more": list(wanted.more)}
 
 
 def _append(folder: Path, row: dict[str, Any]) -> None:
@@ -94,8 +94,7 @@ def held_before(folder: Path, plan: Plan, wanted: Wanted) -> tuple[int, ...] | N
 def _rows(folder: Path, plan: Plan) -> Iterator[Mapping[str, Any]]:
     """What is known of a plan, the latest first."""
     try:
-        with (folder / FILE).open("rb") as stream:
-            lines = stream.read(MAX_BYTES).split(b"\n")
+        lines = last_lines(folder / FILE, MAX_BYTES)
     except OSError:
         return
     key = json.loads(json.dumps(_key(plan), default=str))

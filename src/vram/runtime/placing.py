@@ -50,6 +50,7 @@ class Wanted:
         served_as: what its engine calls it; empty for its name.
         door: which port of an RPC server is its, from 0 on.
         more: words that the operator adds to the engine's command as they are.
+        program: the engine that runs it, by name and version, once that is known: what was measured holds for no other.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Wanted:
     served_as: str = ""
     door: int = 0
     more: tuple[str, ...] = ()
+    program: str = field(default="", compare=False)
 
     @property
     def alias(self) -> str:
@@ -108,6 +110,11 @@ class Placed:
     note: str = ""
     on: tuple[int, ...] = ()
     reserved: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Whoever keeps what was measured is told what was asked for, and by this also who ran it."""
+        version = (self.here.release or self.here.version) if self.here is not None else ""
+        object.__setattr__(self, "wanted", replace(self.wanted, program=f"{self.engine.name} {version}".strip()))
 
     @property
     def alias(self) -> str:

@@ -59,6 +59,20 @@ def make_file(path: Path) -> bool:
     return True
 
 
+def last_lines(path: Path, most_bytes: int) -> list[bytes]:
+    """The lines of a file, in their order; of a file of more than `most_bytes` those that lie whole in its last ones: what was added last counts most.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as stream:
+        # A byte more: whether the first line is whole is told by the end of the one before it.
+        skipped = max(0, stream.seek(0, os.SEEK_END) - most_bytes - 1)
+        stream.seek(skipped)
+        lines = stream.read(most_bytes + 1).split(b"\n")
+    return lines[1:] if skipped else lines
+
+
 def add_line(path: Path, line: bytes) -> None:
     """Add one line to a file for its owner alone, in a single write: lines of processes at the same time never mix.
 

@@ -29,11 +29,13 @@ class Installed:
         program: its first words.
         version: as its memory rules name it; empty where it does not say.
         where: how it was found, for people.
+        release: its own version, where the memory rules go by another one.
     """
 
     program: tuple[str, ...]
     version: str
     where: str
+    release: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

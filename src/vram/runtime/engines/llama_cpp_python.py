@@ -44,7 +44,8 @@ class LlamaCppPython(Program):
         if not re.search(r"^server$", said, re.MULTILINE):
             return None
         # Its version is that of the binding, and no build of llama.cpp: the newest rules hold.
-        return Installed(program=(str(python), "-c", _START), version="", where=str(python))
+        release = re.search(r"^version (\S+)$", said, re.MULTILINE)
+        return Installed(program=(str(python), "-c", _START), version="", where=str(python), release=release[1] if release else "")
 
     def takes(self, launch: Launch) -> str:
         """GGUF files of this machine, one request at a time."""
