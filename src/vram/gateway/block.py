@@ -29,7 +29,7 @@ _LOCK: Final = 16
 _HEADER: Final = _LOCK + MUTEX_BYTES // 8
 
 # Words of a worker.
-PID, GENERATION, BEGAN, BEAT, LOOKED, LOOKED_AT, LEAST = range(7)
+PID, GENERATION, BEGAN, BEAT, LOOKED_AT, LEAST = range(6)
 _WORKER: Final = 8
 
 # Words of a place: after the four of its name.
@@ -42,7 +42,7 @@ _PLACE: Final = 40
 
 # Words of a worker's row at a place, and of a lease's slot.
 HELD, PROMISED, SEQUENCES, LEASES, USED_SLOTS, UNLISTED, KV, COUNT, KV_OWN, EACH_OWN = 0, 1, 2, 3, 4, 5, 6, 7, 8, 10
-WAITS, FIRST_PRIORITY, FIRST_KEY, OUTCOMES = range(12, 16)
+WAITS, FIRST_PRIORITY, FIRST_KEY, LOOKED, OUTCOMES = range(12, 17)
 """From `OUTCOMES` on: what the worker's requests came to there: answered, failed, then first tokens and the logarithms of their seconds by class."""
 ROW: Final = OUTCOMES + 2 + 2 * CLASSES
 SLOT: Final = 10

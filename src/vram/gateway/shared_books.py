@@ -16,6 +16,7 @@ from vram.gateway.block import (
     HELD,
     KEPT,
     LEASES,
+    LOOKED,
     OUTCOMES,
     PROMISED,
     SEQUENCES,
@@ -137,6 +138,10 @@ class SharedBooks(Books):
             if (-words[row + FIRST_PRIORITY], used(words[row + FIRST_KEY])) <= (-priority, used(key)):
                 return
         words[row + FIRST_PRIORITY], words[row + FIRST_KEY] = priority, key
+
+    def tell_looked(self, freed: int) -> None:
+        """All that wait for it here, up to the first that does not fit, were asked since so much was freed. To be called inside the ledger."""
+        self.ledger.block.words[self._row + LOOKED] = freed
 
     def tell_waiting(self, number: int) -> None:
         """So many wait for this replica here. To be called inside the ledger."""

@@ -56,8 +56,8 @@ class SharedDesk(Desk):
         self._looks = False
         # As if somebody waited until now: a desk of before, of another pools file, may have told so.
         self._told = True
-        # What was freed when we began to give way, below 0: we do not; and at whom of each line we did.
-        self._since = -1
+        # What was freed when each line began to give way, where it does; and at whom it did.
+        self._since: dict[Counter, int] = {}
         self._stopped: dict[Counter, Need] = {}
 
     # --- deeds, each a visit
@@ -217,8 +217,11 @@ class SharedDesk(Desk):
         # It may fit beside what the others wait for: the next look asks it.
         self._freed = -1
 
-    def _tell_first(self) -> None:
-        """Tell the others who comes first here at each replica: who is to be asked next, where we gave way."""
+    def _tell_first(self, freed: int) -> None:
+        """Tell the others who comes first here at each replica: who is to be asked next, where we gave way; else that all were asked.
+
+        Each replica's for itself: two workers that give way to each other's lines for two of them would both wait for ever.
+        """
         fair, least = self.ledger.fair, -1.0
         firsts: dict[Counter, tuple[int, float, int]] = {}
         for counter in self.counters.values():
@@ -233,7 +236,11 @@ class SharedDesk(Desk):
         fair.waits(least)
         for books, counters in self._lines.items():
             if isinstance(books, SharedBooks):
-                here = [firsts[counter] for counter in counters if counter in firsts]
+                stopped = [counter for counter in counters if counter in self._stopped]
+                if not stopped:
+                    books.tell_looked(freed)
+                # Of several lines for one replica, too, nobody waits for those that were asked.
+                here = [firsts[counter] for counter in stopped or counters if counter in firsts]
                 if here:
                     first = min(here)
                     books.tell_first(-first[0], first[2])
@@ -254,17 +261,17 @@ class SharedDesk(Desk):
                         if worker == self.ledger.number or not words[row + WAITS] or not key:
                             continue
                         first = words[row + FIRST_PRIORITY]
-                        if (first > priority or (first == priority and fair.used_at(key) < used)) and self._awaits(worker):
+                        if (first > priority or (first == priority and fair.used_at(key) < used)) and self._awaits(counter, worker, words[row + LOOKED]):
                             self._stopped[counter] = need
                             return False
         return True
 
-    def _awaits(self, worker: int) -> bool:
-        """Whether it did not ask its lines yet since we gave way, and soon will."""
-        words, at = self.ledger.block.words, self.ledger.block.worker(worker)
-        if self._since < 0:
-            self._since = words[FREED]
-        return bool(words[at + LOOKED] < self._since and time.monotonic_ns() - words[at + LOOKED_AT] < AWAITED_NS)
+    def _awaits(self, counter: Counter, worker: int, looked: int) -> bool:
+        """Whether it did not ask its lines for a replica yet since this line gave way, and soon will; `looked`: what was freed when it last did."""
+        words = self.ledger.block.words
+        if counter not in self._since:
+            self._since[counter] = words[FREED]
+        return looked < self._since[counter] and bool(time.monotonic_ns() - words[self.ledger.block.worker(worker) + LOOKED_AT] < AWAITED_NS)
 
     def _begin(self, x: "Exchange") -> None:
         if not self._looks:
@@ -296,15 +303,12 @@ class SharedDesk(Desk):
         try:
             freed = self.ledger.freed()
             self._pump(self.counters.values(), now)
-            if self._stopped:
-                # Those who come before ours are asked first.
-                self._freed = -1
-            else:
-                self._freed = freed
-                self._since = -1
-                self.ledger.block.words[self.ledger.block.worker(self.ledger.number) + LOOKED] = freed
+            for counter in [counter for counter in self._since if counter not in self._stopped]:
+                del self._since[counter]
+            # Those who come before ours are asked first.
+            self._freed = -1 if self._stopped else freed
             self._tell()
-            self._tell_first()
+            self._tell_first(freed)
         finally:
             self._turn = None
             self.ledger.leave()

@@ -8,7 +8,6 @@ from vram.gateway.block import (
     KEPT,
     LEASES,
     LEAST,
-    LOOKED,
     LOOKED_AT,
     MODEL_ROW,
     PID,
@@ -65,7 +64,7 @@ def bury(block: Block, number: int, pid: int, generation: int, now_ns: int) -> i
             row = block.model_row(model, number)
             for i in range(MODEL_ROW):
                 words[row + i] = 0
-        for word in (PID, LOOKED, LOOKED_AT, LEAST):
+        for word in (PID, LOOKED_AT, LEAST):
             words[at + word] = 0
         words[RESTARTS] += 1
         return leases
