@@ -264,6 +264,25 @@ def test_the_calibration_file_only_grows(tmp_path):
     assert read_rows(tmp_path / "none") == ()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX's")
+def test_what_was_measured_is_its_owners_alone(tmp_path):
+    """A new folder and file are nobody else's to read, and a folder that stood open is closed."""
+    path = tmp_path / "data" / "vram" / "calibration.jsonl"
+    append_row({"id": "a"}, path)
+    assert [p.stat().st_mode & 0o777 for p in (path.parent, path)] == [0o700, 0o600]
+    path.parent.chmod(0o755)
+    append_row({"id": "b"}, path)
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_of_more_rows_than_are_read_the_latest_count(tmp_path):
+    """33 MiB of rows, and the one that was added last is among those that are read."""
+    path = tmp_path / "calibration.jsonl"
+    path.write_bytes((b" " * (2**20 - 1) + b"\n") * 33)
+    append_row({"id": "last"}, path)
+    assert read_rows(path) == ({"id": "last"},)
+
+
 @pytest.mark.parametrize("rows", ["[1]\n{}\nnull\n", '{"signature": 3, "parts": "x"}\n', "\x00\n", "[" * 5000])
 def test_a_broken_calibration_file_never_breaks_a_plan(tmp_path, monkeypatch, rows):
     """Whatever lies in the file: plans are made as if it were not there."""

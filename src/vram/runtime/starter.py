@@ -104,8 +104,8 @@ class Starter:
             return
         when = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         row = measured_row(plan, log, unit.measured, model=unit.placed.wanted.model, source=f"vram up {when}")
-        # A full disk: it is measured again at the next start.
-        with suppress(OSError):
+        # A full disk, a folder of another user: it is measured again at the next start.
+        with suppress(OSError, VramError):
             append_row(row, self.options.calibration)
 
     def _gentler(self, unit: Unit, error: StartError) -> Step | None:

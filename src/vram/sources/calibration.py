@@ -8,9 +8,11 @@ from typing import Any, Final
 import msgspec
 
 from vram.settings import settings
+from vram.sources.private import add_line, last_lines, own_folder
 
 MAX_BYTES: Final = 32 * 2**20
 MAX_ROWS: Final = 20_000
+ELSEWHERE: Final = "free some space, or name a folder of your own for measured starts: XDG_DATA_HOME"
 
 
 def calibration_file() -> Path:
@@ -24,24 +26,16 @@ def _file(data_home: str, home: str) -> Path:  # noqa: ARG001  (what the answer 
 
 
 def append_row(row: dict[str, Any], path: Path | None = None) -> Path:
-    """Add one row: in a single write, so that rows of processes at the same time never mix. Nothing that was there is touched.
+    """Add one row, in a folder and a file for their owner alone. Rows of processes at the same time never mix, and nothing that was there is touched.
 
     Raises:
-        OSError: the folder or the file can't be written.
+        UsageError: the folder is another user's, or none.
+        VramError: the folder can't be made or closed to others.
+        OSError: the file can't be written.
     """
     path = path or calibration_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    line = msgspec.json.encode(row) + b"\n"
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-    try:
-        size = os.fstat(handle).st_size
-        # A line that was cut off (a full disk, a crash) stays as it is; the new one starts on its own.
-        if size and os.pread(handle, 1, size - 1) != b"\n":
-            line = b"\n" + line
-        os.write(handle, line)
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    own_folder(path.parent, hint=ELSEWHERE)
+    add_line(path, msgspec.json.encode(row))
     return path
 
 
@@ -60,14 +54,13 @@ def read_rows(path: Path | None = None) -> tuple[dict[str, Any], ...]:
         return before[2]
     rows = []
     try:
-        with path.open("rb") as stream:
-            for line in stream.read(MAX_BYTES).split(b"\n")[-MAX_ROWS:]:
-                try:
-                    row = msgspec.json.decode(line) if line.strip() else None
-                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                    continue
-                if isinstance(row, dict):
-                    rows.append(row)
+        for line in last_lines(path, MAX_BYTES)[-MAX_ROWS:]:
+            try:
+                row = msgspec.json.decode(line) if line.strip() else None
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                continue
+            if isinstance(row, dict):
+                rows.append(row)
     except OSError:
         return ()
     _known[path] = (state.st_mtime_ns, state.st_size, tuple(rows))

@@ -87,5 +87,6 @@ def add_line(path: Path, line: bytes) -> None:
         if size and os.pread(handle, 1, size - 1) != b"\n":
             line = b"\n" + line
         os.write(handle, line + b"\n")
+        os.fsync(handle)
     finally:
         os.close(handle)
