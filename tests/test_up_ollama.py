@@ -10,10 +10,13 @@ from ollama_store import keep, llama_3b
 from upping import alive, environment, gone, processes_with, stand_in, up, vram
 
 from vram.api import load_model, parse_gpus
+from vram.cli.render.up import command_text
 from vram.errors import ExitCode, UsageError
+from vram.hardware.probe.cpu import cpu_fleet
 from vram.runtime.engines.base import Address, Installed
 from vram.runtime.engines.registry import program
 from vram.runtime.placing import Finder, Placed, Wanted, choose_engine, line_of, plan_one, wanted_of
+from vram.runtime.tiny import write_tiny
 from vram.settings import settings
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="engines are started on POSIX systems")
@@ -49,7 +52,7 @@ def store(tmp_path, monkeypatch):
 
 
 def placed(gpu="RTX 4090", version="0.32.15", **more):
-    wanted, one, fleet = Wanted(name="m", model=REFERENCE, engine="ollama", **more), program("ollama"), parse_gpus(gpu)
+    wanted, one, fleet = Wanted(name="m", model=REFERENCE, engine="ollama", **more), program("ollama"), parse_gpus(gpu) if isinstance(gpu, str) else gpu
     here, model = Installed(program=("ollama",), version=version, where="here"), load_model(REFERENCE)
     return Placed(wanted=wanted, model=model, engine=one, here=here, fleet=fleet, plan=plan_one(wanted, model, fleet, one, here))
 
@@ -111,6 +114,27 @@ def test_what_it_would_not_follow_is_refused(store):
     keep(store, preset("qwen3-next-80b"))
     with pytest.raises(UsageError, match="one request at a time"):
         placed("H100 SXM 80GB", context_tokens=4096, concurrency=2)
+
+
+def test_no_layer_on_gpus_is_what_is_planned_for_main_memory(store):
+    """A Modelfile's num_gpu 0 is refused on a GPU and followed without one; a number of layers is refused on both."""
+    keep(store, llama_3b(), parameters={"num_gpu": 0})
+    assert placed(cpu_fleet(), context_tokens=4096).plan.gpus[0].parts.weights.bytes > 0
+    with pytest.raises(UsageError, match="num_gpu 0"):
+        placed(context_tokens=4096)
+    keep(store, llama_3b(), parameters={"num_gpu": 5})
+    with pytest.raises(UsageError, match="num_gpu 5"):
+        placed(cpu_fleet(), context_tokens=4096)
+
+
+def test_what_is_shown_of_a_model_of_the_store(store, tmp_path):
+    """It is a GGUF also where no tensor is quantised, and where it will listen is not known yet."""
+    keep(store, write_tiny(tmp_path / "t.gguf").read_bytes())
+    one = placed(context_tokens=1024)
+    assert {t.format.name for t in one.model.tensors} <= {"F32", "F16", "BF16"}
+    shown = command_text(one)
+    assert "GGUF" not in shown
+    assert "OLLAMA_HOST=127.0.0.1:PORT" in shown
 
 
 def test_who_runs_a_model_of_the_store(store, tmp_path):

@@ -69,5 +69,8 @@ def launch_of(plan: Plan, *, model: str, quant: str = "", kv_dtype: str = "", is
         vendor=plan.fleet.gpus[0].gpu.vendor,
         gpus=len(plan.gpus),
         is_path=is_path,
-        is_gguf=model.lower().endswith(".gguf") or (not quant and any(t.format.name.startswith(("Q", "IQ", "TQ")) for t in plan.model.tensors)),
+        # Ollama's store holds GGUF files, whatever their tensors are.
+        is_gguf=model.startswith("ollama:")
+        or model.lower().endswith(".gguf")
+        or (not quant and any(t.format.name.startswith(("Q", "IQ", "TQ")) for t in plan.model.tensors)),
     )

@@ -119,8 +119,9 @@ def commands(placed: "Sequence[Placed]") -> str:
 
 def command_text(one: "Placed") -> str:
     """The command of one engine, a flag a line."""
-    made = line_of(one, Address(port=0, name=one.alias))
-    variables = [f"{name}={shlex.quote(value)}" for name, value in made.variables.items()]
+    at = Address(port=0, name=one.alias)
+    made, nowhere = line_of(one, at), f"{at.host}:0"
+    variables = [f"{name}={shlex.quote(value) if value != nowhere else f'{at.host}:PORT'}" for name, value in made.variables.items()]
     rows: list[list[str]] = [[*variables]]
     for word in made.words:
         if word.startswith("--") or (word.startswith("-") and len(word) > 1 and not word[1].isdigit()):

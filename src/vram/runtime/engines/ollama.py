@@ -108,7 +108,9 @@ class Ollama(Program):
                 f"the Modelfile of {stored.name} sets num_ctx {own.num_ctx}: Ollama starts it with that, and not with {plan.workload.context_tokens}",
                 hint=f"--context {own.num_ctx}, or a model without it: ollama create",
             )
-        if own.num_gpu is not None and own.num_gpu not in {-1, 999}:
+        # In main memory no layer on GPUs is what is planned.
+        planned = {-1, 999, 0} if plan.demand.gpu.vendor == "host" else {-1, 999}
+        if own.num_gpu is not None and own.num_gpu not in planned:
             raise UsageError(
                 f"the Modelfile of {stored.name} sets num_gpu {own.num_gpu}, which vram up does not plan for",
                 hint="a model without it: ollama create; --engine llama-server runs the same file",
