@@ -251,17 +251,6 @@ def test_where_nothing_waits_inside_the_engine_limits_count():
     assert isinstance(decide(Need(50, 50, 50, sequences=2), route(firm()), 0.0), Admit)
 
 
-def test_shared_prefixes_count_once_while_their_owner_lives():
-    """The same session's second request takes only what is its own, as long as the first is there."""
-    replica = books(capacity=20)
-    first = replica.reserve(Need(100, 20, session=b"s", shared_tokens=100), 20, 20, 0.0)
-    second = Need(100, 50, session=b"s", shared_tokens=100)
-    assert isinstance(decide(second, route(replica), 0.0), Admit)
-    assert decide(Need(100, 50), route(replica), 0.0) is WAIT
-    replica.release(first, 1.0)
-    assert not replica.sessions
-
-
 # --- everything at once
 
 

@@ -95,7 +95,7 @@ def test_each_engine_is_read_in_its_own_words():
     assert load_from_slots(json.dumps(LLAMA_SLOTS).encode()) == Load(engine="llama.cpp", slots=2, running=1, held_tokens=377, context_tokens=2048)
     assert load_from_metrics(LLAMA_METRICS.encode()) == Load(engine="llama.cpp", running=1, waiting=7)
     vllm = load_from_metrics(VLLM_METRICS.encode())
-    assert vllm == Load(engine="vllm", kv_usage=0.875, running=7, waiting=2, preemptions=38, block_tokens=32, blocks=201)
+    assert vllm == Load(engine="vllm", kv_usage=0.875, running=7, waiting=2, preemptions=38, block_tokens=32, blocks=201, parts=1)
 
 
 NAMES = (

@@ -100,7 +100,7 @@ def test_what_goes_wrong_is_said(tmp_path):
 def test_a_frame_fits_its_window_and_shows_no_control_characters():
     """Hostile names are escaped; more than the window holds is cut, and that is said."""
     nasty = "\x1b[2J\r\n"
-    kv = {"unit": "tokens", "capacity": 100, "held": 50, "promised": 120, "held_by_others": 0}
+    kv = {"unit": "tokens", "capacity": 100, "held": 50, "saved": 0, "promised": 120, "held_by_others": 0}
     replica = {"number": 0, "state": "out", "kv": kv, "engine": None, "leases": 1, "rent_dollars": None, "idle_dollars": None, "url": nasty, "why": nasty}
     replica["seconds_out"] = 3.0
     lease = {"request_id": "r", "key": nasty, "model": nasty, "pool": nasty, "number": 0, "unit": "tokens", "held": 50}

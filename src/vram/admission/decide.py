@@ -143,7 +143,7 @@ def _in_route(need: Need, route: Route, now: float, told: tuple[str, ...]) -> De
                 if most < 0:
                     continue
                 possible = True
-                left = books.capacity_bytes - books.promised_bytes
+                left = books.capacity_bytes - books.promised_bytes + books.saved_bytes(now)
                 # Promises may be more than there is: those who end make room for those who grow.
                 if (best is None or left > free) and books.fits(need, _expected_here(need, books, most), now):
                     best, free = books, left

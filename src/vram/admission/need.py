@@ -19,8 +19,7 @@ class Need:
         arrived: when it came, in seconds of the caller's clock.
         deadline: until when it may wait; None: as long as the line allows.
         affinity: what requests that begin alike have in common, as a number above 0; 0: nothing.
-        session: what it may share a prefix with, as bytes that are equal for it; empty for nothing.
-        shared_tokens: prompt tokens that it shares with others of the same session at least.
+        kin: what requests with one beginning have in common, as a number above 0; 0: nothing that is worth a look.
         beside: of those that may have killed an engine, how many may be in a replica together with it, itself among them; 0: it is none.
         law: what is known of how long answers like its own get; None: it gets as long as expected.
         passed: how many later ones were let past it.
@@ -33,6 +32,7 @@ class Need:
         "deadline",
         "expected_tokens",
         "key",
+        "kin",
         "law",
         "most_tokens",
         "owner",
@@ -40,8 +40,6 @@ class Need:
         "priority",
         "prompt_tokens",
         "sequences",
-        "session",
-        "shared_tokens",
         "streams",
     )
 
@@ -58,8 +56,7 @@ class Need:
         arrived: float = 0.0,
         deadline: float | None = None,
         affinity: int = 0,
-        session: bytes = b"",
-        shared_tokens: int = 0,
+        kin: int = 0,
         owner: Any = None,
         law: OutputTokens | None = None,
     ) -> None:
@@ -73,8 +70,7 @@ class Need:
         self.arrived = arrived
         self.deadline = deadline
         self.affinity = affinity
-        self.session = session
-        self.shared_tokens = shared_tokens
+        self.kin = kin
         self.beside = 0
         self.law = law
         self.passed = 0

@@ -77,7 +77,8 @@ def replica(gateway: "Gateway", seat: "Seat") -> dict[str, Any]:
         "kv": {
             "unit": unit(gateway, seat),
             "capacity": seat.capacity,
-            "held": books.held_bytes,
+            "held": books.held_bytes - books.saved_bytes(now),
+            "saved": books.saved_bytes(now),
             "promised": books.promised_bytes,
             "held_by_others": books.foreign_bytes(now),
         },
@@ -120,6 +121,7 @@ def _lease(gateway: "Gateway", seat: "Seat", lease: "Lease") -> dict[str, Any]:
         "number": seat.pool.books.index(seat.books),
         "unit": unit(gateway, seat),
         "held": lease.held_bytes,
+        "saved": lease.saved_bytes,
         "promised": lease.promised_bytes,
         "prompt_tokens": need.prompt_tokens,
         "output_tokens": lease.produced,

@@ -45,8 +45,8 @@ HELD, PROMISED, SEQUENCES, LEASES, USED_SLOTS, UNLISTED, KV, COUNT, KV_OWN, EACH
 WAITS, FIRST_PRIORITY, FIRST_KEY, LOOKED, OUTCOMES = range(12, 17)
 """From `OUTCOMES` on: what the worker's requests came to there: answered, failed, then first tokens and the logarithms of their seconds by class."""
 ROW: Final = OUTCOMES + 2 + 2 * CLASSES
-SLOT: Final = 10
-"""To go, held, promised, tokens, sequences, shared, the step of the replica that was last seen of it, produced, most, whether it streams: a
+SLOT: Final = 9
+"""To go, held, promised, tokens, sequences, the step of the replica that was last seen of it, produced, most, whether it streams: a
 lease's growth."""
 EMPTY: Final = -1
 """Stands in a slot's first word where no lease is in it."""

@@ -65,6 +65,8 @@ class Desk:
         self.affinity = affinity
         self.suspects = Suspects()
         self.counting = Counting()
+        # Whether some engine's sequences share: until then nobody looks who begins alike.
+        self.sharing = False
         # Lines that are to be asked again, and whether that is going on: an end inside a pump only notes its line, so that a thousand
         # refusals in a row are a loop and no tower of calls.
         self._due: dict[int, Counter] = {}
@@ -101,7 +103,7 @@ class Desk:
             x.refuse(reasons.too_many_sequences(ask.sequences, self.most_sequences))
             return
         now = x.arrived
-        ticket = ticket_of(x, counter, now, output_tokens=self.output_tokens, affinity=self.affinity)
+        ticket = ticket_of(x, counter, now, output_tokens=self.output_tokens, affinity=self.affinity, sharing=self.sharing)
         if (over := x.key.take(now, ticket.estimated)) is not None:
             x.refuse(reasons.over_limit(over))
             return
@@ -218,9 +220,21 @@ class Desk:
         lease.books.grow(lease, produced, now, expected)
         x.grows_at = x.chunks + GROWTH_TOKENS * ticket.need.sequences
         if lease.held_bytes != before and ticket.seat.meter is not None:
-            ticket.seat.meter.resize(x, int(now * 1e9), lease.held_bytes)
+            ticket.seat.meter.resize(x, int(now * 1e9), lease.paid_bytes)
         # The line is asked again at the next end, or within a second: not here, where leases may be being counted.
         lease.books.trust(lease)
+
+    def save(self, seat: Seat, used_bytes: int, running: int, now: float) -> None:
+        """An engine said what its sequences hold together: each pays for its part of that, and who waits may come."""
+        if not seat.books.save(used_bytes, running, now):
+            return
+        self.sharing = True
+        if seat.meter is not None:
+            for lease in seat.books.leases:
+                x: Exchange | None = lease.need.owner
+                if x is not None:
+                    seat.meter.resize(x, int(now * 1e9), lease.paid_bytes)
+        self._pump(self._lines.get(seat.books, ()), now)
 
     def _count(self, counter: Counter, now: float) -> None:
         """Bring the books up to date with what the streams on this route's replicas made since: decisions go by them."""
@@ -273,6 +287,7 @@ class Desk:
         now = x.house.now()
         if lease.books.release(lease, now):
             self.shares.charge(ticket.need.key, lease.byte_seconds(now))
+            ticket.saved += lease.saved_byte_seconds(now)
             if seat.meter is not None:
                 held = seat.meter.end(x, int(now * 1e9))
                 ticket.held = (ticket.held[0] + held.kv_byte_ns, ticket.held[1] + held.nanodollars)

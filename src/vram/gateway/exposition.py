@@ -94,6 +94,12 @@ def _requests(out: Writer, gateway: "Gateway") -> None:
         "KV cache that requests held, bytes times seconds (tokens times seconds in pools counted in tokens).",
         [(labels, s.kv_byte_seconds) for labels, s in by],
     )
+    out.family(
+        "vram_kv_saved_byte_seconds_total",
+        "counter",
+        "KV cache that they would have held beside that if their engines shared nothing.",
+        [(labels, s.saved_byte_seconds) for labels, s in by],
+    )
     out.family("vram_gpu_seconds_total", "counter", "GPU time of requests.", [(labels, s.gpu_microseconds / 1e6) for labels, s in by])
     out.family("vram_paid_dollars_total", "counter", "What requests paid for the bytes that they held.", [(labels, s.nano_dollars / 1e9) for labels, s in by])
     benches = [seats[0].bench for seats in gateway.assembled.seats.values()]
@@ -148,7 +154,10 @@ def _replicas(out: Writer, gateway: "Gateway", seats: "list[tuple[str, Seat, Wat
         known = [(labels, s.capacity) for labels, s, in_tokens in rows if in_tokens is wanted and s.capacity is not None]
         each = f"{unit} on each GPU of the replica" if unit == "bytes" else "tokens, where the model's bytes are not known"
         out.family(f"vram_kv_capacity_{unit}", "gauge", f"KV cache there is, {each}; absent where nobody knows.", known)
-        out.family(f"vram_kv_held_{unit}", "gauge", f"KV cache that requests hold now, {each}.", [(labels, b.held_bytes) for labels, b in mine])
+        held = [(labels, b.held_bytes - b.saved_bytes(now)) for labels, b in mine]
+        out.family(f"vram_kv_held_{unit}", "gauge", f"KV cache that requests hold now, what they share once, {each}.", held)
+        saved = [(labels, b.saved_bytes(now)) for labels, b in mine]
+        out.family(f"vram_kv_saved_{unit}", "gauge", f"KV cache that they would hold beside that if they shared nothing, {each}.", saved)
         out.family(
             f"vram_kv_promised_{unit}",
             "gauge",
@@ -170,7 +179,9 @@ def _vllm(out: Writer, gateway: "Gateway", seats: "list[tuple[str, Seat, Watched
     waiting = [(labels, w.waiting(now) if w is not None else 0) for labels, _, w in rows]
     waiting += [(labelled(model_name=name, engine="", pool="", replica=""), len(c.line)) for name, c in gateway.assembled.desk.counters.items()]
     out.family("vllm:num_requests_waiting", "gauge", "Requests that wait inside an engine; of empty engine: in the gateway.", waiting)
-    used = [(labels, min((s.books.held_bytes + s.books.foreign_bytes(now)) / s.capacity, 1.0)) for labels, s, _ in rows if s.capacity]
+    used = [
+        (labels, min((s.books.held_bytes - s.books.saved_bytes(now) + s.books.foreign_bytes(now)) / s.capacity, 1.0)) for labels, s, _ in rows if s.capacity
+    ]
     out.family("vllm:kv_cache_usage_perc", "gauge", "Share of the KV cache in use, 0 to 1.", used)
     info = []
     for labels, seat, watched in rows:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vram.gateway.front import Front
     from vram.gateway.keys import Key, KeyRing
     from vram.gateway.request import Request
+    from vram.gateway.seats import Seat
     from vram.gateway.sockets import Sockets
 
 READERS: Final[dict[bytes, Callable[[bytes], Ask]]] = {
@@ -55,6 +56,9 @@ class Admission(Protocol):
 
     def grow(self, x: Exchange) -> None:
         """A stream made some more tokens."""
+
+    def save(self, seat: "Seat", used_bytes: int, running: int, now: float) -> None:
+        """An engine said what its sequences hold together."""
 
     def leave(self, x: Exchange) -> None:
         """An exchange is over."""

@@ -89,6 +89,7 @@ def request_line(e: Ended) -> str:
             "completion_tokens": used.completion_tokens,
             "counted": used.counted,
             "kv_byte_seconds": used.kv_byte_seconds,
+            "saved_byte_seconds": used.saved_byte_seconds,
             "gpu_seconds": used.gpu_microseconds / 1e6,
             "dollars": used.nano_dollars / 1e9,
             "queue_seconds": round(used.queue_seconds, 6),

@@ -1,5 +1,7 @@
 """What a request begins with, as a number: requests of one conversation, or of one session, have the same one and meet at one replica.
 
+Those that begin alike at all (a system prompt) are of one kin: they are taken for those who share what their engine says is shared.
+
 A conversation is known by its messages up to the first answer: they are the same in all its turns. Of them only the beginning, the end
 and the length are looked at, so that a prompt of any size costs microseconds. It is no digest: two that are taken for one share a replica,
 no more.
@@ -21,6 +23,8 @@ _ENDS: Final = 1024
 _TEXT: Final = 1024
 """Bytes of a plain prompt, or of an input that is no list of messages."""
 _FOUND: Final = 1 << 32
+_KIN_BYTES: Final = 2048
+"""Shorter prompts share nothing that is worth a look."""
 
 
 def affinity_of(ask: "Ask", session: bytes, by: str = PREFIX) -> int:
@@ -42,3 +46,10 @@ def affinity_of(ask: "Ask", session: bytes, by: str = PREFIX) -> int:
     end = text.rfind(b"}", 0, answer if answer >= 0 else end) + 1 or end
     found = crc32(text[: min(end, _ENDS)])
     return crc32(text[max(end - _ENDS, 0) : end], found) ^ end | _FOUND
+
+
+def kin_of(ask: "Ask") -> int:
+    """What requests with one beginning have in common; 0 where there is no text, or little."""
+    if len(ask.text) < _KIN_BYTES:
+        return 0
+    return crc32(memoryview(ask.text)[:_TEXT]) | _FOUND

@@ -74,4 +74,5 @@ def record(x: "Exchange", now: float) -> Used:
         ttft_seconds=x.first - x.arrived if x.first else None,
         total_seconds=now - x.arrived,
         fallback=",".join(answer.fallback) if answer is not None and answer.fallback else "",
+        saved_byte_seconds=int(ticket.saved),
     )

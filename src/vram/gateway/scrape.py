@@ -25,6 +25,7 @@ import msgspec
 
 _SAMPLE: Final = re.compile(rb"^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{([^\n]*)\})?[ \t]+(\S+)(?:[ \t]+\S+)?[ \t]*$", re.MULTILINE)
 _LABEL: Final = re.compile(rb'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\\n]|\\.)*)"')
+_PARTS: Final = re.compile(rb"^vllm:(?:kv|gpu)_cache_usage_perc[ {]", re.MULTILINE)
 _JSON: Final = msgspec.json.Decoder()
 
 
@@ -43,6 +44,7 @@ class Load:
         held_tokens: tokens that running requests have in it.
         slots: requests that can run at once.
         context_tokens: the longest sequence.
+        parts: engines behind this address that each have a cache of their own (vLLM's `--data-parallel-size`).
         engine: `vllm`, `sglang`, `llama.cpp`, `tgi` or `ollama`, as its own names tell; empty where they don't.
     """
 
@@ -56,6 +58,7 @@ class Load:
     held_tokens: int | None = None
     slots: int | None = None
     context_tokens: int | None = None
+    parts: int | None = None
     engine: str = ""
 
 
@@ -102,6 +105,7 @@ def load_from_metrics(text: bytes) -> Load:
         engine=engine,
         kv_usage=usage if usage is not None and 0 <= usage <= 1.001 else None,
         running=_whole(value("vllm:num_requests_running", "sglang:num_running_reqs", "llamacpp:requests_processing", "tgi_batch_current_size")),
+        parts=len(_PARTS.findall(text)) or None,
         waiting=_whole(value("vllm:num_requests_waiting", "sglang:num_queue_reqs", "llamacpp:requests_deferred", "tgi_queue_size")),
         preemptions=_whole(value("vllm:num_preemptions_total")),
         block_tokens=_whole(info.get("block_size")) or None,

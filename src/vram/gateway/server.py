@@ -157,6 +157,7 @@ class Gateway:
             if url not in self._watchers:
                 watcher = Watched(seat, plan.room, plan.in_tokens, plan.pool.served_as or plan.pool.model, plan.shared, ledger=self.options.ledger)
                 self._watchers[url] = watcher, self.house.loop.create_task(watcher.run())
+            self._watchers[url][0].shares = file.limits.count_shared_once
 
     async def reload(self) -> bool:
         """Read the pools file again. Returns whether it was taken; a file with an error changes nothing."""

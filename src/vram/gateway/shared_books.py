@@ -112,13 +112,13 @@ class SharedBooks(Books):
             at = block.slots_of(self.place, worker)
             listed = words[at : at + SLOT * words[row + USED_SLOTS]].tolist()
             for i in range(0, len(listed), SLOT):
-                to_go, held, promised, tokens, sequences, shared, step, produced, most, streams = listed[i : i + SLOT]
+                to_go, held, promised, tokens, sequences, step, produced, most, streams = listed[i : i + SLOT]
                 if to_go != EMPTY:
-                    one = Growth(to_go, held, promised, tokens, sequences, shared, max(self.steps - step, 0))
+                    one = Growth(to_go, held, promised, tokens, sequences, max(self.steps - step, 0))
                     one.produced, one.most, one.streams = produced, most, streams > 0
                     found.append(one)
             if unlisted := words[row + UNLISTED]:
-                found.append(Growth(FOR_EVER, unlisted, unlisted, 0, 0, 0))
+                found.append(Growth(FOR_EVER, unlisted, unlisted, 0, 0))
         return found
 
     def keep(self) -> None:
@@ -198,10 +198,10 @@ class SharedBooks(Books):
             self.ledger.leave()
         return first
 
-    def asked(self) -> None:
+    def asked(self, *, shares: bool = True) -> None:
         """The engine is asked how much is used."""
         self.ledger.look()
-        super().asked()
+        super().asked(shares=shares)
 
     def report(self, used_bytes: int, now: float) -> None:
         """The engine says how much is used: beside what all hold together."""
@@ -234,8 +234,8 @@ class SharedBooks(Books):
         at, words = self._slots_at + slot * SLOT, self.ledger.block.words
         growth = lease.growth()
         words[at], words[at + 1], words[at + 2] = growth.to_go, growth.held_bytes, growth.promised_bytes
-        words[at + 3], words[at + 4], words[at + 5], words[at + 6] = growth.tokens, growth.sequences, growth.shared_bytes, lease.began + lease.produced
-        words[at + 7], words[at + 8], words[at + 9] = growth.produced, growth.most, growth.streams
+        words[at + 3], words[at + 4], words[at + 5] = growth.tokens, growth.sequences, lease.began + lease.produced
+        words[at + 6], words[at + 7], words[at + 8] = growth.produced, growth.most, growth.streams
 
     def _write(self, leases: int) -> None:
         words, row = self.ledger.block.words, self._row

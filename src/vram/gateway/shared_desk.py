@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from vram.admission.need import Need
     from vram.gateway.bench import Bench
     from vram.gateway.exchange import Exchange
+    from vram.gateway.seats import Seat
     from vram.gateway.shared import SharedLedger
 
 LOOK_SECONDS: Final = 0.002
@@ -92,6 +93,15 @@ class SharedDesk(Desk):
         self.ledger.enter()
         try:
             super().grow(x)
+        finally:
+            self.ledger.leave()
+
+    def save(self, seat: "Seat", used_bytes: int, running: int, now: float) -> None:
+        """An engine said what its sequences hold together: as far as this worker's leases alone are more, they save."""
+        self.ledger.enter()
+        try:
+            super().save(seat, used_bytes, running, now)
+            self._tell()
         finally:
             self.ledger.leave()
 

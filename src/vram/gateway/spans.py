@@ -106,6 +106,7 @@ def attributes(e: Ended) -> dict[str, str | int | float | bool]:
         "vram.tries": e.tries,
         "vram.queue_seconds": used.queue_seconds,
         "vram.kv_byte_seconds": used.kv_byte_seconds,
+        "vram.saved_byte_seconds": used.saved_byte_seconds,
         "vram.gpu_seconds": used.gpu_microseconds / 1e6,
         "vram.dollars": used.nano_dollars / 1e9,
     }

@@ -41,11 +41,12 @@ class Histogram:
 class Sums:
     """What requests of one model in one pool came to; `pool` is empty for those that no pool took."""
 
-    __slots__ = ("gpu_microseconds", "kv_byte_seconds", "nano_dollars", "outcomes", "output_tokens", "prompt_tokens", "retries")
+    __slots__ = ("gpu_microseconds", "kv_byte_seconds", "nano_dollars", "outcomes", "output_tokens", "prompt_tokens", "retries", "saved_byte_seconds")
 
     def __init__(self) -> None:
         self.outcomes: dict[str, int] = {}
         self.prompt_tokens = self.output_tokens = self.kv_byte_seconds = self.gpu_microseconds = self.nano_dollars = self.retries = 0
+        self.saved_byte_seconds = 0
 
 
 class Times:
@@ -91,6 +92,7 @@ class Tally:
         sums.prompt_tokens += used.prompt_tokens
         sums.output_tokens += used.completion_tokens
         sums.kv_byte_seconds += used.kv_byte_seconds
+        sums.saved_byte_seconds += used.saved_byte_seconds
         sums.gpu_microseconds += used.gpu_microseconds
         sums.nano_dollars += used.nano_dollars
         if x.tries > 1:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from vram.admission.need import Need
-from vram.gateway.prefix import affinity_of
+from vram.gateway.prefix import affinity_of, kin_of
 from vram.gateway.shape import shape_of
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Ticket:
     """What an exchange holds: its need and counter from the start, a lease once it is let in."""
 
-    __slots__ = ("answer", "counted", "counter", "estimated", "held", "lease", "need", "seat", "shape")
+    __slots__ = ("answer", "counted", "counter", "estimated", "held", "lease", "need", "saved", "seat", "shape")
 
     def __init__(self, need: Need, counter: "Counter", estimated: int, shape: int = 0) -> None:
         self.need = need
@@ -30,9 +30,11 @@ class Ticket:
         self.seat: Seat | None = None
         self.held: tuple[int, int] = (0, 0)
         """KV byte-nanoseconds and nanodollars of the leases that ended."""
+        self.saved = 0.0
+        """KV byte-seconds that these held and did not pay for: their engine holds them once for several, or not at all."""
 
 
-def ticket_of(x: "Exchange", counter: "Counter", now: float, *, output_tokens: int | None, affinity: str) -> Ticket:
+def ticket_of(x: "Exchange", counter: "Counter", now: float, *, output_tokens: int | None, affinity: str, sharing: bool = False) -> Ticket:
     """A request's ticket as it comes, by what was learned of others like it.
 
     Args:
@@ -41,6 +43,7 @@ def ticket_of(x: "Exchange", counter: "Counter", now: float, *, output_tokens: i
         now: the time.
         output_tokens: most tokens of one answer; None: the model's own limit.
         affinity: by what requests are brought together.
+        sharing: whether it is worth a look with whom it begins alike.
     """
     ask = x.ask
     prompt = ask.prompt_tokens if ask.prompt_tokens is not None else counter.prompts.most(ask.prompt_bytes, ask.pictures)
@@ -58,6 +61,7 @@ def ticket_of(x: "Exchange", counter: "Counter", now: float, *, output_tokens: i
         key=x.key.terms.name,
         arrived=now,
         affinity=affinity_of(ask, x.session, affinity) if counter.spreads else 0,
+        kin=kin_of(ask) if sharing else 0,
         owner=x,
         law=counter.outputs,
     )

@@ -16,7 +16,7 @@ _SUMMED: Final = frozenset(
         *("vram_retry_budget", "vram_usage_waiting_records", "process_resident_memory_bytes"),
     }
 )
-_LARGEST: Final = frozenset({"vram_queue_oldest_seconds"})
+_LARGEST: Final = frozenset({"vram_queue_oldest_seconds", "vram_kv_saved_bytes", "vram_kv_saved_tokens"})
 # Counters of books that all workers keep together.
 _COMMON: Final = frozenset({"vram_rent_dollars_total", "vram_idle_dollars_total"})
 

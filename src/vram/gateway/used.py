@@ -7,7 +7,8 @@ class Used:
     Attributes:
         at: when it ended, seconds since 1970 (UTC).
         counted: whether the tokens are the engine's own count (else they are estimates).
-        kv_byte_seconds: bytes of KV cache that it held, times seconds.
+        kv_byte_seconds: bytes of KV cache that it held, times seconds; what several share, each its part.
+        saved_byte_seconds: bytes that it would have held beside these if nothing were shared, times seconds.
         gpu_microseconds: its share of its replica's GPU time.
         nano_dollars: what it cost, in billionths of a dollar: a short request costs some 30 millionths, which would be rounded by percents.
         ttft_seconds: until the first byte of its answer; None where there was none.
@@ -30,6 +31,7 @@ class Used:
         "queue_seconds",
         "replica",
         "request_id",
+        "saved_byte_seconds",
         "status",
         "total_seconds",
         "ttft_seconds",
@@ -56,6 +58,7 @@ class Used:
         ttft_seconds: float | None,
         total_seconds: float,
         fallback: str = "",
+        saved_byte_seconds: int = 0,
     ) -> None:
         self.at = at
         self.request_id = request_id
@@ -75,3 +78,4 @@ class Used:
         self.ttft_seconds = ttft_seconds
         self.total_seconds = total_seconds
         self.fallback = fallback
+        self.saved_byte_seconds = saved_byte_seconds

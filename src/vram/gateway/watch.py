@@ -9,6 +9,7 @@ import json
 import logging
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from vram.admission.books import FRESH_SECONDS
@@ -26,7 +27,7 @@ from vram.gateway.scrape import (
     merged,
 )
 from vram.gateway.seats import Seat
-from vram.memory.curve import KvRoom
+from vram.memory.curve import NO_LIMIT, KvRoom
 
 if TYPE_CHECKING:
     from vram.gateway.exchange import Exchange
@@ -56,6 +57,8 @@ class Watched:
     about_at: float = float("-inf")
     told: str = ""
     ledger: Ledger = field(default_factory=Ledger)
+    shares: bool = False
+    """Whether what its engine says that its sequences hold together is believed where it is less than they are charged for."""
 
     def waiting(self, now: float) -> int:
         """Requests that wait inside the engine, by its own word while that is fresh."""
@@ -81,7 +84,7 @@ class Watched:
             self.about_at = now()
             self._resize()
         said = []
-        self.seat.books.asked()
+        self.seat.books.asked(shares=self._saves())
         pages = ((b"/metrics", load_from_metrics), (b"/slots", load_from_slots))
         # llama.cpp serves its metrics only when it is told to, and its slots unless it is told not to.
         for path, read in pages if self.about.engine == "llama.cpp" else pages[:1]:
@@ -95,6 +98,8 @@ class Watched:
             if self.load.blocks is not None and self.load.blocks != self.about.blocks:
                 self.about_at = float("-inf")
             self._report(now())
+        elif now() - self.at > FRESH_SECONDS:
+            self._save_nothing(now())
         books = self.seat.books
         # Of one that is out those who run there say nothing: they may hang.
         idle = not books.sequences or replica.health.out
@@ -149,6 +154,20 @@ class Watched:
             books.report(self.room.curve.nbytes(load.held_tokens) if self.shared else self.room.curve.nbytes(0) * load.running, now)
         elif load.kv_usage is not None:
             books.report(int(load.kv_usage * books.capacity_bytes), now)
+            if self._saves() and load.running is not None:
+                whole = books.capacity_bytes + self.room.aside_bytes
+                self.seat.replica.house.desk.save(self.seat, ceil(load.kv_usage * whole), load.running, now)
+            else:
+                self._save_nothing(now)
+
+    def _saves(self) -> bool:
+        # vLLM tells its use with the tokens of each step (vllm/v1/engine/async_llm.py of 0.32), of blocks that somebody who runs holds
+        # (`get_usage` of vllm/v1/core/block_pool.py). SGLang's figure is as old as forty steps (`--decode-log-interval`).
+        return self.shares and self.room.block_bytes > 0 and self.load.engine == "vllm" and self.load.parts == 1
+
+    def _save_nothing(self, now: float) -> None:
+        if self.seat.books.saving.shared:
+            self.seat.replica.house.desk.save(self.seat, NO_LIMIT, 0, now)
 
     async def probe(self) -> None:
         """One token, generated. An engine that only embeds cannot: its own answer to /v1/models vouches for it."""

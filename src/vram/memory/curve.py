@@ -37,6 +37,11 @@ class KvCurve:
         """Most bytes that one more token can add."""
         return sum(unit for unit, _, most, _ in self.terms if most > 0)
 
+    @cached_property
+    def states(self) -> bool:
+        """Whether a sequence keeps something that is there whatever its length (a recurrent state)."""
+        return any(unit > 0 and most == 0 and extra > 0 for unit, _, most, extra in self.terms)
+
     def nbytes(self, tokens: int) -> int:
         """Bytes that one sequence of `tokens` tokens holds."""
         total = 0

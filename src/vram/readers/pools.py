@@ -128,6 +128,10 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     retry_share: Annotated[float, Meta(description="most retries of a pool for each of its requests, beside a few that are always made", ge=0, le=1)] = 0.2
     slow_start_seconds: Annotated[Seconds, Meta(description="how long a replica that comes back takes on more and more sequences; 0: all at once")] = 0.0
     quarantine_seconds: Annotated[Seconds, Meta(description="how long a request that killed engines twice is refused; 0: never")] = 600.0
+    count_shared_once: Annotated[
+        bool,
+        Meta(description="what requests share in an engine's cache is room for others, by the engine's own word; false: each is charged for all of its prompt"),
+    ] = True
     affinity: Annotated[
         Literal["prefix", "session", "off"],
         Meta(
