@@ -276,6 +276,7 @@ queue_seconds = 4
                 if one["kv"]["capacity"] and one["kv"]["held"] > one["kv"]["capacity"]:
                     self.faults.append(f"{one['pool']}/{one['number']} holds {one['kv']['held']} of {one['kv']['capacity']}")
             self.most["leases"] = max(self.most["leases"], sum(one["leases"] for one in found["replicas"]))
+            self.most["saved"] = max(self.most["saved"], sum(one["kv"]["saved"] for one in found["replicas"]))
             self.most["waiting"] = max(self.most["waiting"], (await self.admin_page("/v1/queue?limit=1"))["waiting"])
             now = time.monotonic()
             if now - last > 5:
@@ -382,8 +383,8 @@ queue_seconds = 4
 
         def at_zero() -> bool:
             replicas, queue, leases = self.ask_admin("/v1/replicas")["replicas"], self.ask_admin("/v1/queue"), self.ask_admin("/v1/leases")
-            kept = [(r["leases"], r["sequences"], r["kv"]["held"], r["kv"]["promised"]) for r in replicas]
-            return all(k == (0, 0, 0, 0) for k in kept) and queue["waiting"] == leases["total"] == 0
+            kept = [(r["leases"], r["sequences"], r["kv"]["held"], r["kv"]["saved"], r["kv"]["promised"]) for r in replicas]
+            return all(k == (0, 0, 0, 0, 0) for k in kept) and queue["waiting"] == leases["total"] == 0
 
         if not await self.until("every ledger is at 0", at_zero, 15):
             self.faults.append(f"not at 0: {json.dumps(self.ask_admin('/v1/leases'))[:2000]} {json.dumps(self.ask_admin('/v1/queue'))[:1000]}")
@@ -512,7 +513,9 @@ def show(found: dict[str, Any]) -> None:
     for kind, ends in sorted(by.items(), key=lambda item: -item[1].total()):
         print(f"  {kind:<24}{ends.total():>8,}  " + ", ".join(f"{end} {count:,}" for end, count in ends.most_common(6)))
     memory = found["memory_mib"]
-    print(f"most at once: {found['most'].get('leases', 0)} leases, {found['most'].get('waiting', 0)} waiting")
+    print(
+        f"most at once: {found['most'].get('leases', 0)} leases, {found['most'].get('waiting', 0)} waiting, {found['most'].get('saved', 0) / 2**20:.1f} MiB saved"
+    )
     print(
         f"memory: {memory['after_three_tenths']} MiB after three tenths, {memory['last_tenth']} MiB in the last tenth, most {memory['most']} MiB; "
         f"slope of the second half {memory['slope_per_100000_requests']:+} MiB in 100,000 requests"
