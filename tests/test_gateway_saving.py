@@ -15,6 +15,7 @@ from vram.gateway.admin_pages import leases, replica
 from vram.gateway.exposition import metrics
 
 BLOCKS = 1000
+ON = "[limits]\ncount_shared_once = true\n"
 SAYS = (
     'vllm:cache_config_info{{block_size="16",engine="0",num_gpu_blocks="{blocks}"}} 1.0\n'
     'vllm:kv_cache_usage_perc{{engine="0"}} {usage}\nvllm:num_requests_running{{engine="0"}} {running}\n'
@@ -35,10 +36,10 @@ def chat(which):
 @pytest.mark.parametrize(
     ("limits", "usage", "ran", "saves"),
     [
-        ("", 0.35, 4, True),
-        ("[limits]\ncount_shared_once = false\n", 0.35, 4, False),
-        ("", 0.95, 4, False),
-        ("", 0.35, 0, False),
+        (ON, 0.35, 4, True),
+        ("", 0.35, 4, False),
+        (ON, 0.95, 4, False),
+        (ON, 0.35, 0, False),
     ],
 )
 def test_an_engines_word_of_what_is_shared_is_room(tmp_path, limits, usage, ran, saves):
@@ -86,14 +87,14 @@ def test_the_switch_is_read_again(tmp_path):
         async with MockEngine(chunks=250, delay_seconds=0.02) as engine:
             engine.pages["/metrics"] = (200, SAYS.format(blocks=BLOCKS + 1, usage=0.35, running=4))
             text = pools(engine)
-            async with running(tmp_path, text) as gateway:
+            async with running(tmp_path, text + ON) as gateway:
                 (seat,) = gateway.assembled.seats["p0"]
                 tasks = [asyncio.create_task(ask(gateway, chat(i))) for i in range(4)]
                 while not seat.books.saving.shared:
                     await asyncio.sleep(0.02)
                     assert not all(task.done() for task in tasks)
                 assert any(lease.saved_bytes for lease in seat.books.leases)
-                (tmp_path / "pools.toml").write_text(text + "[limits]\ncount_shared_once = false\n")
+                (tmp_path / "pools.toml").write_text(text)
                 assert await gateway.reload()
                 for _ in range(150):
                     await asyncio.sleep(0.02)
@@ -116,7 +117,7 @@ def test_engines_of_several_caches_behind_one_address_save_nothing(tmp_path):
         async with MockEngine(chunks=100, delay_seconds=0.02) as engine:
             two = SAYS.format(blocks=BLOCKS + 1, usage=0.1, running=4) + 'vllm:kv_cache_usage_perc{engine="1"} 0.1\n'
             engine.pages["/metrics"] = (200, two)
-            async with running(tmp_path, pools(engine)) as gateway:
+            async with running(tmp_path, pools(engine, extra=ON)) as gateway:
                 (seat,) = gateway.assembled.seats["p0"]
                 tasks = [asyncio.create_task(ask(gateway, chat(i))) for i in range(4)]
                 while not all(task.done() for task in tasks):

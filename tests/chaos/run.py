@@ -105,6 +105,7 @@ model = "tight"
 pools = ["t"]
 {"[[routes]]" + chr(10) + 'model = "gone"' + chr(10) + 'pools = ["a"]' if not fewer else ""}
 [limits]
+count_shared_once = true
 queue_seconds = 4
 """
 

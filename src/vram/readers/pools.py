@@ -130,8 +130,8 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     quarantine_seconds: Annotated[Seconds, Meta(description="how long a request that killed engines twice is refused; 0: never")] = 600.0
     count_shared_once: Annotated[
         bool,
-        Meta(description="what requests share in an engine's cache is room for others, by the engine's own word; false: each is charged for all of its prompt"),
-    ] = True
+        Meta(description="what requests share in vLLM's cache is room for others, by its own word: for engines that nobody else uses"),
+    ] = False
     affinity: Annotated[
         Literal["prefix", "session", "off"],
         Meta(
