@@ -104,6 +104,15 @@ def test_the_last_one_of_each_card_stays_and_one_that_helps_nowhere_does_too():
     assert next_step([on_second, on_both], [], [4, 20], 1.0) == Stay(None)
 
 
+@pytest.mark.parametrize("more", [{"pinned": True}, {"running": 1}])
+def test_a_card_that_is_short_is_nothing_to_one_that_takes_none_of_it(more):
+    """Others took memory of the first card: a model for the second one alone is loaded there, and nobody goes for it."""
+    assert next_step([resident("a", 20, 0, **more)], [wanted("b", 0, 10)], [19, 24], 100.0) == Load("b", (0, 10))
+    # One that waits for the short card is not kept waiting longer by one beside it.
+    line = [wanted("c", 18, 0), wanted("b", 0, 10, since=1.0)]
+    assert next_step([resident("a", 20, 0, running=1, ready_at=95.0)], line, [19, 24], 100.0) == Load("b", (0, 10))
+
+
 @pytest.mark.parametrize("bad", [{"turn_loads": -1.0}, {"linger_share": -0.1}, {"least_seconds": -1.0}, {"idle_seconds": -1.0}])
 def test_rules_that_no_time_could_keep_are_refused(bad):
     with pytest.raises(ValueError, match="negative"):
@@ -142,7 +151,10 @@ def test_a_step_never_passes_capacity_and_touches_nobody_it_must_not(loaded, lin
             assert len(set(evict)) == len(evict)
             assert not any(r.running or r.pinned or r.ready_at is None for r in gone)
             after = [held[g] - sum(r.gpu_bytes[g] for r in gone) + gpu_bytes[g] for g in (0, 1)]
-            assert all(a <= c for a, c in zip(after, capacity, strict=True))
+            # A GPU that others took too much of is nothing to who takes none of it.
+            assert all(a <= c for a, c, b in zip(after, capacity, gpu_bytes, strict=True) if b)
+            # Who goes gives back something that is needed.
+            assert all(any(r.gpu_bytes[g] and gpu_bytes[g] for g in (0, 1)) for r in gone)
         case Close(names, name):
             going = [by_name[n] for n in names]
             if not name:
@@ -158,6 +170,9 @@ def test_a_step_never_passes_capacity_and_touches_nobody_it_must_not(loaded, lin
             assert name in {w.name for w in line}
             assert any(r.running for r in going)
             assert not any(r.pinned or r.ready_at is None for r in going)
+            # Each lies on a GPU that the wanted one takes something of.
+            ways = next(w.placements for w in line if w.name == name)
+            assert any(all(any(r.gpu_bytes[g] and p[g] for g in (0, 1)) for r in going) for p in ways)
             # When they have ended it is loaded: closing is never in vain. Where more is held than there is, the idle go first.
             ended = [replace(r, running=0, closed=r.name in names) for r in loaded]
             after = next_step(ended, line, capacity, now)
@@ -165,10 +180,25 @@ def test_a_step_never_passes_capacity_and_touches_nobody_it_must_not(loaded, lin
         case Unload(names):
             assert names
             assert all(not by_name[n].running and (by_name[n].idle or by_name[n].closed) and not by_name[n].pinned for n in names)
-        case Never(_, short):
+        case Never(name, short):
             assert short > 0
+            # With nobody there but the pinned, each of its ways takes more of some GPU than they leave.
+            left = [capacity[g] - sum(r.gpu_bytes[g] for r in loaded if r.pinned) for g in (0, 1)]
+            for p in next(w.placements for w in line if w.name == name):
+                assert any(p[g] and p[g] > left[g] for g in (0, 1))
         case Stay(until):
             assert until is None or until >= now
+
+
+@given(st.lists(residents, max_size=4), st.lists(waiters, max_size=3), st.integers(0, 8), st.integers(0, 20), st.floats(0, 200))
+def test_a_card_that_nobody_who_may_go_lies_on_changes_nothing_for_those_that_take_none_of_it(loaded, line, first, second, now):
+    """Two cards, only the pinned on the first, which may be short: the step is the one of a machine with the second card alone."""
+    loaded = [r if r.pinned else replace(r, gpu_bytes=(0, r.gpu_bytes[1])) for r in loaded]
+    line = [replace(w, placements=tuple((0, p[1]) for p in w.placements)) for w in line]
+    both = next_step(loaded, line, (first, second), now)
+    alone = [replace(r, gpu_bytes=r.gpu_bytes[1:]) for r in loaded]
+    one = next_step(alone, [replace(w, placements=tuple(p[1:] for p in w.placements)) for w in line], (second,), now)
+    assert (replace(both, gpu_bytes=both.gpu_bytes[1:]) if isinstance(both, Load) else both) == one
 
 
 @dataclass

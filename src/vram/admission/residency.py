@@ -161,7 +161,7 @@ def next_step(residents: Sequence[Resident], wanted: Iterable[Wanted], capacity:
         rules: how long a turn is.
 
     Returns:
-        One step. After a `Load` no GPU holds more than its capacity; who runs something or is pinned is never evicted; at most one
+        One step. After a `Load` no GPU that it takes anything of holds more than its capacity; who runs something or is pinned is never evicted; at most one
         `Close` stands at a time, and who is not in it takes requests again.
     """
     rules = rules or TurnRules()
@@ -234,11 +234,12 @@ def _short_of(placement: tuple[int, ...], residents: Sequence[Resident], capacit
 
 
 def _missing(placement: tuple[int, ...], free: Sequence[int]) -> list[int]:
-    return [max(b - f, 0) for b, f in zip(placement, free, strict=True)]
+    """Bytes that are missing of each GPU. Where more is held of one than there is (its free bytes are negative), that is nothing to who takes none of it."""
+    return [max(b - f, 0) if b else 0 for b, f in zip(placement, free, strict=True)]
 
 
 def _fits(placement: tuple[int, ...], free: Sequence[int]) -> bool:
-    return all(b <= f for b, f in zip(placement, free, strict=True))
+    return not any(_missing(placement, free))
 
 
 def _turn_end(r: Resident, now: float, rules: TurnRules) -> float:
