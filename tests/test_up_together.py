@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from vram.api import parse_gpus
+from vram.planner.launch import layers_dealt
 from vram.runtime.placing import Finder, Wanted
-from vram.runtime.tiny import write_tiny
-from vram.runtime.together import gpu_bytes, place_together, within
+from vram.runtime.tiny import Shape, write_tiny
+from vram.runtime.together import _beside_each_other, gpu_bytes, place_together, within
 from vram.settings import settings
 
 GB = 1 << 30
@@ -103,6 +104,22 @@ class Held:
 
     def held(self, plan, wanted):  # noqa: ARG002
         return (self.size,) * len(plan.gpus)
+
+
+@pytest.mark.parametrize("lessons", [None, Held(70 << 20)])
+def test_what_was_measured_of_one_deal_of_layers_is_not_reserved_for_another(tmp_path, lessons):
+    """A model over two cards, one of them shared: its layers fall otherwise than when it was seen alone, and what is known of that deal counts."""
+    path, fleet = str(write_tiny(tmp_path / "t.gguf", Shape(layers=7))), parse_gpus("2x RTX 4090")
+    (wide,) = place_together([Wanted(name="wide", model=path, engine="llama-server")], fleet, Finder(settings()), dry=True, offline=True).placed
+    (small,) = place_together([Wanted(name="small", model=path, engine="llama-server")], fleet.only([0]), Finder(settings()), dry=True, offline=True).placed
+    measured = replace(wide, reserved=(1 << 30, 1 << 30))
+    beside_little = _beside_each_other({"small": replace(small, reserved=(1 << 20,)), "wide": measured}, fleet, lessons)["wide"]
+    assert layers_dealt(beside_little.plan) == layers_dealt(wide.plan) == (4, 4)
+    assert beside_little.reserved == (1 << 30, 1 << 30)
+    beside_much = _beside_each_other({"small": replace(small, reserved=(12 << 30,)), "wide": measured}, fleet, lessons)["wide"]
+    assert layers_dealt(beside_much.plan)[0] < 4
+    # Nothing is known of that deal, or by the lesson 70 MiB and what may grow: not the GiB of the other one.
+    assert (beside_much.reserved == ()) if lessons is None else all(70 << 20 < size < 1 << 30 for size in beside_much.reserved)
 
 
 def test_what_is_packed_by_what_it_was_seen_to_hold_goes_on_fitting(tmp_path):

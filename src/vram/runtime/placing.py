@@ -370,6 +370,13 @@ def learned_of(placed: Placed, lessons: Lessons | None) -> Placed:
         return placed
     if (lesson := lessons.works(placed.plan, placed.wanted)) is not None:
         placed = replace(replan(placed, lesson[0]), note=lesson[1])
+    return held_of(placed, lessons)
+
+
+def held_of(placed: Placed, lessons: Lessons | None) -> Placed:
+    """With what its plan was seen to hold here."""
+    if lessons is None:
+        return placed
     if (held := lessons.held(placed.plan, placed.wanted)) is not None:
         placed = replace(placed, reserved=tuple(reserved_bytes(g, size, 0) for g, size in zip(placed.plan.gpus, held, strict=True)))
     return placed

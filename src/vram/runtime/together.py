@@ -10,10 +10,11 @@ from vram.admission.residency import Load, Resident, next_step
 from vram.admission.residency import Wanted as Asked
 from vram.errors import UsageError
 from vram.hardware.fleet import Fleet
+from vram.planner.calibration import signature
 from vram.planner.packing import Parcel, Slot, Way, pack
 from vram.planner.plan import Verdict
 from vram.planner.reserve import planned_bytes
-from vram.runtime.placing import Finder, Lessons, Placed, Report, Wanted, beside, choose_engine, learned_of, plan_one, replan
+from vram.runtime.placing import Finder, Lessons, Placed, Report, Wanted, beside, choose_engine, held_of, learned_of, plan_one, replan
 
 MOST_WAYS: Final = 64
 """Sets of GPUs that one model is planned on, at most."""
@@ -141,7 +142,7 @@ def place_together(
         elif p.name in packing.placed:
             chosen = [w for w in ways[p.name] if w.plan.verdict != "does_not_fit"][packing.placed[p.name].way]
             first[p.name] = chosen
-    return Household(fleet=fleet, ways=ways, first=_beside_each_other(first, fleet))
+    return Household(fleet=fleet, ways=ways, first=_beside_each_other(first, fleet, lessons))
 
 
 def _group(fleet: Fleet, place_: int) -> int:
@@ -194,18 +195,23 @@ def _modest(placed: Placed) -> Placed:
     return replan(placed, replace(wanted, gpu_memory_utilization=share)) if 0 < share < 1 else placed
 
 
-def _beside_each_other(first: dict[str, Placed], fleet: Fleet) -> dict[str, Placed]:
+def _beside_each_other(first: dict[str, Placed], fleet: Fleet, lessons: Lessons | None) -> dict[str, Placed]:
     """Each planned beside those before it, so that its plan shows what is really free.
 
     Packing has weighed what each is known to hold, which may be less than its plan: where the plan beside others says worse, it stays as it was packed.
+    So it does where its layers fall otherwise beside others, and that leaves less than those after it were packed into.
     """
     found, order = {}, list(Verdict)
     for name, placed in first.items():
         found[name] = placed
         if placed.plan.verdict != "does_not_fit":
-            # The same settings beside others: what was measured of them holds.
-            made = replace(replan(replace(placed, fleet=fleet.only(placed.on)), placed.wanted), reserved=placed.reserved)
-            if order.index(made.plan.verdict) <= order.index(placed.plan.verdict):
+            made = replan(replace(placed, fleet=fleet.only(placed.on)), placed.wanted)
+            # What was measured holds for the same deal of layers, and says nothing of another one.
+            made = replace(made, reserved=placed.reserved) if signature(made.plan) == signature(placed.plan) else held_of(made, lessons)
+            after = [gpu_bytes(p, len(fleet)) for n, p in first.items() if n not in found and p.plan.verdict != "does_not_fit"]
+            room = [g.free_bytes - sum(sizes[i] for sizes in after) for i, g in enumerate(fleet.gpus)]
+            fits = all(size <= room[i] for i, size in zip(made.on, reserved_of(made), strict=True))
+            if fits and order.index(made.plan.verdict) <= order.index(placed.plan.verdict):
                 found[name] = made
             fleet = beside(fleet, reserved_of(found[name]), placed.on)
     return found
