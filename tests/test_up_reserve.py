@@ -1,5 +1,6 @@
 """What is reserved for a model: its plan's high end until it was put to its worst, then what it was seen to hold; never more than there is."""
 
+import asyncio
 import json
 import os
 import sys
@@ -29,9 +30,10 @@ from vram.runtime.footprint import host_held, processes
 from vram.runtime.learned import FILE, Learned, held_before, keep_held
 from vram.runtime.placing import Placed, plan_one, replan
 from vram.runtime.placing import Wanted as Asked
-from vram.runtime.reserving import outgrown, with_reserve
+from vram.runtime.reserving import outgrown, watch, with_reserve
 from vram.runtime.tiny import write_tiny
 from vram.runtime.together import gpu_bytes
+from vram.runtime.unit import State
 from vram.settings import settings as variables
 from vram.sources.private import last_lines
 from vram.units import MIB
@@ -210,6 +212,22 @@ def test_a_reservation_is_of_the_settings_that_it_was_measured_with(placed):
     grown = outgrown(measured, ((9 * GIB, 9 * GIB),))
     assert grown is not None
     assert gpu_bytes(grown, 2)[0] >= 9 * GIB
+
+
+def test_what_outgrew_its_reservation_is_known_to_the_next_run(placed, tmp_path, monkeypatch):
+    """Held after hours is more than after the proof: the next run begins with that."""
+    keep_held(tmp_path, placed.plan, placed.wanted, (500 * MIB,))
+    unit = SimpleNamespace(name="m", state=State.READY, placed=with_reserve(placed, ((500 * MIB, 400 * MIB),)))
+    monkeypatch.setattr("vram.runtime.reserving.held", lambda _: ((900 * MIB, 900 * MIB),))
+
+    async def until_it_is_said():
+        said = asyncio.Event()
+        looking = asyncio.create_task(watch(lambda: [unit], tmp_path, lambda _: said.set(), look_seconds=0.0))
+        await asyncio.wait_for(said.wait(), 10)
+        looking.cancel()
+
+    asyncio.run(until_it_is_said())
+    assert held_before(tmp_path, placed.plan, placed.wanted) == (900 * MIB,)
 
 
 @settings(max_examples=60, deadline=None)

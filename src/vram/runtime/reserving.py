@@ -8,7 +8,7 @@ from typing import Final
 
 from vram.planner.reserve import reserved_bytes
 from vram.runtime.footprint import gpu_held, host_held, processes
-from vram.runtime.learned import keep_held
+from vram.runtime.learned import held_before, keep_held
 from vram.runtime.placing import Placed
 from vram.runtime.together import gpu_bytes
 from vram.runtime.unit import State, Unit
@@ -63,8 +63,14 @@ def outgrown(placed: Placed, found: Held) -> Placed | None:
     return with_reserve(placed, tuple((now, now) for _, now in found))
 
 
-async def watch(units: Callable[[], Iterable[Unit]], say: Callable[[str], None], *, look_seconds: float = LOOK_SECONDS) -> None:
-    """Until cancelled: for one that holds more than is reserved for it, more is; who has to go for that is residence's to say."""
+def keep_grown(folder: Path, placed: Placed, found: Held) -> None:
+    """Keep for the next run what one outgrew its reservation to: of each GPU the most that was ever seen."""
+    before = held_before(folder, placed.plan, placed.wanted) or (0,) * len(found)
+    keep_held(folder, placed.plan, placed.wanted, tuple(max(b, peak) for b, (peak, _) in zip(before, found, strict=True)))
+
+
+async def watch(units: Callable[[], Iterable[Unit]], folder: Path, say: Callable[[str], None], *, look_seconds: float = LOOK_SECONDS) -> None:
+    """Until cancelled: for one that holds more than is reserved for it, more is, in the next run too; who has to go for that is residence's to say."""
     while True:
         await asyncio.sleep(look_seconds)
         for unit in list(units()):
@@ -75,4 +81,5 @@ async def watch(units: Callable[[], Iterable[Unit]], say: Callable[[str], None],
             if found is None or unit.placed is not before or (more := outgrown(before, found)) is None:
                 continue
             unit.placed = more
+            await asyncio.to_thread(keep_grown, folder, more, found)
             say(f"{unit.name} holds {gib(sum(now for _, now in found))}, more than was reserved for it: {gib(sum(more.reserved))} are from now on")

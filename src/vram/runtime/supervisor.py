@@ -122,7 +122,7 @@ class Supervisor:
                 raise
             self.watchdog.begin(self.kept[name])
             self.residence.loaded(name, self.kept[name].unit.ready_after_seconds or time.monotonic() - began)
-        growing = reserving.watch(self.units.values, self.say)
+        growing = reserving.watch(self.units.values, self.options.folder, self.say)
         self._tasks += [asyncio.create_task(c) for c in (self.watchdog.look(), self.residence.run(), growing)]
         if others.watchable(self.household.fleet):
             self._tasks.append(asyncio.create_task(others.watch(self.household.fleet, self.residence, self.say)))
