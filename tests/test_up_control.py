@@ -80,10 +80,13 @@ def test_two_models_are_listed_one_is_stopped_then_all(env, tmp_path):
 
 def test_detached_it_goes_on_until_it_is_told_to_end(env):
     """--detach returns once all is ready; what fails to start is told, with its exit code."""
-    done = vram("up", "calm=demo", "--gpu", "cpu", "--port", "0", "--admin-port", "0", "-d", env=env)
+    done = vram("up", "calm=demo", "--gpu", "cpu", "--port", "0", "--admin-port", "0", "-d", "--json", env=env)
     assert done.returncode == ExitCode.OK, done.stderr
     assert "serving calm" in done.stderr
+    assert "vram top" not in done.stderr
     (run,) = ps(env)
+    # One document, on stdout as in the foreground.
+    assert json.loads(done.stdout)["url"] == run["url"]
     assert run["ready"] is True
     assert alive(run["pid"])
     assert vram("down", env=env).returncode == ExitCode.OK

@@ -193,9 +193,9 @@ def test_what_a_run_keeps_is_for_its_owner_alone(env, tmp_path):
     before = os.umask(0)
     try:
         with up(tmp_path, "hard=demo", "--gpu", "cpu", env={**env, "STAND_IN_SAYS": str(Path(__file__))}, admin_port=0) as running:
-            running.until("live: vram top")
+            running.until("end: ")
             state = modes(tmp_path / "state")
-            assert {name for name in state if not name.startswith("vram/run/")} == {"vram", "vram/run", "vram/logs", "vram/logs/hard.log"}
+            assert {name for name in state if not name.startswith("vram/run/")} == {"vram", "vram/run", "vram/logs", "vram/logs/hard.log", "vram/learned.jsonl"}
             assert {oct(mode) for name, mode in state.items() if (tmp_path / "state" / name).is_dir()} == {"0o700"}
             assert {oct(mode) for name, mode in state.items() if not (tmp_path / "state" / name).is_dir()} == {"0o600"}
             data = modes(tmp_path / "data")

@@ -130,7 +130,7 @@ def test_up_fits_its_window(tmp_path, width):
     stand_in(tmp_path)
     env = environment(tmp_path, COLUMNS=str(width))
     with up(tmp_path, "one=demo", "a-second-model-of-a-long-name=demo", "--gpu", "cpu", "--budget", "700MiB", env=env) as running:
-        said = running.until("live: vram top")
+        said = running.until("end: ")
         board, _, rest = said.partition("one: started")
         assert widest(board) <= width
         table_lines = rest.partition("proved")[2].partition("serving")[0]
@@ -171,7 +171,7 @@ def test_who_is_asleep_is_said_to_be_asleep(tmp_path):
         return {pool["name"]: (pool["replicas"][0]["state"], pool["replicas"][0]["why"]) for pool in found["pools"]["pools"]}
 
     with up(tmp_path, "a=demo", "b=demo", "--gpu", "cpu", "--budget", "700MiB", env=env, admin_port=port) as running:
-        running.until("live: vram top")
+        running.until("end: ")
         assert states() == {"a": ("up", ""), "b": ("asleep", "loaded when it is asked for")}
         assert running.post("/v1/completions", {"model": "b", "prompt": "x", "max_tokens": 2})[0] == 200
         ends = time.monotonic() + 20

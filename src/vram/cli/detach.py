@@ -4,16 +4,23 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import click
 
 LOOK_SECONDS: Final = 0.2
 
 
-def in_background(state: Path) -> int:
+def _own(path: Path) -> BinaryIO:
+    return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")  # noqa: PTH123  (a descriptor; the caller closes it)
+
+
+def in_background(state: Path, *, as_json: bool = False) -> int:
     """Start this command anew without its terminal, show what it says, and leave it alone once it is ready.
+
+    With `as_json` its one document goes to stdout, as it does in the foreground.
 
     Returns:
         0 once all its models are ready, else what it ended with.
@@ -29,8 +36,9 @@ def in_background(state: Path) -> int:
     # It has no terminal, but what it says is shown on ours.
     env = {**os.environ, "COLUMNS": str(error_width())}
     # For its owner alone: an engine's last lines may stand in it.
-    with open(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:  # noqa: PTH123  (a descriptor)
-        child = subprocess.Popen([sys.executable, "-m", "vram", *words], stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env, start_new_session=True)  # noqa: S603  (our own command line, word for word)
+    data = said.with_suffix(".json") if as_json else said
+    with _own(said) as err, _own(data) if as_json else nullcontext(err) as out:
+        child = subprocess.Popen([sys.executable, "-m", "vram", *words], stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=env, start_new_session=True)  # noqa: S603  (our own command line, word for word)
     shown = 0
     try:
         while True:
@@ -45,6 +53,11 @@ def in_background(state: Path) -> int:
             text = said.read_bytes()
             click.echo(text[shown:].decode("utf-8", "replace"), nl=False, err=True)
             shown = len(text)
+            # The document is printed just after all is ready, in one piece.
+            if ready and as_json and not data.read_bytes().endswith(b"\n"):
+                ready = False
+            if as_json and (ready or ended is not None):
+                click.echo(data.read_bytes().decode("utf-8", "replace"), nl=False)
             if ended is not None:
                 return ended
             if ready:

@@ -118,7 +118,7 @@ def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> Non
     if given["detach"] and not dry:
         from vram.cli.detach import in_background
 
-        ctx.exit(in_background(found.state))
+        ctx.exit(in_background(found.state, as_json=given["as_json"]))
     filed = None
     if not dry:
         from vram.gateway.ports import check_ports
@@ -284,7 +284,7 @@ def _told(given: dict[str, Any], say: "Callable[[str], None]") -> "Callable[[Sup
         import sys
 
         from vram.cli.output import error_width, print_json
-        from vram.cli.render.up import ready_text, try_text, up_document
+        from vram.cli.render.up import live_text, ready_text, try_text, up_document
 
         gateway = supervisor.gateway
         address = f"http://{given['host']}:{gateway.port}/v1"
@@ -294,9 +294,11 @@ def _told(given: dict[str, Any], say: "Callable[[str], None]") -> "Callable[[Sup
             print_styled_err(ready_text(supervisor.units[name], error_width()))
         say(f"serving {', '.join(gateway.assembled.public)} on {address}")
         name = next(iter(gateway.assembled.public), "")
-        if name and not gateway.house.keys.required:
+        if gateway.house.keys.required:
+            say("each request needs a key: vram keys add NAME prints a new one")
+        elif name:
             say(try_text(address, name))
         # Without a terminal, in the background, nobody presses keys.
-        say(f"live: vram top   end: {'Ctrl-C' if sys.stdin.isatty() else 'vram down'}")
+        say(f"{live_text(gateway.admin_port)}end: {'Ctrl-C' if sys.stdin.isatty() else 'vram down'}")
 
     return told

@@ -12,6 +12,7 @@ from click import style
 from vram.cli.render.bar import MARKS, Segment, cells
 from vram.cli.render.plan import VERDICTS
 from vram.cli.render.table import table
+from vram.cli.top import ADDRESS
 from vram.errors import printable
 from vram.hardware.remote import called
 from vram.planner.document import plan_document
@@ -157,9 +158,16 @@ def ready_text(unit: "Unit", width: int) -> str:
     return "\n".join(lines)
 
 
+def live_text(admin_port: int) -> str:
+    """How a run is watched, in front of how it is ended; nothing where it has no administrators' port."""
+    if not admin_port:
+        return ""
+    return f"live: vram top{'' if ADDRESS.endswith(f':{admin_port}') else f' --url http://127.0.0.1:{admin_port}'}   "
+
+
 def try_text(address: str, model: str) -> str:
-    """A first request, to be pasted: a line for each of its parts, so that none is wrapped by a terminal."""
-    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "hello"}]}, separators=(",", ":"))
+    """A first request, to be pasted: a line for each of its parts, so that none is wrapped by a terminal; short, as some models never stop by themselves."""
+    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 64}, separators=(",", ":"))
     return f"try it:\n  curl {address}/chat/completions \\\n    -H 'Content-Type: application/json' \\\n    -d {shlex.quote(body)}"
 
 
