@@ -256,7 +256,7 @@ class LlamaCpp(Engine):
             why = "inputs of a batch" if None not in where.layers else "inputs and layers of a batch"
             size = spread.host
             # Unlike a device's, the host's share of old builds is known where all layers are offloaded.
-            low = int(size * min(self._factors(demand)[0], _low_of(where, None)))
+            low = int(size * min(self._factors(demand)[0], low_of(where, None)))
             compute = Part(bytes=size, low=low, high=int(size * factor) + 8 * MIB, source="calibrated", why=why)
             found.append(("compute", compute))
         found.append(
@@ -412,7 +412,7 @@ class LlamaCpp(Engine):
             )
         streamed = self._streamed(demand)
         size, (low_factor, high_factor) = spread.devices[stage], self._factors(demand)
-        low_factor = min(low_factor, _low_of(where, stage))
+        low_factor = min(low_factor, low_of(where, stage))
         run = self._run(demand.settings, w.context_tokens, w.concurrency)
         ubatch = demand.settings.ubatch or self.build(demand.settings).ubatch
         if not size and not streamed and not demand.gpu.unified_memory and not (stage == 0 and _towers(demand.model)):
@@ -502,7 +502,7 @@ def _offload(layers: int, wanted: int | None, shares: tuple[float, ...]) -> Offl
     return offload(layers, n_gpu_layers=wanted, shares=shares)
 
 
-def _low_of(where: Offload, place: int | None) -> float:
+def low_of(where: Offload, place: int | None) -> float:
     """How far below the closed form the compute buffer of a place may be: few layers need not have the widest among them."""
     layers = len(_layers_on(where, place))
     return COMPUTE_LOW_ONE if layers == 1 else COMPUTE_LOW_FEW if 0 < layers < FEW_LAYERS and layers < len(where.layers) else 1.0

@@ -69,11 +69,11 @@ def _asked(batch: Batch, rules: scalar.LlamaCpp, s: Subject, gpu: Gpu) -> list[t
         spread = rules._compute(demand, work.context_tokens, work.concurrency, reserved=reserved)  # noqa: SLF001
     except UsageError:
         return None
-    # Devices between the first and the last compute alike.
-    parts: dict[tuple[int, bool], tuple[int, int, int]] = {}
+    # Devices between the first and the last compute alike, but for how sure that is: few layers may have no wide one among them.
+    parts: dict[tuple[int, bool, float], tuple[int, int, int]] = {}
     out = []
     for stage in range(pp):
-        key = spread.devices[stage] if spread else 0, not stage
+        key = spread.devices[stage] if spread else 0, not stage, scalar.low_of(where, stage)
         found = parts.get(key)
         if found is None:
             part = rules.compute_part(demand, stage, spread)
