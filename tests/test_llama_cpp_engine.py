@@ -174,9 +174,9 @@ def test_the_document_tells_the_host() -> None:
 
 def test_a_mend_speaks_ggml() -> None:
     """A model that does not fit gets mends that llama.cpp can do: q8_0 caches, GGUF types, more GPUs."""
-    plan = on(from_config("llama3.1-70b"), context_tokens=32768)
+    plan = on(from_config("gemma3-27b"), context_tokens=8192)
     flags = " ".join(m.flag for m in plan.mends)
-    assert "Q4_K_M" in flags
+    assert "--quant Q4_K_M --kv-dtype q8_0" in flags
     assert "fp8" not in flags
     assert "awq" not in flags
 

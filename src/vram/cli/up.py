@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @click.option("--context", "context_tokens", type=TOKENS, help="Tokens of one sequence, prompt and output together (32768, 32k).")
 @click.option("--concurrency", type=click.IntRange(min=1), default=1, show_default=True, help="Sequences of full length held at the same time.")
 @click.option("--kv-dtype", metavar="NAME", help="Type of the KV cache: f16, fp8, q8_0 ... Default: the engine's own.")
-@click.option("--quant", metavar="NAME", help="Weights stored so: fp8, awq, Q4_K_M ...")
+@click.option("--quant", metavar="NAME", help="Weights that the engine quantises while it loads them (fp8), or of which file of a hub repository (Q4_K_M).")
 @click.option("--tp", type=click.IntRange(min=1), help="Tensor-parallel ranks. Default: all GPUs.")
 @click.option("--ubatch", type=click.IntRange(min=1), help="llama.cpp's physical batch.")
 @click.option("--parallel", type=click.IntRange(min=1), help="llama.cpp's slots, each with a cache of its own.")
@@ -105,7 +105,7 @@ def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> Non
 
     from vram.cli.filed import household_of, is_pools_file, refuse_what_the_file_says
     from vram.cli.output import error_width, print_json, print_styled, progress, terminal_width
-    from vram.cli.render.up import board, commands, mends_of, up_document
+    from vram.cli.render.up import board, commands, up_document
     from vram.runtime.learned import Learned
     from vram.runtime.placing import Finder
     from vram.settings import settings
@@ -131,7 +131,7 @@ def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> Non
             household, filed = household_of(models[0], given, Finder(found), models=_demo, progress=report, lessons=lessons, say=print_styled_err)
         else:
             household = _named(models, given, Finder(found), report, lessons)
-    household = replace(household, pinned=frozenset(given["pinned"]), budget_bytes=given["budget_bytes"])
+    household = replace(household, pinned=frozenset(given["pinned"]))
     unfit = [p for p in household.placed if p.plan.verdict == "does_not_fit"]
     if dry:
         if given["as_json"]:
@@ -142,8 +142,9 @@ def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> Non
     print_styled_err(board(household, error_width()))
     if unfit and not given["force"]:
         from vram.errors import UnmetError
+        from vram.runtime.mending import mends_of
 
-        mends = "; ".join(mends_of(unfit[0], household.budget_bytes))
+        mends = "; ".join(mends_of(household, unfit[0]))
         raise UnmetError(f"{unfit[0].wanted.name} does not fit", hint=f"what would mend it: {mends}" if mends else "vram plan says what would mend it")
     _serve(household, given, filed)
     ctx.exit(ExitCode.OK)
@@ -172,11 +173,12 @@ def _named(models: tuple[str, ...], given: dict[str, Any], finder: "Finder", rep
         fleet = devices_of(given, finder, len(wanted))
     else:
         fleet = fleet_of(given["gpu"], dry=dry or bool(given["assume_gpu"]))
-    if given["budget_bytes"] is not None:
-        if given["budget_bytes"] <= 0:
-            raise UsageError("--budget 0 leaves nothing for any model", hint="give the bytes of each GPU that may be used: --budget 20GiB")
-        fleet = within(fleet, given["budget_bytes"])
-    return place_together(wanted, fleet, finder, dry=dry, offline=given["offline"] or None, progress=report, lessons=lessons)
+    machine, budget = fleet, given["budget_bytes"]
+    if budget is not None and budget <= 0:
+        raise UsageError("--budget 0 leaves nothing for any model", hint="give the bytes of each GPU that may be used: --budget 20GiB")
+    fleet = fleet if budget is None else within(fleet, budget)
+    household = place_together(wanted, fleet, finder, dry=dry, offline=given["offline"] or None, progress=report, lessons=lessons)
+    return replace(household, budget_bytes=budget, machine=None if budget is None else machine)
 
 
 def print_styled_err(text: str) -> None:

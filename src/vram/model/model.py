@@ -30,6 +30,7 @@ class Model:
         geometry: widths that activations are computed from.
         dtype: the type of activations and of an unquantised cache.
         source: where the tensors were read: the files' headers, a config.json, or the built-in catalogue's config.
+        gguf: read from a GGUF file: its weights are stored as they are, and llama.cpp's types are the ones that go with it.
         quantization: the method and its format as people name it (`fp8`, `awq 4-bit`, `Q4_K_M`), empty for none.
         kv_format: the type that the checkpoint itself prescribes for its KV cache (a quantised one), else None.
         dtype_doubtful: the config names no type and checkpoints of this kind may hold float32, twice what is counted.
@@ -46,6 +47,7 @@ class Model:
     geometry: Geometry = field(default_factory=Geometry)
     dtype: Format = BF16
     source: WeightSource = "header"
+    gguf: bool = False
     quantization: str = ""
     kv_format: Format | None = None
     dtype_doubtful: bool = False

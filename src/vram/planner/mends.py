@@ -1,10 +1,15 @@
-"""What would make a plan fit: each change planned for real, the ones that work first, the gentlest of those on top."""
+"""What would make a plan fit: each change planned for real, the gentlest of what works first.
 
-from collections.abc import Iterator
+What the plan's engine would refuse is none: a type of cache that it has not, weights that it does not load, another quantization of a file.
+"""
+
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 from vram.engines.base import Demand
 from vram.engines.registry import engine
+from vram.engines.supports import OFFERED, method_of, supported
 from vram.errors import UsageError, VramError
 from vram.hardware.fleet import Fleet
 from vram.hardware.gpu import Gpu
@@ -21,6 +26,8 @@ from vram.units import gib
 QUANTS = ("fp8", "awq", "Q4_K_M")
 GGUF_QUANTS = ("Q8_0", "Q4_K_M")
 GGUF_ENGINES = frozenset({"llama.cpp", "ollama"})
+EIGHT_BITS: Final[Mapping[str, str]] = {"llama.cpp": "q8_0", "ollama": "q8_0", "vllm": "fp8", "sglang": "fp8", "tensorrt-llm": "fp8", "transformers": ""}
+"""What each engine calls its 8-bit KV cache (`vram.engines.args`); transformers' own cache holds what the model computes in."""
 # Cards that people rent or buy next, by memory; Macs stay Macs.
 LADDER = ("RTX 4090", "RTX 5090", "L40S 48GB", "A100 SXM 80GB", "H100 SXM 80GB", "RTX PRO 6000 Blackwell 96GB", "H200 SXM 141GB", "B200", "MI300X", "MI355X")
 MAC_LADDER = ("M4 Pro 48GB", "M4 Max 64GB", "M4 Max 128GB", "M3 Ultra 256GB", "M3 Ultra 512GB")
@@ -58,8 +65,8 @@ _ORDER = {Verdict.FITS: 0, Verdict.TIGHT: 1, Verdict.DOES_NOT_FIT: 2}
 def find_mends(plan: Plan) -> tuple[Mend, ...]:
     """Ranked mends of a plan that does not fit or is tight; none for one that fits.
 
-    A mend that changes nothing for the better is left out. Changes that cannot be planned (a head count that no split
-    divides) are left out too.
+    A mend that changes nothing for the better is left out, and so is one with which it still does not fit, unless nothing
+    else was found. Changes that cannot be planned (a head count that no split divides) are left out too.
     """
     if plan.verdict is Verdict.FITS:
         return ()
@@ -69,10 +76,11 @@ def find_mends(plan: Plan) -> tuple[Mend, ...]:
             gains = changed.spare_bytes - plan.spare_bytes
             if gains > 0 and (plan.verdict is Verdict.DOES_NOT_FIT or changed.verdict is Verdict.FITS):
                 found[flag] = Mend(flag=flag, gains_bytes=gains, verdict=changed.verdict, max_context_tokens=changed.limits.max_context_tokens, why=why)
-        if any(m.verdict is not Verdict.DOES_NOT_FIT for m in found.values()):
-            break
-    # sorted() is stable: within a verdict the candidates' own order, from the gentlest on, stays.
-    return tuple(sorted(found.values(), key=lambda m: _ORDER[m.verdict]))
+        works = [m for m in found.values() if m.verdict is not Verdict.DOES_NOT_FIT]
+        if works:
+            # sorted() is stable: within a verdict the candidates' own order, from the gentlest on, stays.
+            return tuple(sorted(works, key=lambda m: _ORDER[m.verdict]))
+    return tuple(found.values())
 
 
 Candidate = tuple[str, str, Plan]
@@ -97,6 +105,8 @@ def _again(
     if share is not None:
         settings = replace(settings, gpu_memory_utilization=share)
     tp, pp = plan.asked if fleet is None else (None, None)
+    if model is not None and kv_dtype is None and plan.model.kv_format is not None and not _own_kv(plan):
+        kv_dtype = "auto"
     try:
         return make_plan(
             model or plan.model,
@@ -118,16 +128,34 @@ def _again(
 
 def _gguf(plan: Plan) -> bool:
     """Whether llama.cpp's types are the ones that apply: its engines, its files, and Macs."""
-    if plan.engine in GGUF_ENGINES or any(m.gpu.vendor.lower() == "apple" for m in plan.fleet.gpus):
+    if plan.engine in OFFERED:
+        return plan.engine in GGUF_ENGINES
+    if plan.model.gguf or any(m.gpu.vendor.lower() == "apple" for m in plan.fleet.gpus):
         return True
     return any(name not in SAFETENSORS for name in plan.model.bytes_by_format)
 
 
 def _small_kv(plan: Plan, quant: str = "") -> str | None:
-    """An 8-bit cache that goes with the engine and the weights; None where the cache is small already, or not known."""
+    """An 8-bit cache that goes with the engine and the weights; None where it has none, or the cache is small already, or not known."""
     if not plan.cache.bytes_per_token or plan.workload.formats.key.bits < 16:
         return None
-    return "q8_0" if quant in GGUF_QUANTS or _gguf(plan) else "fp8"
+    return EIGHT_BITS.get(plan.engine, "q8_0" if quant in GGUF_QUANTS or _gguf(plan) else "fp8") or None
+
+
+def _quants(plan: Plan) -> tuple[str, ...]:
+    """Smaller weights that the plan's engine loads on its cards, from the least loss on; none of a file, which is stored as it is."""
+    if plan.model.gguf:
+        return ()
+    names = GGUF_QUANTS if _gguf(plan) else QUANTS
+    offered = OFFERED.get(plan.engine)
+    # Of a card that is not told by its kind, and of main memory, no page says anything.
+    cards = {m.gpu for m in plan.fleet.gpus if m.gpu.compute_capability}
+    found = tuple(
+        name
+        for name in names
+        if offered is None or (name in offered and (method_of(name) == "gguf" or all(supported(plan.engine, name, gpu) for gpu in cards)))
+    )
+    return ("bf16", *found) if plan.model.dtype.name == "F32" and not plan.model.quantization else found
 
 
 def _candidates(plan: Plan) -> Iterator[Candidate]:
@@ -215,27 +243,29 @@ def _requantized(model: Model, name: str) -> Model | None:
 
 
 def _smaller_weights(plan: Plan) -> Iterator[Candidate]:
-    names: tuple[str, ...] = GGUF_QUANTS if _gguf(plan) else QUANTS
-    if plan.model.dtype.name == "F32" and not plan.model.quantization:
-        names = ("bf16", *names)
-    for name in names:
+    for name in _quants(plan):
         model = _requantized(plan.model, name)
         changed = _again(plan, model=model) if model else None
         if model is None or changed is None:
             continue
         why = f"weights in {model.weight_bytes / plan.model.weight_bytes:.0%} of the bytes"
-        yield f"--quant {name}", why, changed
+        yield f"--quant {name}{_own_kv(plan)}", why, changed
         kv = _small_kv(plan, name)
         if changed.verdict is Verdict.DOES_NOT_FIT and kv and (both := _again(plan, model=model, kv_dtype=kv)):
             yield f"--quant {name} --kv-dtype {kv}", f"{why} and half the KV cache", both
 
 
+def _own_kv(plan: Plan) -> str:
+    """The type of cache that the checkpoint prescribes, to be typed beside other weights: with those of another checkpoint it would be gone."""
+    return f" --kv-dtype {plan.workload.kv_dtype}" if plan.model.kv_format is not None and EIGHT_BITS.get(plan.engine, "fp8") else ""
+
+
 def _together(plan: Plan) -> Iterator[Candidate]:
     """All of it at once, where one change alone may not do: small weights, small cache, and as much context as then fits."""
-    w, name = plan.workload, QUANTS[-1]
-    model = _requantized(plan.model, name)
+    w, name = plan.workload, next(reversed(_quants(plan)), "")
+    model = _requantized(plan.model, name) if name else None
     kv = _small_kv(plan, name if model else "")
-    flags = [f"--quant {name}"] if model else []
+    flags = [f"--quant {name}{'' if kv else _own_kv(plan)}"] if model else []
     flags += [f"--kv-dtype {kv}"] if kv else []
     stated = plan.model.geometry.max_context_tokens or w.context_tokens
     for sequences in dict.fromkeys((w.concurrency, 1)):

@@ -99,6 +99,7 @@ def model_from_gguf(headers: Sequence[GgufHeader], name: str, bytes_read: int = 
         geometry=_geometry(m, tensors),
         dtype=F16,
         source="header",
+        gguf=True,
         quantization=quantization_of(parts[0], tensors),
         caches_known=read.known,
         bytes_read=bytes_read or sum(h.bytes_read for h in parts),

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
+from vram.planner.mends import EIGHT_BITS
 from vram.planner.plan import Plan
 from vram.runtime.engines.base import Short
 from vram.runtime.placing import Wanted
@@ -18,7 +19,6 @@ LEAST_SEQUENCES: Final = 8
 UBATCH: Final = 512
 """llama.cpp's own (`vram.engines.llama_cpp_build`)."""
 MOST_STEPS: Final = 8
-_EIGHT_BITS: Final = {"llama.cpp": "q8_0", "ollama": "q8_0", "vllm": "fp8", "sglang": "fp8"}
 _ORDER: Final = {
     "activations": ("batch", "sequences", "context"),
     "cuda_graphs": ("batch",),
@@ -56,9 +56,9 @@ def _batch(wanted: Wanted, plan: Plan) -> Step | None:
 
 
 def _kv_dtype(wanted: Wanted, plan: Plan) -> Step | None:
-    eight = _EIGHT_BITS.get(plan.engine)
+    eight = EIGHT_BITS.get(plan.engine)
     now = plan.workload.formats.key
-    if eight is None or now.block_bytes / now.block_elements < 1.5:
+    if not eight or now.block_bytes / now.block_elements < 1.5:
         return None
     return Step(wanted=replace(wanted, kv_dtype=eight), flag=f"--kv-dtype {eight}")
 

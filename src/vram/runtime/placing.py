@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from vram.engines.args.base import Beside, Launch
+from vram.engines.supports import method_of
 from vram.errors import HardwareNotFoundError, UsageError
 from vram.hardware.fleet import Fleet, FleetGpu, Origin
 from vram.hardware.remote import reached, remote_of
+from vram.model.quantization.names import GGUF_NAMES
 from vram.planner.launch import launch_of, layers_dealt
 from vram.planner.plan import Plan
 from vram.planner.reserve import reserved_bytes
@@ -304,6 +306,7 @@ def plan_one(wanted: Wanted, model: "Model", fleet: Fleet, engine: Program, here
         UsageError: a number that makes no sense, a setting that would be without effect.
     """
     _refuse_layers(wanted, fleet, engine)
+    _refuse_quant(wanted, model, engine)
     made = _planned(wanted, model, fleet, engine, here, wanted.kv_pool_bytes)
     gpu = made.gpus[0]
     if wanted.kv_pool_bytes is None and gpu.pool is not None and fleet.gpus[0].gpu.vendor == "host":
@@ -317,6 +320,26 @@ def plan_one(wanted: Wanted, model: "Model", fleet: Fleet, engine: Program, here
         made = _planned(replace(wanted, ubatch=batch), model, fleet, engine, here, wanted.kv_pool_bytes)
     engine.refuse(made, wanted.model)
     return made
+
+
+def _refuse_quant(wanted: Wanted, model: "Model", engine: Program) -> None:
+    """Weights are what the files hold: a plan for others would be true of nothing that is started."""
+    if wanted.quant is None:
+        return
+    from vram.model.quantization.named import canonical  # noqa: PLC0415  (only where it is asked for)
+
+    asked = canonical(wanted.quant)
+    same = asked == model.quantization if model.gguf else bool(model.quantization) and method_of(asked) == method_of(model.quantization)
+    if same or (not model.gguf and not model.quantization and asked in engine.quantizes):
+        return
+    if engine.rules == "llama.cpp" and not is_path(wanted.model) and not is_stored(wanted.model) and asked in GGUF_NAMES:
+        # The file of that name in a hub repository is loaded.
+        return
+    online = f"; while it loads 16-bit weights it makes {' and '.join(sorted(engine.quantizes))} of them" if engine.quantizes else ""
+    raise UsageError(
+        f"{wanted.name} is stored as {model.quantization or model.dtype.name}, and {engine.name} loads what is stored: not {asked}",
+        hint=f"leave --quant out, and name a file or repository that is stored so in place of the model{online}",
+    )
 
 
 def _refuse_layers(wanted: Wanted, fleet: Fleet, engine: Program) -> None:

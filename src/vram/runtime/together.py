@@ -30,6 +30,7 @@ class Household:
         first: which are loaded at the start, each with the one of its ways that it takes.
         pinned: which stay loaded, whoever else is asked for.
         budget_bytes: what these models may take of each GPU; None: all that is free.
+        machine: the GPUs without the budget; None where there is none.
     """
 
     fleet: Fleet
@@ -37,6 +38,7 @@ class Household:
     first: dict[str, Placed]
     pinned: frozenset[str] = frozenset()
     budget_bytes: int | None = None
+    machine: Fleet | None = None
 
     @property
     def capacity(self) -> tuple[int, ...]:

@@ -2,7 +2,6 @@
 
 import json
 import shlex
-from math import ceil
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
@@ -18,9 +17,10 @@ from vram.hardware.remote import called
 from vram.planner.document import plan_document
 from vram.planner.plan import Verdict
 from vram.runtime.engines.base import Address
+from vram.runtime.mending import mends_of
 from vram.runtime.placing import line_of
 from vram.runtime.together import reserved_of
-from vram.units import GIB, gib
+from vram.units import gib
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -99,18 +99,16 @@ def _told(household: "Household") -> "Iterator[str]":
             yield f"{shown}: {gib(sum(one.reserved))} are reserved for it, by what was measured here"
         if one.note:
             yield f"{shown}: as it worked here before; {printable(one.note, 400)}"
+    mended: dict[str, list[str]] = {}
+    for one in household.placed:
         if one.plan.verdict is not Verdict.FITS:
-            mends = mends_of(one, household.budget_bytes)
-            yield f"{shown}: what would mend it: {', or '.join(mends)}" if mends else f"{shown}: vram plan says more"
-
-
-def mends_of(one: "Placed", budget_bytes: int | None) -> list[str]:
-    """What would make a model fit, as flags; where a budget is short and not the machine, a larger one first, and no other GPU."""
-    mends = [m.flag for m in one.plan.mends[:3]]
-    if budget_bytes is None:
-        return mends
-    most = max(max(g.parts.high_bytes, g.total_bytes) for g in one.plan.gpus)
-    return [f"--budget {ceil(most / GIB * 10) / 10:g}GiB", *(m for m in mends if not m.startswith("--gpu "))]
+            mends = mends_of(household, one)
+            if mends:
+                mended.setdefault(", or ".join(mends), []).append(printable(one.wanted.name))
+            elif one.plan.verdict is Verdict.DOES_NOT_FIT:
+                yield f"{printable(one.wanted.name)}: nothing that this machine has makes it fit; vram plan --gpu says what would"
+    for flags, names in mended.items():
+        yield f"{', '.join(names)}: what would mend it: {flags}"
 
 
 def commands(placed: "Sequence[Placed]") -> str:

@@ -93,6 +93,8 @@ class Program(ABC):
     """Whether it runs without a GPU."""
     deals_layers: ClassVar[bool] = False
     """Whether it is told which layers lie on GPUs, and on which: --gpu-layers, --tensor-split."""
+    quantizes: ClassVar[frozenset[str]] = frozenset()
+    """Quantizations that it makes of 16-bit weights while it loads them; others have to be in the files."""
     slots: ClassVar[int | None] = None
     """Requests at a time, where that is no matter of settings."""
     short: ClassVar[tuple[tuple[str, re.Pattern[str]], ...]] = ()

@@ -28,6 +28,7 @@ class Sglang(Program):
     rules = "sglang"
     install = "pip install sglang, in an environment of its own; then put that environment's Python into VRAM_SGLANG_PYTHON"
     short: ClassVar = OUT_OF_MEMORY
+    quantizes: ClassVar = frozenset({"fp8"})
     grace_seconds = 20.0
 
     def find(self, found: Settings) -> Installed | None:

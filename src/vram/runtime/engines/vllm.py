@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from vram.engines.args.base import Launch
-from vram.engines.args.vllm import command
+from vram.engines.args.vllm import ONLINE, command
 from vram.runtime.engines.base import Address, Installed, Line, Program, answer_of, on_path, words_of
 from vram.settings import Settings
 
@@ -31,6 +31,7 @@ class Vllm(Program):
     install = "pip install vllm, in an environment of its own; then put vllm on PATH, or that environment's Python into VRAM_VLLM_PYTHON"
     on_host = True
     short: ClassVar = OUT_OF_MEMORY
+    quantizes: ClassVar = frozenset(ONLINE)
     grace_seconds = 20.0
 
     def find(self, found: Settings) -> Installed | None:
