@@ -33,6 +33,8 @@ class MockEngine:
         self._listener = Listener(self._serve)
         self._tasks: set[asyncio.Task[None]] = set()
         self.closes_next = self.dies_once = False
+        # What is wrong with requests that hold this word alone: to them it behaves as `choked` says, and goes on with all others.
+        self.chokes_on, self.choked = "", "error-500"
         # What it answers to JSON sent to a path that is none of OpenAI's.
         self.tells: dict[str, Callable[[dict], str]] = {}
         self.pages: dict[str, tuple[int, str]] = {}
@@ -123,7 +125,7 @@ class MockEngine:
             writer.transport.abort() if self.behaviour == "one-line-without-end" else writer.close()
 
     async def _answer(self, asked: dict, writer: asyncio.StreamWriter) -> str:
-        kind = self.behaviour
+        kind = self.choked if self.chokes_on and self.chokes_on in json.dumps(asked) else self.behaviour
         usage = {"prompt_tokens": 10, "completion_tokens": self.chunks, "total_tokens": 10 + self.chunks}
         if kind == "lying-usage":
             usage = {"prompt_tokens": -5, "completion_tokens": 10**30, "total_tokens": "many"}

@@ -549,6 +549,31 @@ def test_what_one_worker_proves_is_proven_for_all():
     both.block.close()
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 3), st.integers(1, 9), st.booleans()), max_size=8), min_size=2, max_size=2))
+def test_what_one_source_fails_at_all_workers_is_one_sources(requests):
+    """A client's requests at two workers are judged as by one process that served it; of a worker that is buried nothing stays."""
+    both, told, alone = Seats(), [Sums(), Sums()], Sums()
+    for number, lot in enumerate(requests):
+        for often, client, group, failed in lot:
+            for sums in (told[number], alone):
+                for _ in range(often):
+                    sums.fail(client, group) if failed else sums.answer(client)
+    for number in range(2):
+        tell_outcomes(both.block, both.books[number], told[number])
+    for number in range(2):
+        add_outcomes(both.block, both.books[number], told[number])
+        of = told[number].sources
+        assert {c: (a.requests, a.failed) for c, a in of.clients.items()} == {c: (a.requests, a.failed) for c, a in alone.sources.clients.items()}
+        assert of.groups == alone.sources.groups
+    settle_in(both.block, 1, 7, 1, 0)
+    bury(both.block, 1, 7, 1, 0)
+    rest = Sums()
+    add_outcomes(both.block, both.books[0], rest)
+    assert rest.sources.clients == rest.sources.groups == {}
+    both.block.close()
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.lists(st.tuples(st.integers(1, 10**5), st.floats(1e-3, 600)), max_size=8), min_size=2, max_size=2), st.integers(0, 50), st.integers(0, 50))
 def test_what_requests_came_to_adds_up_over_workers(firsts, answered, failed):

@@ -16,6 +16,7 @@ from test_gateway_routing import fleet
 from vram.cli.render.top import frame
 from vram.gateway import watch
 from vram.gateway.admin_pages import leases, pools, queue, workers
+from vram.gateway.store import Store
 
 RULES = "[outliers]\nleast_requests = 5\nwindow_seconds = 12\nout_seconds = 4\n"
 
@@ -65,6 +66,79 @@ def test_who_answers_500_where_others_answer_is_left_alone(tmp_path):
             await until(lambda: states(gateway) == ["up"] * 3)
             await spread(gateway, 20)
             assert len(engines[1].bodies) > before
+
+    run(test())
+
+
+async def settled(gateway):
+    """Every replica was judged after what came until now, and what was in doubt was probed."""
+    await asyncio.sleep(2.5)
+    return states(gateway)
+
+
+@pytest.mark.parametrize("choked", ["error-500", "die-before-head"])
+def test_what_one_conversation_breaks_puts_no_replica_out(tmp_path, choked):
+    """Engines that answer everybody but one, whose every turn they fail: its replicas are healthy, and go on serving the others."""
+
+    async def test():
+        async with fleet(tmp_path, 3, extra=RULES + "[limits]\nquarantine_seconds = 0\n") as (gateway, engines):
+            await until(lambda: all(e.probes for e in engines))
+            for engine in engines:
+                engine.chokes_on, engine.choked = "choke", choked
+            failed = []
+            for i in range(40):
+                body = {"model": "m", "messages": [{"role": "user", "content": "choke"}, {"role": "assistant", "content": f"{i}"}]}
+                failed.append((await ask(gateway, body))[0])
+                assert (await ask(gateway, chat(words=i)))[0] == 200
+                assert "out" not in states(gateway)
+            assert set(failed) == {500} if choked == "error-500" else {502}
+            assert await settled(gateway) == ["up"] * 3
+            assert total(await scrape(gateway), "vram_replica_outs_total") == 0
+
+    run(test())
+
+
+def test_what_one_key_breaks_puts_no_replica_out_that_serves_others(tmp_path):
+    """A key whose every request fails, each in a session of its own, all at one replica: the others' good answers there vouch for it."""
+
+    async def test():
+        store = Store(tmp_path / "gateway.db")
+        bad, good = (f"Authorization: Bearer {store.add_key(name)}\r\n" for name in ("bad", "good"))
+        store.close()
+        async with fleet(tmp_path, 2, extra=RULES) as (gateway, engines):
+            await until(lambda: all(e.probes for e in engines))
+            engines[0].chokes_on = "choke"
+            for i in range(40):
+                # The other engine survives them: so only one of them fails what it is asked by that key.
+                assert (await ask(gateway, chat(words=i) | {"user": "choke"}, headers=bad))[0] in {200, 500}
+                assert (await ask(gateway, chat(words=i + 100), headers=good))[0] == 200
+            assert await settled(gateway) == ["up", "up"]
+            # It is the replica where it fails the other as well.
+            engines[0].behaviour = "error-500"
+            for i in range(40):
+                await ask(gateway, chat(words=i), headers=bad)
+                await ask(gateway, chat(words=i), headers=good)
+            await until(lambda: states(gateway) == ["out", "up"])
+            assert healths(gateway)[0].cause.value == "failing"
+
+    run(test())
+
+
+def test_who_answers_one_client_no_more_is_probed_at_once(tmp_path):
+    """One conversation's failures in a row are no proof: the replica is asked for a token, and is out when it gives none."""
+
+    async def test():
+        async with fleet(tmp_path, 2, extra="[limits]\nquarantine_seconds = 0\nretry_share = 1\n") as (gateway, engines):
+            await until(lambda: all(e.probes for e in engines))
+            topic = {"model": "m", "messages": [{"role": "user", "content": "all the same"}]}
+            assert (await ask(gateway, topic))[0] == 200
+            home = next(i for i, e in enumerate(engines) if e.bodies)
+            engines[home].behaviour = "die-before-head"
+            for _ in range(4):
+                assert (await ask(gateway, topic))[0] == 200
+            await until(lambda: healths(gateway)[home].out, 5.0)
+            assert healths(gateway)[home].cause.value == "probe"
+            assert not healths(gateway)[1 - home].out
 
     run(test())
 

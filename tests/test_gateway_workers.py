@@ -471,6 +471,27 @@ def test_a_replica_is_judged_by_the_requests_of_all_workers(tmp_path):
     run(test())
 
 
+def test_one_conversation_at_all_workers_puts_no_replica_out(tmp_path):
+    """What fails at one worker and what fails at another is one conversation's: the engine goes on answering others, and is asked on."""
+
+    async def test():
+        async with MockEngine(chunks=1) as one, MockEngine(chunks=1) as two:
+            text = pools(one).replace(f'["{one.url}"]', f'["{one.url}", "{two.url}"]') + "[outliers]\nleast_requests = 8\nwindow_seconds = 24\n"
+            async with crew(tmp_path, text, workers=2) as supervisor:
+                one.chokes_on = two.chokes_on = "choke"
+                choke = {"model": "m", "messages": [{"role": "user", "content": "choke"}]}
+                for i in range(60):
+                    assert (await ask(supervisor.port, choke))[0] == 500
+                    assert (await ask(supervisor.port, {"model": "m", "messages": [{"role": "user", "content": f"{i}"}]}))[0] == 200
+                # Judged by both workers, each twelfth of the window.
+                await asyncio.sleep(3.5)
+                assert [r["state"] for r in (await admin(supervisor, "/v1/replicas"))["replicas"]] == ["up", "up"]
+                _, _, page = await ask(supervisor.port, None, path="/metrics")
+                assert not [line for line in page.decode().splitlines() if line.startswith("vram_replica_outs_total") and not line.endswith(" 0")]
+
+    run(test())
+
+
 async def _is(told, expected):
     return (await told()) == expected
 

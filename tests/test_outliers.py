@@ -1,5 +1,6 @@
 """Who is unlike its pool: found where it is, by a test of proportions that a table of chi-square confirms; and most of a pool never goes out by it."""
 
+from copy import copy
 from math import log
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from vram.gateway.health import FAILURES, Cause, Health, State
 from vram.gateway.outcomes import Outcomes, Sums
 from vram.gateway.outliers import most_out, outliers, panics
+from vram.gateway.sources import MOST_SOURCES
 from vram.readers.pools import Outliers
 
 RULES = Outliers()
@@ -44,6 +46,63 @@ def test_most_of_a_pool_never_goes_out(counts, data):
 def test_who_is_like_all_others_stays(answered, failed, replicas):
     """However bad it is: what all do alike is no replica's fault. A pool of one has nothing to be unlike."""
     assert found(*[sums(answered, failed)] * replicas) == []
+
+
+def asked(*requests):
+    """Sums of requests of (client, group, whether it was failed), each so many times."""
+    made = Sums()
+    for number, client, group, failed in requests:
+        for _ in range(number):
+            made.fail(client, group) if failed else made.answer(client)
+    return made
+
+
+SERVED = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 5)), min_size=1, max_size=4)
+
+
+@given(st.lists(SERVED, min_size=2, max_size=6), st.data())
+def test_one_source_puts_nobody_out_who_serves_others(served, data):
+    """However many requests of one client fail, at however many replicas: where others are answered, each stays. So it is with one group of a client's."""
+    others = [[(n, client, 0, False) for n, client in of] for of in served]
+    bad = [data.draw(st.lists(st.tuples(st.integers(0, 90), st.just(9), st.integers(1, 3), st.booleans()), max_size=6)) for _ in served]
+    assert found(*[asked(*a, *b) for a, b in zip(others, bad, strict=True)]) == []
+    one = [data.draw(st.lists(st.tuples(st.integers(0, 90), st.just(9), st.just(1), st.sampled_from([True])), max_size=2)) for _ in served]
+    same = [[(n, 9, 0, False) for n, _ in of] for of in served]
+    assert found(*[asked(*a, *b) for a, b in zip(same, one, strict=True)]) == []
+    assert found(*[asked(*b) for b in one]) == []
+
+
+@given(st.lists(st.tuples(st.integers(20, 60), st.integers(2, 5), st.integers(1, 5)), min_size=2, max_size=6), st.integers(1, 5))
+def test_who_fails_several_goes_whoever_they_are(served, clients):
+    """One that fails all that several groups ask, of one client or of several, beside replicas that answer all: it is found, as without sources."""
+    bad = [(n, client % clients + 1, 10 * client + group, True) for client, (n, groups, _) in enumerate(served) for group in range(groups)]
+    assert found(asked(*bad), *[asked((n, client, 0, False)) for n, _, client in served]) == [(0, Cause.FAILURE_SHARE)]
+
+
+def test_what_is_left_without_the_worst_decides():
+    """By hand: of three clients failed 20 times each, at one that answers a fourth 30 times, 40 of 70 are left without the worst: out; of two 20 of 50; of one none."""
+    good = asked((60, 4, 0, False), (60, 5, 0, False))
+    three = [(20, client, client, True) for client in (1, 2, 3)]
+    assert found(asked(*three, (30, 4, 0, False)), good) == [(0, Cause.FAILING)]
+    assert found(asked(*three[:2], (30, 4, 0, False)), good) == [(0, Cause.FAILING)]
+    assert found(asked(*three[:1], (30, 4, 0, False)), good) == []
+    # Of the second 3 in 50: without the first that is 6 %, within a tenth of the others.
+    assert found(asked(three[0], (3, 2, 2, True), (47, 4, 0, False)), good) == []
+
+
+@given(st.lists(st.tuples(st.integers(1, 400), st.booleans()), min_size=300, max_size=600))
+def test_a_table_of_sources_is_bounded_and_keeps_who_is_failed(requests):
+    """Of more clients than there is room for, those who are failed are kept, each failure of theirs."""
+    made, failures = Sums(), {}
+    for client, often in requests:
+        if often and client < 200:
+            made.fail(client, client)
+            failures[client] = failures.get(client, 0) + 1
+        else:
+            made.answer(client)
+    assert len(made.sources.clients) <= MOST_SOURCES
+    assert {client: one.failed for client, one in made.sources.clients.items() if one.failed} == failures
+    assert made.sources.groups == failures
 
 
 @given(COUNTS.filter(lambda c: len(c) > 1), st.data())
@@ -175,6 +234,40 @@ def test_only_proof_takes_out_who_is_spared():
         assert health.why == "gone"
         assert not health.bad(2.5, "no")
     assert health.outs == {Cause.FAILURES: 1, Cause.PROBE: 1}
+
+
+FAILED = st.lists(st.tuples(st.sampled_from([1, 2]), st.sampled_from([5, 6])), max_size=8)
+
+
+@given(FAILED, st.booleans())
+def test_failures_in_a_row_of_one_source_are_probed(failed, others):
+    """Three of two groups, and of two clients where others are answered there, put it out; three of one source have it probed; silence is held against it whoever asked."""
+    health = Health()
+    health.good(1.0)
+    for client, group in failed:
+        health.bad(2.0, "no", client=client, group=group, others=others)
+    several = len({group for _, group in failed}) > 1 and (not others or len({client for client, _ in failed}) > 1)
+    assert health.out == (len(failed) >= FAILURES and several)
+    assert health.doubted == (len(failed) >= FAILURES and not several)
+    assert health.wants_probe(2.0) == health.doubted
+    if health.doubted:
+        mute = copy(health)
+        assert mute.bad(2.5, "mute", probe=True)
+        assert health.bad(2.5, "gone", refused=True, client=1, group=5)
+        assert health.proven
+        assert mute.proven
+    elif not health.out:
+        health.good(3.0)
+        health.bad(4.0, "no", client=1, group=5)
+        assert (health.failures, health.doubted) == (1, False)
+
+
+def test_refusals_count_whoever_asks():
+    """Nobody listens: three requests of one conversation are enough, as they are with two that broke off."""
+    for refused in ([True] * 3, [False, False, True], [True, True, False]):
+        health = Health()
+        health.good(1.0)
+        assert [health.bad(2.0, "no", refused=r, client=1, group=1, others=True) for r in refused] == [False, False, True]
 
 
 @given(st.integers(1, 50), st.integers(0, 50), st.floats(0, 1))

@@ -44,7 +44,10 @@ _PLACE: Final = 40
 HELD, PROMISED, SEQUENCES, LEASES, USED_SLOTS, UNLISTED, KV, COUNT, KV_OWN, EACH_OWN = 0, 1, 2, 3, 4, 5, 6, 7, 8, 10
 WAITS, FIRST_PRIORITY, FIRST_KEY, LOOKED, OUTCOMES = range(12, 17)
 """From `OUTCOMES` on: what the worker's requests came to there: answered, failed, then first tokens and the logarithms of their seconds by class."""
-ROW: Final = OUTCOMES + 2 + 2 * CLASSES
+SOURCES: Final = OUTCOMES + 2 + 2 * CLASSES
+"""From here on: who was failed most there: so many clients with their requests and failures, then so many groups with their failures."""
+TOLD_SOURCES: Final = 8
+ROW: Final = SOURCES + 5 * TOLD_SOURCES
 SLOT: Final = 9
 """To go, held, promised, tokens, sequences, the step of the replica that was last seen of it, produced, most, whether it streams: a
 lease's growth."""

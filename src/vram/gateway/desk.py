@@ -13,6 +13,7 @@ from vram.admission.need import Need
 from vram.gateway import reasons
 from vram.gateway.ask import AskError
 from vram.gateway.counting import Counting, in_doubt
+from vram.gateway.health import FAILURES
 from vram.gateway.notes import notes
 from vram.gateway.prefix import PREFIX
 from vram.gateway.refusal import Refusal, bad_request
@@ -308,8 +309,11 @@ class Desk:
         seat = ticket.seat
         death = seat.dies(now) if died and self.suspects.quarantine.seconds > 0 else None
         seat.replica.failed += 1
-        seat.replica.outcomes.now.failed += 1
-        if seat.replica.health.bad(now, "it cannot be reached" if refused else "answers broke off", refused=refused):
+        outcomes, health, client = seat.replica.outcomes, seat.replica.health, ticket.client
+        outcomes.now.fail(client, ticket.group)
+        others = not refused and health.failures + 1 >= FAILURES and outcomes.served_others(client)
+        why = "it cannot be reached" if refused else "answers broke off"
+        if health.bad(now, why, refused=refused, client=client, group=ticket.group, others=others):
             self.refresh()
         return self.suspects.blame(x, ticket, death, now) if death is not None else None
 

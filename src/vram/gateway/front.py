@@ -8,7 +8,10 @@ It knows nothing of models and engines: the house it belongs to does.
 """
 
 import asyncio
+import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, cast
+from zlib import crc32
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
@@ -44,6 +47,7 @@ class Front(asyncio.Protocol):
         "_parser",
         "_path",
         "_reading",
+        "_source",
         "_turn",
         "_want",
         "ahead",
@@ -72,6 +76,7 @@ class Front(asyncio.Protocol):
         self._path = b""
         self._body = Pieces()
         self._deadline = 0.0
+        self._source = 0
         # The last head, and bytes of its body that are to come, where it came again: of those llhttp hears nothing.
         self._known: Known | None = None
         self._want = 0
@@ -279,6 +284,17 @@ class Front(asyncio.Protocol):
         self._known = again = known(method, path, head, low) if keep_alive else None
         self.house.serve(self, Request(method, path, head, low, body, again, keep_alive=keep_alive))
 
+    def source(self) -> int:
+        """A number that stands for its address, the same in every process; of IPv6 for the network, of which one client has many addresses."""
+        if not self._source:
+            try:
+                peer = self.transport.get_extra_info("peername")
+            except OSError:
+                # It left just now.
+                peer = None
+            self._source = _source_of(peer)
+        return self._source
+
     # --- turns
 
     def finished(self, *, keep_alive: bool) -> None:
@@ -302,3 +318,11 @@ class Front(asyncio.Protocol):
         self._broken = True
         self._deadline = self.house.now() + self.house.limits.linger_seconds
         self.transport.close()
+
+
+def _source_of(peer: object) -> int:
+    host = peer[0] if isinstance(peer, tuple) and peer else ""
+    if ":" in host:
+        with suppress(OSError):
+            return crc32(socket.inet_pton(socket.AF_INET6, host.partition("%")[0])[:8]) | 1 << 32
+    return crc32(host.encode()) | 1 << 32

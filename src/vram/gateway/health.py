@@ -4,6 +4,9 @@
                                                                       ▲                          │
                                                                       └────────a failure─────────┘
 
+Failures in a row that are all one source's take nothing out, for it may be the requests: they have the replica probed at once. Connections
+that do not come about count whoever asked.
+
 What requests tell is not proof: where it would put most of a pool out, those whom nothing else speaks against are asked all the same
 (`suspect`; `outliers.panics` says when). A failed probe and a refused connection are proof.
 
@@ -94,7 +97,9 @@ class Health:
 
     __slots__ = (
         "_backoff",
+        "_client",
         "_draining",
+        "_group",
         "_until",
         "away",
         "away_why",
@@ -130,6 +135,8 @@ class Health:
         self._until = 0.0
         self._backoff = FIRST_BACKOFF_SECONDS
         self._draining = False
+        # Whose the failures in a row are; 0: of several, or nobody knows.
+        self._client = self._group = 0
 
     def state(self, now: float) -> State:
         """The state at `now`."""
@@ -161,7 +168,12 @@ class Health:
         state = self.state(now)
         if state is State.SUSPECT:
             return now >= self.held
-        return state is State.TRIAL or (state is State.UP and (self.last_good is None or now - self.last_good > SILENT_SECONDS))
+        return state is State.TRIAL or (state is State.UP and (self.doubted or self.last_good is None or now - self.last_good > SILENT_SECONDS))
+
+    @property
+    def doubted(self) -> bool:
+        """Whether enough failures in a row are one source's: a probe tells whether it is the source."""
+        return not self.out and self.failures >= FAILURES
 
     def seconds_out(self, now: float) -> float:
         """How long until it is on trial; 0 where it is, or is not out."""
@@ -182,8 +194,26 @@ class Health:
         self.why = ""
         return back
 
-    def bad(self, now: float, why: str, *, probe: bool = False, refused: bool = False) -> bool:
-        """It failed; `refused`: no connection came about. Returns whether that takes it out, or proves what was suspected."""
+    def bad(self, now: float, why: str, *, probe: bool = False, refused: bool = False, client: int = 0, group: int = 0, others: bool = False) -> bool:
+        """It failed; `refused`: no connection came about. Returns whether that takes it out, or proves what was suspected.
+
+        Args:
+            now: when.
+            why: what happened, for people.
+            probe: whether it was a probe that failed.
+            refused: whether no connection came about, whoever asked for it.
+            client: whose request it was; 0: nobody knows.
+            group: with which of that client's it goes together; 0: nobody knows.
+            others: whether other clients were answered well of late.
+        """
+        if refused or probe:
+            client = group = 0
+        if not self.failures:
+            self._client, self._group = client, group
+        if client != self._client:
+            self._client = 0
+        if group != self._group:
+            self._group = 0
         self.failures += 1
         cause = Cause.PROBE if probe else Cause.REFUSED if refused else Cause.FAILURES
         if self.out:
@@ -197,7 +227,8 @@ class Health:
             self._counted(cause)
             return True
         self.why = why
-        if not probe and self.failures < FAILURES:
+        alone = self._group != 0 or (others and self._client != 0)
+        if not probe and (self.failures < FAILURES or (alone and not refused)):
             return False
         self._go(now, cause, why)
         self._until = now + self._backoff

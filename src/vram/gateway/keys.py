@@ -8,6 +8,7 @@ import hashlib
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+from zlib import crc32
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,12 +73,17 @@ class OverLimit:
 
 
 class Key:
-    """A key in use, with what it used of its rates."""
+    """A key in use, with what it used of its rates.
 
-    __slots__ = ("_at", "_limited", "_requests", "_tokens", "spent_nano_dollars", "terms")
+    Attributes:
+        source: a number that stands for it, the same in every process; 0: it stands for many clients.
+    """
+
+    __slots__ = ("_at", "_limited", "_requests", "_tokens", "source", "spent_nano_dollars", "terms")
 
     def __init__(self, terms: KeyTerms) -> None:
         self.terms = terms
+        self.source = crc32(terms.name.encode()) | 1 << 32
         self.spent_nano_dollars = terms.nano_dollars_spent
         self._at = 0.0
         self._requests = float(terms.requests_per_minute or 0)
@@ -134,6 +140,7 @@ def _key(_: bytes, terms: KeyTerms) -> Key:
 
 OPEN: Final = Key(KeyTerms(name="anonymous"))
 """Stands for every client where no keys are asked for."""
+OPEN.source = 0
 
 
 class KeyRing:

@@ -7,6 +7,8 @@ that took a minute is not to outweigh fifty that took a second.
 from math import log
 from typing import Final
 
+from vram.gateway.sources import Sources
+
 SLOTS: Final = 12
 """Parts of the window: the oldest is dropped when a new one begins."""
 CLASSES: Final = 6
@@ -23,14 +25,16 @@ class Sums:
         failed: requests that it failed, or answered with a status from 500 on.
         firsts: by class of the prompt, how many first tokens came.
         logs: sums of the natural logarithms of the seconds that they took.
+        sources: whose requests they were.
     """
 
-    __slots__ = ("answered", "failed", "firsts", "logs")
+    __slots__ = ("answered", "failed", "firsts", "logs", "sources")
 
     def __init__(self) -> None:
         self.answered = self.failed = 0
         self.firsts = [0] * CLASSES
         self.logs = [0.0] * CLASSES
+        self.sources = Sources()
 
     @property
     def requests(self) -> int:
@@ -44,6 +48,17 @@ class Sums:
         for i in range(CLASSES):
             self.firsts[i] += other.firsts[i]
             self.logs[i] += other.logs[i]
+        self.sources.add(other.sources)
+
+    def answer(self, client: int) -> None:
+        """A client's request was answered."""
+        self.answered += 1
+        self.sources.answered(client)
+
+    def fail(self, client: int, group: int) -> None:
+        """A client's request was failed, one of a group."""
+        self.failed += 1
+        self.sources.failed(client, group)
 
     def first(self, prompt_tokens: int, seconds: float) -> None:
         """A first token came, or was waited for in vain, so many seconds after its request was sent."""
@@ -87,6 +102,10 @@ class Outcomes:
             found.add(part)
         found.add(self.now)
         return found
+
+    def served_others(self, client: int) -> bool:
+        """Whether anybody but this client was answered in the window."""
+        return any(part.sources.served_others(client) for part in (self.now, *self._old))
 
     def clear(self) -> None:
         """Forget all: whoever comes back is judged by what it does then."""

@@ -10,6 +10,8 @@ engines are small and their answers long:
   (a test of two proportions), which tells from two replicas on.
 - Engines turn slow before they fail: time to first token is compared as well, prompts of like length with each other, so that whoever
   gets the long ones is not taken for slow (indirect standardisation, on logarithms).
+- Envoy counts failures whoever asked. Here no verdict on failures hangs on one source (`sources`): without the one that was failed most, a
+  replica still has to fail its share, or a tenth more than the others do.
 
 Its panic threshold is kept, too (…/upstream/load_balancing/panic_threshold): where most of a pool is out, what requests tell is more
 likely about the requests than about the replicas.
@@ -74,7 +76,7 @@ def outliers(sums: Sequence[Sums], sound: Sequence[bool], rules: "Outliers") -> 
     left = [i for i, one in enumerate(sums) if sound[i]]
     room = most_out(len(sums), rules.most_out_share) - (len(sums) - len(left))
     asked = _enough(sums, left, rules)
-    over = [i for i in asked if 0 < rules.failure_share <= _share((sums[i],))]
+    over = [i for i in asked if 0 < rules.failure_share <= min(_share((sums[i],)), _share_without_one(sums[i]))]
     found: list[Outlier] = []
     if len(asked) >= rules.least_replicas and len(over) <= room:
         # Of more than may go out it is not they who are unlike the others.
@@ -104,6 +106,10 @@ def _share(sums: Sequence[Sums]) -> float:
     return sum(one.failed for one in sums) / requests if requests else 0.0
 
 
+def _share_without_one(one: Sums) -> float:
+    return one.sources.share_without_one(one.requests, one.failed)
+
+
 def _worst_failing(sums: Sequence[Sums], asked: Sequence[int], rules: "Outliers") -> Outlier | None:
     """The replica whose share of failures is the most standard deviations above the others', if that is enough of them."""
     found: Outlier | None = None
@@ -113,7 +119,7 @@ def _worst_failing(sums: Sequence[Sums], asked: Sequence[int], rules: "Outliers"
     for i in asked:
         others = _but(sums, asked, i)
         own, theirs = _share((sums[i],)), _share(others)
-        if own - theirs < LEAST_GAP:
+        if min(own, _share_without_one(sums[i])) - theirs < LEAST_GAP:
             continue
         both, n, m = _share((sums[i], *others)), sums[i].requests, sum(one.requests for one in others)
         deviations = (own - theirs) / sqrt(both * (1 - both) * (1 / n + 1 / m))

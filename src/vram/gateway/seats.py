@@ -58,10 +58,12 @@ class Seat:
         """A request that it served is over, and was not failed."""
         sums = self.replica.outcomes.now
         if x.outcome == "engine_error" and x.status >= 500:
-            sums.failed += 1
+            ticket = x.ticket
+            sums.fail(ticket.client if ticket is not None else 0, ticket.group if ticket is not None else 0)
             return
         if x.outcome != "client_left":
-            sums.answered += 1
+            ticket = x.ticket
+            sums.answer(ticket.client if ticket is not None else 0)
         self._first(x, need, now, sums)
 
     def sums(self, now: float) -> "Sums":

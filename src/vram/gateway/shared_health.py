@@ -5,10 +5,11 @@ The later of the two says whether it may be asked, as in one process that saw bo
 
 from typing import Final
 
-from vram.gateway.block import CAPACITY, CAUSE, CONTEXT, GOOD, HELD_OUT, MOST_SEQUENCES, OUT, OUTCOMES, PROBE, Block
+from vram.gateway.block import CAPACITY, CAUSE, CONTEXT, GOOD, HELD_OUT, MOST_SEQUENCES, OUT, OUTCOMES, PROBE, SOURCES, TOLD_SOURCES, Block
 from vram.gateway.health import PROOF, Cause, Health, told
 from vram.gateway.outcomes import CLASSES, Sums
 from vram.gateway.shared_books import SharedBooks
+from vram.gateway.sources import Asked, Sources
 
 PROBE_NS: Final = 25 * 10**9
 """A probe that began so long ago is over, also where nobody says so: its worker is dead."""
@@ -79,6 +80,7 @@ def tell_outcomes(block: Block, books: SharedBooks, sums: Sums) -> None:
     for i in range(CLASSES):
         block.words[at + 2 + i] = sums.firsts[i]
         block.reals[at + 2 + CLASSES + i] = sums.logs[i]
+    _tell_sources(block, at - OUTCOMES + SOURCES, sums.sources)
 
 
 def add_outcomes(block: Block, books: SharedBooks, sums: Sums) -> None:
@@ -91,6 +93,39 @@ def add_outcomes(block: Block, books: SharedBooks, sums: Sums) -> None:
             for i in range(CLASSES):
                 sums.firsts[i] += block.words[at + 2 + i]
                 sums.logs[i] += block.reals[at + 2 + CLASSES + i]
+            _add_sources(block, at - OUTCOMES + SOURCES, sums.sources)
+
+
+def _tell_sources(block: Block, at: int, sources: Sources) -> None:
+    """Those who were failed most: verdicts hang on none but the worst. Of others, who asked is told, to whom good answers belong."""
+    words = block.words
+    clients = sorted(sources.clients.items(), key=_by_failures, reverse=True)[:TOLD_SOURCES]
+    groups = sorted(sources.groups.items(), key=_second, reverse=True)[:TOLD_SOURCES]
+    for i in range(5 * TOLD_SOURCES):
+        words[at + i] = 0
+    for i, (client, asked) in enumerate(clients):
+        words[at + 3 * i], words[at + 3 * i + 1], words[at + 3 * i + 2] = client, asked.requests, asked.failed
+    at += 3 * TOLD_SOURCES
+    for i, (group, failed) in enumerate(groups):
+        words[at + 2 * i], words[at + 2 * i + 1] = group, failed
+
+
+def _add_sources(block: Block, at: int, sources: Sources) -> None:
+    words = block.words[at : at + 5 * TOLD_SOURCES].tolist()
+    for i in range(0, 3 * TOLD_SOURCES, 3):
+        if words[i]:
+            sources.count(words[i], words[i + 1], words[i + 2])
+    for i in range(3 * TOLD_SOURCES, 5 * TOLD_SOURCES, 2):
+        if words[i]:
+            sources.count_group(words[i], words[i + 1])
+
+
+def _by_failures(one: tuple[int, Asked]) -> tuple[int, int]:
+    return one[1].failed, one[1].requests
+
+
+def _second(one: tuple[int, int]) -> int:
+    return one[1]
 
 
 def may_probe(block: Block, books: SharedBooks, health: Health, now: float) -> bool:

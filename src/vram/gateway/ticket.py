@@ -1,6 +1,6 @@
 """What an exchange holds at the desk: what it needs and whom it asked, and a lease once it is let in."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from vram.admission.need import Need
 from vram.gateway.prefix import affinity_of, kin_of
@@ -12,17 +12,22 @@ if TYPE_CHECKING:
     from vram.gateway.exchange import Exchange
     from vram.gateway.seats import Counter, Seat
 
+_HALF: Final = 2**62 - 1
+"""Numbers that fit a word with a sign, and are no objects where this is compiled."""
+
 
 class Ticket:
     """What an exchange holds: its need and counter from the start, a lease once it is let in."""
 
-    __slots__ = ("answer", "counted", "counter", "estimated", "held", "lease", "need", "saved", "seat", "shape")
+    __slots__ = ("answer", "client", "counted", "counter", "estimated", "held", "lease", "need", "saved", "seat", "shape")
 
-    def __init__(self, need: Need, counter: "Counter", estimated: int, shape: int = 0) -> None:
+    def __init__(self, need: Need, counter: "Counter", estimated: int, shape: int = 0, client: int = 0) -> None:
         self.need = need
         self.counter = counter
         self.estimated = estimated
         self.shape = shape
+        self.client = client
+        """Whose it is: a number that stands for its key, or for its address where no keys are asked for."""
         self.counted = False
         """Whether its prompt was counted, or could not be: it is refused for its length then, if it is too long."""
         self.answer: Admit | None = None
@@ -32,6 +37,11 @@ class Ticket:
         """KV byte-nanoseconds and nanodollars of the leases that ended."""
         self.saved = 0.0
         """KV byte-seconds that these held and did not pay for: their engine holds them once for several, or not at all."""
+
+    @property
+    def group(self) -> int:
+        """With which requests of its client it goes to one replica, as a number; where nothing brings requests together: which are the same."""
+        return ((self.need.affinity or self.shape) << 1 & _HALF) ^ self.client
 
 
 def ticket_of(x: "Exchange", counter: "Counter", now: float, *, output_tokens: int | None, affinity: str, sharing: bool = False) -> Ticket:
@@ -66,4 +76,4 @@ def ticket_of(x: "Exchange", counter: "Counter", now: float, *, output_tokens: i
         law=counter.outputs,
     )
     estimated = prompt + (expected if most is None or expected < most else most) * ask.sequences
-    return Ticket(need, counter, estimated, shape_of(x.body))
+    return Ticket(need, counter, estimated, shape_of(x.body), x.key.source or x.front.source())

@@ -102,7 +102,7 @@ class Watched:
             self._save_nothing(now())
         books = self.seat.books
         # Of one that is out those who run there say nothing: they may hang.
-        idle = not books.sequences or replica.health.out
+        idle = not books.sequences or replica.health.out or replica.health.doubted
         if idle and replica.health.wants_probe(now()) and self.ledger.may_probe(books, now()):
             try:
                 await self.probe()

@@ -1,0 +1,112 @@
+"""Whose requests a replica answered and failed of late: what speaks against it has to come from more than one source. Pure.
+
+Envoy, HAProxy (`observe layer7`, `error-limit`) and nginx (`max_fails`) count a server's failures whoever asked, so one client whose requests
+no engine survives takes out server after server, for all. Here two kinds of source are told apart, for either can be at fault alone:
+
+- a client: a key, or an address where no keys are asked for;
+- a group: its requests that go to one replica together (a conversation, a session), or are the same where nothing brings requests together.
+"""
+
+from typing import Final
+
+MOST_SOURCES: Final = 256
+"""Of each kind, in one part of a window. Failures of more groups than these count as those of many, which they are."""
+
+
+class Asked:
+    """Requests of one client at one replica.
+
+    Attributes:
+        requests: all that were answered or failed.
+        failed: those that the replica failed.
+    """
+
+    __slots__ = ("failed", "requests")
+
+    def __init__(self) -> None:
+        self.requests = self.failed = 0
+
+
+class Sources:
+    """What requests came to by source. Sources are numbers; 0 is one that is not known, and never taken for the same as another.
+
+    Attributes:
+        clients: those who asked.
+        groups: failures of each group of requests.
+    """
+
+    __slots__ = ("clients", "groups")
+
+    def __init__(self) -> None:
+        self.clients: dict[int, Asked] = {}
+        self.groups: dict[int, int] = {}
+
+    def answered(self, client: int) -> None:
+        """A request was answered well enough. Once a request: one look into a dictionary."""
+        asked = self.clients.get(client)
+        if asked is not None:
+            asked.requests += 1
+        elif client and len(self.clients) < MOST_SOURCES:
+            self.clients[client] = asked = Asked()
+            asked.requests = 1
+
+    def failed(self, client: int, group: int) -> None:
+        """A request was failed."""
+        if client:
+            self.count(client, 1, 1)
+        if group:
+            self.count_group(group, 1)
+
+    def count(self, client: int, requests: int, failed: int) -> None:
+        """So many requests more of a client. Where there is no place left, one who only got good answers makes way to one who did not."""
+        asked = self.clients.get(client)
+        if asked is None:
+            if len(self.clients) >= MOST_SOURCES and not (failed and self._makes_way()):
+                return
+            asked = self.clients[client] = Asked()
+        asked.requests += requests
+        asked.failed += failed
+
+    def count_group(self, group: int, failed: int) -> None:
+        """So many failures more of a group."""
+        found = self.groups.get(group)
+        if found is not None:
+            self.groups[group] = found + failed
+        elif len(self.groups) < MOST_SOURCES:
+            self.groups[group] = failed
+
+    def _makes_way(self) -> bool:
+        for client, asked in self.clients.items():
+            if not asked.failed:
+                del self.clients[client]
+                return True
+        return False
+
+    def add(self, other: "Sources") -> None:
+        """Add another part's."""
+        for client, asked in other.clients.items():
+            self.count(client, asked.requests, asked.failed)
+        for group, failed in other.groups.items():
+            self.count_group(group, failed)
+
+    def served_others(self, client: int) -> bool:
+        """Whether anybody but this client was answered well."""
+        return any(other != client and asked.requests > asked.failed for other, asked in self.clients.items())
+
+    def share_without_one(self, requests: int, failed: int) -> float:
+        """Share of all these requests that were failed, without the group that was failed most or without the client: the smaller of both.
+
+        Of one group alone nothing is left: 0. A client that alone asked hides nobody's good answers, so it may speak for itself.
+        """
+        most = 0
+        for of_group in self.groups.values():
+            most = max(most, of_group)
+        rest = requests - most
+        share = (failed - most) / rest if rest > 0 else 0.0
+        worst: Asked | None = None
+        for asked in self.clients.values():
+            if asked.failed and (worst is None or asked.failed > worst.failed):
+                worst = asked
+        if worst is not None and requests > worst.requests:
+            share = min(share, (failed - worst.failed) / (requests - worst.requests))
+        return share
