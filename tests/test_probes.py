@@ -11,7 +11,7 @@ import pytest
 from vram.errors import ExitCode, HardwareNotFoundError
 from vram.hardware import CapacitySource, Fleet, Origin
 from vram.hardware.probe import LiveSystem, detect
-from vram.hardware.probe.cpu import cpu_fleet
+from vram.hardware.probe.cpu import cpu_fleet, instruction_sets
 from vram.hardware.probe.fake import RecordedSystem, Recording
 from vram.hardware.probe.nvml import NvmlReport, read_nvml
 from vram.hardware.probe.visible import visible
@@ -265,6 +265,16 @@ def test_visible_never_raises():
         taken = visible(value, [["GPU-a"], ["GPU-b"]], "X").positions
         assert len(set(taken)) == len(taken)
         assert all(0 <= i < 2 for i in taken)
+
+
+def test_a_processor_says_what_it_can():
+    """The flags of /proc/cpuinfo; none on one that has no such line, unknown where there is no such file."""
+    one = RecordedSystem(
+        Recording(source="two cores", files={"/proc/cpuinfo": "processor\t: 0\nflags\t\t: fpu avx512_bf16 amx_tile\n\nprocessor\t: 1\nflags\t\t: fpu\n"})
+    )
+    assert instruction_sets(one) == {"fpu", "avx512_bf16", "amx_tile"}
+    assert instruction_sets(RecordedSystem(Recording(source="Arm", files={"/proc/cpuinfo": "Features\t: fp asimd\n"}))) == frozenset()
+    assert instruction_sets(machine("nothing")) is None
 
 
 def test_main_memory_is_a_fleet_only_when_asked():

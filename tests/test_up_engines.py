@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 from upping import environment, stand_in, up, vram
@@ -76,6 +77,23 @@ def test_vllm_and_sglang_get_the_plans_settings(model):
     words = line_of(placed("sglang", model, "RTX 4090", **settings_of), AT).words
     assert (after(words, "--context-length"), after(words, "--max-running-requests"), after(words, "--mem-fraction-static")) == ("16384", "64", "0.85")
     assert (after(words, "--kv-cache-dtype"), after(words, "--port"), after(words, "--served-model-name")) == ("fp8_e4m3", "7000", "m")
+
+
+def test_vllm_on_a_cpu_is_planned_for_the_processor(model, tmp_path, monkeypatch):
+    """AMX, AVX512-BF16, AVX-512 and less are four sets of rules; FP8 keys and values are refused where vLLM has no kernel, before it starts."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho version 0.32.0+cpu\n")
+    python.chmod(0o755)
+    found = {}
+    for name, flags in {"amx": {"avx512f", "avx512_bf16", "amx_tile"}, "bf16": {"avx512f", "avx512_bf16"}, "avx512": {"avx512f"}, "old": {"avx2"}}.items():
+        monkeypatch.setattr("vram.runtime.engines.vllm.instruction_sets", lambda flags=flags: frozenset(flags))
+        found[name] = program("vllm").find(replace(settings(), vllm_python=python))
+    assert [f.version for f in found.values()] == ["0.32.0+cpu.amx", "0.32.0+cpu", "0.32.0+cpu.avx512", "0.32.0+cpu.plain"]
+    assert {f.release for f in found.values()} == {"0.32.0+cpu"}
+    one = placed("vllm", model, cpu_fleet(), context_tokens=1024, kv_dtype="fp8")
+    assert after(line_of(replace(one, here=found["avx512"]), AT).words, "--kv-cache-dtype") == "fp8"
+    with pytest.raises(UsageError, match="AVX-512"):
+        line_of(replace(one, here=found["old"]), AT)
 
 
 def test_llama_cpp_gets_the_plans_slots_and_layers(tmp_path):

@@ -130,7 +130,7 @@ def differences(row: Row) -> list[str]:
             own += rows * row["draft"]["hidden_size"] * 2 // row["tp"]
     if abs(found.weight_bytes - own) > 8192 + own // 1000:
         wrong.append(f"weights {found.weight_bytes} for {own}")
-    release = release_of("0.32.0+cpu.amx" if row["host"]["amx_tile"] else "0.32.0+cpu" if row["host"]["avx512_bf16"] else "0.32.0+cpu.avx2")
+    release = release_of("0.32.0+cpu.amx" if row["host"]["amx_tile"] else "0.32.0+cpu" if row["host"]["avx512_bf16"] else "0.32.0+cpu.avx512")
     if row["effective"]["enable_prefix_caching"] is False:
         release = replace(release, hybrid_prefixes=False)
     formats = CacheFormats(key=BF16, value=BF16)

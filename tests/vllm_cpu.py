@@ -9,6 +9,8 @@ from vram.engines.base import Demand, Settings
 from vram.engines.logs.reader import read_log
 from vram.engines.vllm.engine import Vllm
 from vram.engines.vllm.kv_layout import Layout
+from vram.engines.vllm.release import cpu_release
+from vram.hardware.probe.cpu import instruction_sets
 from vram.hardware.spelling import parse_fleet
 from vram.planner.make import make_plan
 from vram.planner.plan import Plan
@@ -28,10 +30,16 @@ def trimmed(text: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def here() -> str:
+    """The release on this machine's processor."""
+    return cpu_release("0.32.0+cpu", instruction_sets() or ())
+
+
 def planned(case: dict[str, Any], log: str) -> tuple[Layout, Plan]:
-    """The layout and the plan of a case; only the processor's kind is taken from the log."""
+    """The layout and the plan of a case; only the processor's kind is taken from the log, or where there is none it is this machine's."""
     s = case["settings"]
-    version = "0.32.0+cpu.amx" if "AMX_MLA" in log else "0.32.0+cpu"
+    wide = "0.32.0+cpu" if "SSM cache type to float32" in log else "0.32.0+cpu.avx512"
+    version = here() if not log else "0.32.0+cpu.amx" if "AMX_MLA" in log else wide
     settings = Settings(
         version=version,
         max_num_seqs=s["max_num_seqs"],

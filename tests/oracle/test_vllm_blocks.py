@@ -38,7 +38,7 @@ Case = dict[str, Any]
 def room_of(case: Case, settings: Case, pool_bytes: int) -> KvRoom:
     """The room of one of the recorded servers under these settings."""
     engine = Settings(
-        version="0.32.0+cpu",
+        version=vllm_cpu.here(),
         max_num_seqs=settings["max_num_seqs"],
         max_batched_tokens=settings["max_num_batched_tokens"],
         block_size=settings.get("block_size"),

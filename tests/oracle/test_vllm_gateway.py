@@ -84,7 +84,7 @@ def test_several_answers_to_one_prompt_are_several_sequences(tmp_path):
 [[pools]]
 name = "p"
 model = "{tmp_path / "full"}"
-engine = "vllm@0.32.0+cpu"
+engine = "vllm@{vllm_cpu.here()}"
 gpu = "24GiB"
 replicas = ["http://127.0.0.1:{port}"]
 served_as = "{model}"

@@ -1,6 +1,6 @@
 """`vram read-log FILE`: what an engine printed about memory when it started, beside what is planned for it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -100,7 +100,7 @@ def _plan(log: "EngineLog", model: str | None, gpu: str | None, *, offline: bool
         cpu = log.engine == "vllm" and asked.get("device") == "cpu"
         pools = [r.value for r in log.of("kv_cache")] if cpu else []
         settings = Settings(
-            version=f"{row.version}+cpu{'.amx' if asked.get('mla_backend') == 'AMX_MLA' else ''}" if cpu else row.version,
+            version=f"{row.version}+cpu{_processor(asked)}" if cpu else row.version,
             kv_pool_bytes=(_whole(asked.get("kv_cache_memory_bytes")) or round(min(pools))) if pools else None,
             gpu_memory_utilization=_share(asked.get("gpu_memory_utilization")),
             max_num_seqs=_whole(asked.get("max_num_seqs")),
@@ -129,6 +129,14 @@ def _plan(log: "EngineLog", model: str | None, gpu: str | None, *, offline: bool
         return None, e.message
     except ValueError as e:
         return None, str(e)
+
+
+def _processor(asked: Mapping[str, str]) -> str:
+    """What a log of vLLM tells of the CPU that it ran on, as versions of it are written (`cpu_release`)."""
+    if asked.get("mla_backend") == "AMX_MLA":
+        return ".amx"
+    # Where a processor has AVX512-BF16 a line says so, of models without states, too.
+    return "" if asked.get("mamba_ssm_cache_dtype") == "float32" else ".avx512"
 
 
 def _whole(text: str | None) -> int | None:

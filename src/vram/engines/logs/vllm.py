@@ -118,6 +118,7 @@ LINES: Final = Lines(
         pattern("vllm serve", r"vllm serve (?!-)(\S{1,500})", ("model_id", "text"), unless="Restart vllm serve"),
         pattern(_CONFIG, r"\bdevice_config=(?:device\()?'?(\w{1,20})", ("device", "text")),
         pattern("_MLA backend", r"Using (AMX_MLA|CPU_MLA) backend", ("mla_backend", "text")),
+        pattern("SSM cache type", r"Reset SSM cache type to (float32)", ("mamba_ssm_cache_dtype", "text")),
         pattern("Starting to load model", r"Starting to load model (\S{1,500}?)(?:\.\.\.|\s|$)", ("model_id", "text")),
         pattern("max_num_batched_tokens=", r"max_num_batched_tokens=(\d{1,9})", ("default_max_num_batched_tokens", "text")),
         pattern("max_num_seqs=", r"max_num_seqs=(\d{1,9})", ("default_max_num_seqs", "text")),

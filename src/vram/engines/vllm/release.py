@@ -5,6 +5,7 @@ what vLLM decides; what had to be measured is in constants.py.
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Final
@@ -39,9 +40,11 @@ class Release:
         graphs_deducted: whether the pool is cut by an estimate of the CUDA graphs.
         light_sampler: whether the sampler's peak is the lower one (constants.py).
         latent_block: tokens of an MLA block on a Hopper GPU.
-        cpu: the build for CPUs (`0.32.0+cpu`): blocks of 128, kernels' blocks of 32, no asynchronous scheduling.
+        cpu: the build for CPUs (`0.32.0+cpu`): blocks of 128, kernels' blocks of 32, no asynchronous scheduling. What else holds there depends
+            on the processor (`cpu_release`); without a word of it one with AVX512-BF16 and without AMX is meant.
         amx: that build on a processor with AMX (`0.32.0+cpu.amx`): MLA takes blocks as the others do, without it 16 whatever was asked for.
-        wide_states: that build keeps states in float32, as wherever a processor has AVX512-BF16; `0.32.0+cpu.avx2` says that it has not.
+        wide_states: that build keeps states in float32, as wherever a processor has AVX512-BF16; `0.32.0+cpu.avx512` and `0.32.0+cpu.plain` say
+            that it has not.
     """
 
     version: tuple[int, ...]
@@ -93,6 +96,20 @@ CHANGES: Final[tuple[tuple[tuple[int, ...], str, object], ...]] = (
 )
 
 
+def cpu_release(version: str, flags: Collection[str]) -> str:
+    """How the rules name a build for CPUs on a processor: `0.32.0+cpu.amx` for `0.32.0+cpu` where there is AMX.
+
+    Args:
+        version: the build's own version.
+        flags: the processor's instruction sets, as Linux writes them in /proc/cpuinfo.
+
+    Source: vllm/platforms/cpu.py asks `torch.cpu._is_amx_tile_supported` and `_is_avx512_bf16_supported`; cpu_attn.py, `_get_attn_isa`.
+    """
+    if "avx512_bf16" in flags:
+        return f"{version}.amx" if "amx_tile" in flags else version
+    return f"{version}.{'avx512' if 'avx512f' in flags else 'plain'}"
+
+
 @lru_cache(maxsize=256)
 def release_of(text: str) -> Release:
     """The rules of a version as a person or a log writes it: `0.19.0`, `v0.18.0+rhai1`, `0.7`; the newest known for "".
@@ -107,7 +124,7 @@ def release_of(text: str) -> Release:
         values |= {"v1": False, "hybrid": False, "context_counts": False}  # the old engine in a later version: VLLM_USE_V1=0
     if cpu := "+cpu" in text.lower():
         values["batches_in_flight"] = 1  # platforms/cpu.py: async_scheduling is False
-        values |= {"amx": "amx" in text.lower(), "wide_states": "avx2" not in text.lower()}  # platforms/cpu.py: mamba_ssm_cache_dtype
+        values |= {"amx": "amx" in text.lower(), "wide_states": not text.lower().endswith((".avx512", ".plain", ".avx2"))}  # platforms/cpu.py
     return Release(version=version, cpu=cpu, **{k: v for k, v in values.items() if k in known})  # type: ignore[arg-type]
 
 

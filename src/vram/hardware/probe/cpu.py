@@ -6,6 +6,18 @@ from vram.hardware.probe.memory import host_memory
 from vram.hardware.probe.system import LiveSystem, System
 
 
+def instruction_sets(system: System | None = None) -> frozenset[str] | None:
+    """What the processor can, as Linux writes it in /proc/cpuinfo (`avx512_bf16`); empty where it names nothing so, None where it can't be asked."""
+    here = system if system is not None else LiveSystem()
+    if not here.platform.startswith("linux"):
+        return frozenset() if here.platform == "darwin" else None
+    text = here.read("/proc/cpuinfo")
+    if text is None:
+        return None
+    line = next((line for line in text.splitlines() if line.startswith("flags")), "")
+    return frozenset(line.partition(":")[2].split())
+
+
 def cpu_fleet(system: System | None = None) -> Fleet | None:
     """The machine's main memory as a fleet of one "CPU", for engines that run without a GPU; None when its size is unknown.
 

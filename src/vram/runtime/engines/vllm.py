@@ -8,6 +8,9 @@ from typing import ClassVar, Final
 
 from vram.engines.args.base import Launch
 from vram.engines.args.vllm import ONLINE, command
+from vram.engines.vllm.release import cpu_release
+from vram.errors import UsageError
+from vram.hardware.probe.cpu import instruction_sets
 from vram.runtime.engines.base import Address, Installed, Line, Program, answer_of, on_path, words_of
 from vram.settings import Settings
 
@@ -45,7 +48,9 @@ class Vllm(Program):
             return None
         beside = python.with_name("vllm")
         program = (str(script or beside),) if script is not None or beside.is_file() else (str(python), "-m", "vllm.entrypoints.cli.main")
-        return Installed(program=program, version=version[1], where=program[0])
+        own = version[1]
+        sets = instruction_sets() if "+cpu" in own else None
+        return Installed(program=program, version=own if sets is None else cpu_release(own, sets), where=program[0], release=own)
 
     def runs_on_host(self, here: Installed) -> bool:
         """Only where it was built for CPUs."""
@@ -58,6 +63,8 @@ class Vllm(Program):
     def line(self, launch: Launch, here: Installed, at: Address) -> Line:
         """As `vram args` writes it, and what a server needs beside it."""
         made = command(launch)
+        if launch.kv_dtype.startswith("fp8") and here.version.endswith(".plain"):
+            raise UsageError("vLLM keeps keys and values in FP8 only on processors with AVX-512", hint="leave --kv-dtype out: bfloat16 runs on all")
         words = [*words_of(made, (*here.program, "serve", made.program[2]))]
         if launch.vendor == "host" and "--gpu-memory-utilization" in words:
             # On a CPU the pool's bytes are given; a share of main memory would be asked for beside them.
