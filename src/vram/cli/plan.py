@@ -62,6 +62,8 @@ if TYPE_CHECKING:
 @click.option("--headroom", type=click.FloatRange(0, 10), default=0.20, show_default=True, help="Share of the weights to keep free above them.")
 @click.option("--revision", metavar="NAME", help="Branch, tag or commit of a hub repository.")
 @click.option("--offline", is_flag=True, help="Touch no network: local files, the hub's cache and the built-in catalogue.")
+@click.option("--html", "html_file", metavar="FILE", type=click.Path(dir_okay=False, writable=True), help="Write the plan as a page too.")
+@click.option("--svg", "svg_file", metavar="FILE", type=click.Path(dir_okay=False, writable=True), help="Write the picture of what lies on each GPU.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, schema vram.plan/1.")
 @click.option("--quiet", "-q", is_flag=True, help="Print the verdict only.")
 @click.pass_context
@@ -95,6 +97,8 @@ def command(
     lora: tuple[str, ...],
     headroom: float,
     revision: str | None,
+    html_file: str | None,
+    svg_file: str | None,
     *,
     ep: bool,
     kv_unified: bool | None,
@@ -156,6 +160,8 @@ def command(
             offline=offline or None,
             progress=report,
         )
+    if html_file or svg_file:
+        _write(made, html_file, svg_file)
     if as_json:
         from vram.cli.output import print_json
         from vram.planner.document import plan_document
@@ -170,6 +176,18 @@ def command(
 
         print_styled(picture(made, terminal_width(), price=price_line(made)))
     ctx.exit(ExitCode.DOES_NOT_FIT if made.verdict == "does_not_fit" else ExitCode.OK)
+
+
+def _write(made: "Plan", html_file: str | None, svg_file: str | None) -> None:
+    from pathlib import Path
+
+    from vram.cli.render.plan_page import chart, report
+    from vram.cli.render.price import price_line
+
+    if html_file:
+        Path(html_file).write_text(report(made, price=price_line(made)), encoding="utf-8")
+    if svg_file:
+        Path(svg_file).write_text(chart(made), encoding="utf-8")
 
 
 def _cost(made: "Plan") -> "Cost | None":

@@ -4,6 +4,7 @@ Drawn with click's styles alone: a table library would cost more start-up time t
 """
 
 from textwrap import wrap
+from typing import TYPE_CHECKING
 
 from click import style
 
@@ -14,6 +15,11 @@ from vram.model.model import Model
 from vram.planner.plan import GpuPlan, Plan, Verdict
 from vram.speed.figure import Figure
 from vram.units import count, gib
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vram.planner.mends import Mend
 
 TITLES = {
     "weights": "weights",
@@ -36,11 +42,16 @@ NARROW = 28
 def picture(plan: Plan, width: int, *, price: str = "") -> str:
     """The plan in lines of at most about `width` columns, with ANSI styles that the caller may strip; `price` is what its GPUs cost, in words."""
     lines = [*_head(plan, width), ""]
-    for gpus in _alike(plan):
+    for gpus in alike(plan):
         lines += [*_gpu(gpus, plan, width), ""]
     if plan.host:
-        lines += [*_host(plan, width), ""]
-    lines += [*_verdict(plan, width), *_limits(plan), *_speed(plan, width), *_price(price, width)]
+        lines += [*_hanging("host memory  ", host_words(plan), width), ""]
+    lines += _verdict(plan, width)
+    for name, told in (*limit_rows(plan), *(speed_rows(plan) if plan.speed is not None else ())):
+        lines.append(f"  {name:<15}  {told}")
+    for name, told in speed_remarks(plan) if plan.speed is not None else speed_rows(plan):
+        lines += _hanging(f"  {name:<15}  ", told, width)
+    lines += _price(price, width)
     for note in plan.notes:
         lines += _hanging("note: ", printable(note, 600), width)
     if plan.mends:
@@ -58,13 +69,18 @@ def _hanging(head: str, text: str, width: int) -> list[str]:
     return [_dim((head if i == 0 else " " * len(head)) + row) for i, row in enumerate(rows)]
 
 
-def _head(plan: Plan, width: int) -> list[str]:
-    model, w = plan.model, plan.workload
+def model_facts(plan: Plan) -> list[str]:
+    """What the model is, each in a few words."""
+    model = plan.model
     facts = [f"{count(model.parameters)} parameters"]
     if model.active_parameters != model.parameters:
         facts.append(f"{count(model.active_parameters)} active")
-    facts += [printable(model.quantization or _type(model), 60), f"{gib(model.weight_bytes)} of weights", SOURCES[model.source]]
-    read = _dim(f" ({gib(model.bytes_read)} read)") if model.bytes_read else ""
+    return [*facts, printable(model.quantization or _type(model), 60), f"{gib(model.weight_bytes)} of weights", SOURCES[model.source]]
+
+
+def asked_facts(plan: Plan) -> list[str]:
+    """What it is planned for, each in a few words."""
+    model, w = plan.model, plan.workload
     many = "1 sequence" if w.concurrency == 1 else f"{w.concurrency:,} sequences"
     asked = [f"{many} of {w.context_tokens:,} tokens"] if model.geometry.hidden_size else []
     if model.layers:
@@ -72,12 +88,18 @@ def _head(plan: Plan, width: int) -> list[str]:
     asked.append(f"{plan.engine} {printable(plan.settings.version, 40)} engine" if plan.settings.version else f"{plan.engine} engine")
     if len(plan.gpus) > 1:
         asked.append(plan.placement.label)
+    return asked
+
+
+def _head(plan: Plan, width: int) -> list[str]:
+    model = plan.model
+    read = _dim(f" ({gib(model.bytes_read)} read)") if model.bytes_read else ""
     named = printable(model.name)
-    lines = wrap(f"{named}  {' · '.join(facts)}", max(width, 40), subsequent_indent="  ")
+    lines = wrap(f"{named}  {' · '.join(model_facts(plan))}", max(width, 40), subsequent_indent="  ")
     if lines[0].startswith(named):
         lines[0] = style(named, bold=True) + lines[0][len(named) :]
     lines[-1] += read
-    return [*lines, *wrap(" · ".join(asked), max(width, 40))]
+    return [*lines, *wrap(" · ".join(asked_facts(plan)), max(width, 40))]
 
 
 def _type(model: Model) -> str:
@@ -86,7 +108,7 @@ def _type(model: Model) -> str:
     return max(formats, key=lambda name: formats[name]).lower() if formats else model.dtype.name.lower()
 
 
-def _alike(plan: Plan) -> list[list[GpuPlan]]:
+def alike(plan: Plan) -> list[list[GpuPlan]]:
     """GPUs that hold the same, together: eight equal bars tell no more than one."""
     groups: dict[object, list[GpuPlan]] = {}
     for gpu in plan.gpus:
@@ -120,12 +142,9 @@ def _gpu(gpus: list[GpuPlan], plan: Plan, width: int) -> list[str]:
         rows.append((*MARKS["used"], "in use", gib(gpu.used_bytes), "", "measured: other processes"))
     for name, part in gpu.parts.items():
         if part.high:
-            rows.append((*MARKS[name], TITLES[name], gib(part.bytes), _band(part), f"{part.source}: {printable(part.why, 300)}"))
+            rows.append((*MARKS[name], TITLES[name], gib(part.bytes), band_words(part), f"{part.source}: {printable(part.why, 300)}"))
     spare = gpu.spare_bytes
-    reason = (
-        "" if gpu.pool is None or not (gpu.pool.bytes or gpu.kv_needed_bytes) else f"{gib(gpu.kv_needed_bytes)} of the pool's {gib(gpu.pool.bytes)} are needed"
-    )
-    rows.append((*MARKS["free" if spare >= 0 else "over"], "spare" if spare >= 0 else "missing", gib(abs(spare)), "", reason))
+    rows.append((*MARKS["free" if spare >= 0 else "over"], "spare" if spare >= 0 else "missing", gib(abs(spare)), "", pool_reason(gpu)))
     title_width, size_width, band_width = (max(len(row[i]) for row in rows) for i in (2, 3, 4))
     lines = [title, bar]
     for mark, color, name, size, band, why in rows:
@@ -141,36 +160,48 @@ def _gpu(gpus: list[GpuPlan], plan: Plan, width: int) -> list[str]:
     return lines
 
 
-def _host(plan: Plan, width: int) -> list[str]:
-    """One line: what lies in the host's memory, and the most that it may be."""
+def pool_reason(gpu: GpuPlan) -> str:
+    """How much of an engine's KV pool is needed; empty where it has none."""
+    if gpu.pool is None or not (gpu.pool.bytes or gpu.kv_needed_bytes):
+        return ""
+    return f"{gib(gpu.kv_needed_bytes)} of the pool's {gib(gpu.pool.bytes)} are needed"
+
+
+def host_words(plan: Plan) -> str:
+    """What lies in the host's memory, and the least and the most that it may be."""
     low, high = sum(p.low for _, p in plan.host), sum(p.high for _, p in plan.host)
     told = ", ".join(f"{name.replace('_', ' ')} {gib(p.bytes)}" for name, p in plan.host if p.bytes)
-    return _hanging("host memory  ", f"{gib(sum(p.bytes for _, p in plan.host))} ({gib(low)} – {gib(high)}): {told}", width)
+    return f"{gib(sum(p.bytes for _, p in plan.host))} ({gib(low)} – {gib(high)}): {told}"
 
 
-def _band(part: Part) -> str:
+def band_words(part: Part) -> str:
+    """The least and the most of a part, in words."""
     return "exact" if part.low == part.high else f"{gib(part.low)} – {gib(part.high)}"
 
 
 def _verdict(plan: Plan, width: int) -> list[str]:
     words, color = VERDICTS[plan.verdict]
-    worst = min(plan.gpus, key=lambda g: g.spare_bytes)
-    over = max(g.short_bytes for g in plan.gpus)
-    if plan.verdict is Verdict.DOES_NOT_FIT:
-        reason = f"{gib(-worst.spare_bytes)} too much on {worst.name}"
-    elif plan.verdict is Verdict.FITS:
-        reason = f"even if every part takes its most; {gib(plan.spare_bytes)} to spare as expected"
-    elif not plan.model.caches_known:
-        reason = "what is known fits; the KV cache is not known"
-    elif over > 0:
-        reason = f"as expected it fits, but if every part took its most it would be {gib(over)} short"
-    else:
-        reason = f"less than {plan.headroom:.0%} above the weights would stay free (--headroom)"
-    lines = wrap(f"{words}  {reason}", max(width, 40), subsequent_indent="  ")
+    lines = wrap(f"{words}  {verdict_reason(plan)}", max(width, 40), subsequent_indent="  ")
     return [style(words, fg=color, bold=True) + lines[0][len(words) :], *lines[1:]]
 
 
-def _limits(plan: Plan) -> list[str]:
+def verdict_reason(plan: Plan) -> str:
+    """What the verdict rests on, in a few words."""
+    worst = min(plan.gpus, key=lambda g: g.spare_bytes)
+    over = max(g.short_bytes for g in plan.gpus)
+    if plan.verdict is Verdict.DOES_NOT_FIT:
+        return f"{gib(-worst.spare_bytes)} too much on {worst.name}"
+    if plan.verdict is Verdict.FITS:
+        return f"even if every part takes its most; {gib(plan.spare_bytes)} to spare as expected"
+    if not plan.model.caches_known:
+        return "what is known fits; the KV cache is not known"
+    if over > 0:
+        return f"as expected it fits, but if every part took its most it would be {gib(over)} short"
+    return f"less than {plan.headroom:.0%} above the weights would stay free (--headroom)"
+
+
+def limit_rows(plan: Plan) -> list[tuple[str, str]]:
+    """What the plan leaves room for: names and figures; none where nothing is kept."""
     limits, pool, cache = plan.limits, plan.kv_pool, plan.cache
     if not cache.bytes_per_sequence or limits.max_concurrency is None:
         return []
@@ -179,35 +210,39 @@ def _limits(plan: Plan) -> list[str]:
     growth = f"{gib(cache.bytes_per_token)} per token" if cache.bytes_per_token else "no growth per token at this length"
     state = f", of which {gib(cache.state_bytes_per_sequence)} state" if cache.state_bytes_per_sequence else ""
     longest = "any: nothing grows with it" if limits.max_context_tokens is None else f"{limits.max_context_tokens:,} tokens for {at}{why}"
-    lines = [
-        f"  longest context  {longest}",
-        f"  most sequences   {limits.max_concurrency:,} of {plan.workload.context_tokens:,} tokens",
-        f"  KV cache         {growth}, {gib(cache.bytes_per_sequence)} per sequence{state}",
+    rows = [
+        ("longest context", longest),
+        ("most sequences", f"{limits.max_concurrency:,} of {plan.workload.context_tokens:,} tokens"),
+        ("KV cache", f"{growth}, {gib(cache.bytes_per_sequence)} per sequence{state}"),
     ]
     if pool.capacity_tokens is not None and cache.bytes_per_token:
-        lines.append(f"  room for caches  {gib(pool.bytes_per_gpu)}{' per GPU' if len(plan.gpus) > 1 else ''} = {pool.capacity_tokens:,} tokens")
-    return lines
+        rows.append(("room for caches", f"{gib(pool.bytes_per_gpu)}{' per GPU' if len(plan.gpus) > 1 else ''} = {pool.capacity_tokens:,} tokens"))
+    return rows
 
 
-def _speed(plan: Plan, width: int) -> list[str]:
-    """One sequence alone, the planned concurrency, the first token, and what binds; a reason where nothing is known."""
+def speed_rows(plan: Plan) -> list[tuple[str, str]]:
+    """One sequence alone, the planned concurrency, the first token: names and figures; a reason where nothing is known."""
     speed = plan.speed
     if speed is None:
         # That it does not fit is said already.
-        return (
-            [] if plan.verdict is Verdict.DOES_NOT_FIT or not plan.model.layers else _hanging("  speed            ", f"not known: {plan.speed_unknown}", width)
-        )
-    alone, total, tpot = speed.decode_tokens_per_second, speed.decode_total_tokens_per_second, speed.tpot_seconds
-    lines = [f"  one alone        {_rate(alone)} tokens/s"]
+        return [] if plan.verdict is Verdict.DOES_NOT_FIT or not plan.model.layers else [("speed", f"not known: {plan.speed_unknown}")]
+    total, tpot = speed.decode_total_tokens_per_second, speed.tpot_seconds
+    rows = [("one alone", f"{_rate(speed.decode_tokens_per_second)} tokens/s")]
     if speed.concurrency > 1:
-        lines.append(f"  {f'{speed.concurrency:,} at a time':<15}  {_rate(total)} tokens/s in all, {_span(tpot)} a token")
+        rows.append((f"{speed.concurrency:,} at a time", f"{_rate(total)} tokens/s in all, {_span(tpot)} a token"))
     if speed.ttft_seconds is not None:
-        lines.append(f"  first token      {_span(speed.ttft_seconds)} after a prompt of {speed.prompt_tokens:,} tokens, nothing else running")
-    if plan.settings.draft is not None:
-        lines += _hanging("  drafts           ", "not counted in these speeds: how many are kept depends on what is written", width)
-    lines += _hanging("  turning point    ", speed.crossover_why, width)
-    lines += _hanging("  speeds from      ", printable(f"{alone.source}: {alone.why}", 300), width)
-    return lines
+        rows.append(("first token", f"{_span(speed.ttft_seconds)} after a prompt of {speed.prompt_tokens:,} tokens, nothing else running"))
+    return rows
+
+
+def speed_remarks(plan: Plan) -> list[tuple[str, str]]:
+    """What binds, and where the figures of `speed_rows` come from."""
+    speed = plan.speed
+    if speed is None:
+        return []
+    alone = speed.decode_tokens_per_second
+    rows = [("drafts", "not counted in these speeds: how many are kept depends on what is written")] if plan.settings.draft is not None else []
+    return [*rows, ("turning point", speed.crossover_why), ("speeds from", printable(f"{alone.source}: {alone.why}", 300))]
 
 
 def _rate(figure: Figure) -> str:
@@ -228,13 +263,16 @@ def _price(price: str, width: int) -> list[str]:
     return wrap(f"  price            {printable(price, 600)}", max(width, 40), subsequent_indent=" " * 19) if price else []
 
 
+def useful_mends(plan: Plan) -> "tuple[Sequence[Mend], str]":
+    """What is worth showing of what was tried, and what to call it: what still does not fit only where nothing does."""
+    works = [m for m in plan.mends if m.verdict is not Verdict.DOES_NOT_FIT]
+    return works or plan.mends, "what would mend it, the gentlest of what works first" if works else "nothing tried makes it fit; what comes nearest"
+
+
 def _mends(plan: Plan, width: int) -> list[str]:
-    # What still does not fit is worth showing only where nothing does.
-    useful = [m for m in plan.mends if m.verdict is not Verdict.DOES_NOT_FIT] or plan.mends
+    useful, title = useful_mends(plan)
     rows = [(m, VERDICTS[m.verdict], f"{gib(m.gains_bytes)} more spare") for m in useful]
     words, flags, gains = (max(len(t) for t in column) for column in ([v[0] for _, v, _ in rows], [m.flag for m, _, _ in rows], [g for _, _, g in rows]))
-    works = any(m.verdict is not Verdict.DOES_NOT_FIT for m in useful)
-    title = "what would mend it, the gentlest of what works first" if works else "nothing tried makes it fit; what comes nearest"
     lines = [style(title, bold=True)]
     for m, (word, color), gain in rows:
         head = f"  {word:<{words}}  {m.flag:<{flags}}  {gain:>{gains}}  "

@@ -57,12 +57,13 @@ class Limit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """One bar: its name, its pieces (series name, value) from left to right, what stands behind it, and its band if it has one."""
+    """One bar: its name, its pieces (series name, value) from left to right, what stands behind it, its band and what there is room for, if it has one."""
 
     label: str
     pieces: tuple[tuple[str, float], ...]
     text: str = ""
     band: tuple[float, float] | None = None
+    room: float | None = None
 
 
 def words(text: str, limit: int = 200) -> str:
@@ -278,7 +279,11 @@ def bar_chart(title: str, bars: Sequence[Bar], *, axis: Axis, summary: str = "",
     for bar in bars:
         for name, _ in bar.pieces:
             names.setdefault(name, len(names))
-    across = fit(axis, [*(sum(max(v, 0.0) for _, v in b.pieces) for b in bars), *(v for b in bars if b.band for v in b.band), 0.0], wanted=6)
+    across = fit(
+        axis,
+        [*(sum(max(v, 0.0) for _, v in b.pieces) for b in bars), *(v for b in bars if b.band for v in b.band), *(b.room for b in bars if b.room), 0.0],
+        wanted=6,
+    )
     head, below = _title(title, margin, width)
     legend, below = _legend([(name, "") for name in names] if len(names) > 1 else [], margin, below, width - margin, solid=True)
     left = margin + min(max((text_width(b.label, 12) for b in bars), default=0), width * 0.42) + 10
@@ -306,6 +311,9 @@ def bar_chart(title: str, bars: Sequence[Bar], *, axis: Axis, summary: str = "",
             out.append(
                 f'<path class="v-mark" fill="none" stroke-width="1.5" d="M{low:.1f} {mid - 4:.1f}v8M{low:.1f} {mid:.1f}H{high:.1f}M{high:.1f} {mid - 4:.1f}v8"/>'
             )
+        if bar.room is not None:
+            at = frame.x(across, bar.room)
+            out.append(f'<path class="v-limit" fill="none" stroke-width="2" d="M{at:.1f} {y - 3:.1f}v{thick + 8}"/>')
         if bar.text:
             out.append(f'<text class="v-ink" x="{width - margin:.1f}" y="{y + 15:.1f}" text-anchor="end">{words(bar.text)}</text>')
     out.append(f'<line class="v-axis" x1="{left:.1f}" x2="{left:.1f}" y1="{frame.top:.1f}" y2="{frame.bottom:.1f}"/>')
