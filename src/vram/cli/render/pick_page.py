@@ -2,7 +2,7 @@
 
 from vram.cli.render.axis import Axis
 from vram.cli.render.page import code, figure, heading, notes, page, paragraph, table
-from vram.cli.render.pick import cards, fullest, needed, size
+from vram.cli.render.pick import cards, fullest, needed
 from vram.cli.render.svg import Bar, bar_chart
 from vram.costs.money import show_usd
 from vram.planner.choosing.choice import Pick
@@ -48,7 +48,6 @@ def report(found: Pick) -> str:
             (
                 str(i + 1),
                 choice.model,
-                size(choice),
                 choice.stored,
                 choice.engine,
                 f"{cards(choice.gpus)} {choice.placement.label if choice.placement.gpus > 1 else ''}".strip(),
@@ -59,7 +58,7 @@ def report(found: Pick) -> str:
                 choice.why,
             )
         )
-    titles = ("", "model", "parameters", "stored as", "engine", "on", "spare", "context up to", "tokens/s", "an hour", "why")
+    titles = ("", "model", "stored as", "engine", "on", "spare", "context up to", "tokens/s", "an hour", "why")
     blocks = []
     if rows:
         blocks += [table(titles, rows, right=("", "spare", "context up to", "tokens/s", "an hour")), figure(chart(found))]
