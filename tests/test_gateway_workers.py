@@ -450,17 +450,18 @@ def test_a_replica_is_judged_by_the_requests_of_all_workers(tmp_path):
 
     async def test():
         async with MockEngine(chunks=1) as one, MockEngine(chunks=1) as two:
-            text = pools(one).replace(f'["{one.url}"]', f'["{one.url}", "{two.url}"]') + "[outliers]\nleast_requests = 32\nwindow_seconds = 24\n"
+            text = pools(one).replace(f'["{one.url}"]', f'["{one.url}", "{two.url}"]') + "[outliers]\nleast_requests = 32\nout_seconds = 300\n"
             async with crew(tmp_path, text, workers=2) as supervisor:
 
                 async def states():
                     return [r["state"] for r in (await admin(supervisor, "/v1/replicas"))["replicas"] if r["good_seconds_ago"] is not None]
 
                 await until(lambda: _is(states, ["up", "up"]))
-                two.behaviour = "error-500"
+                # Probes it answers: so it is its requests that tell, however long they take on a machine with other work.
+                two.chokes_on = "messages"
                 bodies = [{"model": "m", "messages": [{"role": "user", "content": f"{i}"}]} for i in range(80)]
                 assert {(await ask(supervisor.port, body))[0] for body in bodies} == {200, 500}
-                await until(lambda: _is(states, ["up", "out"]))
+                await until(lambda: _is(states, ["up", "out"]), 40.0)
                 # Every worker knows it within a second.
                 await asyncio.sleep(1.2)
                 assert {(await ask(supervisor.port, body))[0] for body in bodies} == {200}
