@@ -20,7 +20,7 @@ from vram.memory.curve import KvCurve
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from vram.admission.books import Lease
+    from vram.admission.lease import Lease
 
 SEEN_TOKENS: Final = 16
 """Tokens of an answer that came when its engine is asked: it is past its prompt, and so long ago that the engine's word has it in it."""

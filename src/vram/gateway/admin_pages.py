@@ -18,7 +18,7 @@ from vram.gateway.sums import report, usage_document
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vram.admission.books import Lease
+    from vram.admission.lease import Lease
     from vram.gateway.exchange import Exchange
     from vram.gateway.seats import Seat
     from vram.gateway.server import Gateway

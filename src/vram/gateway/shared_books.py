@@ -6,7 +6,8 @@ worker's. What others hold is taken over whenever the ledger is entered and some
 
 from typing import TYPE_CHECKING, Final
 
-from vram.admission.books import Books, Lease
+from vram.admission.books import Books
+from vram.admission.lease import Lease
 from vram.admission.need import Need
 from vram.admission.peak import Growth
 from vram.gateway.block import (

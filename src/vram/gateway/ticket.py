@@ -7,8 +7,8 @@ from vram.gateway.prefix import affinity_of, kin_of
 from vram.gateway.shape import shape_of
 
 if TYPE_CHECKING:
-    from vram.admission.books import Lease
     from vram.admission.decide import Admit
+    from vram.admission.lease import Lease
     from vram.gateway.exchange import Exchange
     from vram.gateway.seats import Counter, Seat
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Final
 
-from vram.admission.books import CALM, Books, Lease
+from vram.admission.books import CALM, Books
 from vram.admission.decide import SHORTER, Admit, Pool, Refuse, Route, decide
 from vram.admission.learn import OutputTokens
+from vram.admission.lease import Lease
 from vram.admission.line import LOOKED_AT, Line, Shares
 from vram.admission.need import Need
 from vram.memory.curve import NO_LIMIT, KvCurve, Term
