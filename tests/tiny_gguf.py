@@ -11,6 +11,7 @@ _SAYING: Final = (
     "the river ran under a stone bridge and nobody knew how old it was because all who had built it were gone long before the first map "
     "of this valley had been drawn by someone who never saw it with his own eyes"
 )
+_STATES: Final = frozenset({"ssm_conv1d", "ssm_a", "ssm_d", "ssm_norm"})
 WORDS: Final = _SAYING.split()
 SHAPE: Final[dict[str, Any]] = {"arch": "llama", "L": 4, "d": 128, "ff": 384, "h": 4, "kv": 2, "hd": 32, "vocab": 640, "ctx": 32768, "tied": True}
 TEMPLATE: Final = "{% if tools %}tools: {{ tools | tojson }}\n{% endif %}{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant:"
@@ -41,7 +42,8 @@ def write(path: Path, *, seed: int = 0, **changes: Any) -> Path:
     meta |= {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "gpt-2", "tokenizer.ggml.tokens": tokens, "tokenizer.ggml.merges": merges}
     meta |= {"tokenizer.ggml.bos_token_id": p["vocab"] - 2, "tokenizer.ggml.eos_token_id": p["vocab"] - 1, "tokenizer.ggml.add_bos_token": False}
     meta["tokenizer.chat_template"] = TEMPLATE
-    table = [(name, dims, "F32" if len(dims) == 1 else "F16") for name, dims in tensor_table(p)]
+    # What a state-space layer multiplies its states with is never stored in less (ssm_out and ssm_in are linears as any other).
+    table = [(name, dims, "F32" if len(dims) == 1 or name.split(".")[-2 if name.endswith("t") else -1] in _STATES else "F16") for name, dims in tensor_table(p)]
     made = make(meta, table)
     draw = np.random.default_rng(seed)
     with path.open("wb") as f:

@@ -121,6 +121,7 @@ def plan(
     kv_unified: bool | None = None,
     kv_offload: bool = True,
     swa_full: bool = False,
+    ctx_checkpoints: int | None = None,
     enforce_eager: bool = False,
     prefix_caching: bool | None = None,
     mmproj: str | None = None,
@@ -162,6 +163,7 @@ def plan(
         kv_unified: llama.cpp's slots share one cache; as its build starts them when None.
         kv_offload: false where llama.cpp's caches stay on the host.
         swa_full: llama.cpp's windowed layers keep every token.
+        ctx_checkpoints: checkpoints of past prompts that each of llama-server's slots keeps in main memory; its own number when None.
         enforce_eager: no CUDA graphs are captured (vLLM, SGLang).
         prefix_caching: whether vLLM keeps equal prefixes; as its version does when None.
         mmproj: the GGUF file of a vision or sound tower that llama.cpp loads beside the model.
@@ -231,6 +233,7 @@ def plan(
             kv_unified=kv_unified,
             kv_offload=kv_offload,
             swa_full=swa_full,
+            ctx_checkpoints=ctx_checkpoints,
             enforce_eager=enforce_eager,
             prefix_caching=prefix_caching,
             draft=drafter,

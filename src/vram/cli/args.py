@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 @click.option("--enforce-eager", is_flag=True, help="No CUDA graphs are captured (vLLM; SGLang's --disable-cuda-graph).")
 @click.option("--prefix-caching/--no-prefix-caching", default=None, help="vLLM keeps equal prefixes, or does not. Default: as its version does.")
 @click.option("--swa-full", is_flag=True, help="llama.cpp's windowed layers keep every token.")
+@click.option(
+    "--ctx-checkpoints", type=click.IntRange(min=0), help="Checkpoints of past prompts that each of llama-server's slots keeps. Default: its own number."
+)
 @click.option("--mmproj", metavar="FILE", help="GGUF file of the tower for images or sound that llama.cpp loads beside the model.")
 @click.option("--draft", metavar="MODEL", help="What drafts tokens for the model to verify: mtp for its own multi-token-prediction layers, or a smaller model.")
 @click.option("--draft-tokens", type=click.IntRange(min=1), help="Tokens drafted at a time. Default: the engine's.")
@@ -80,6 +83,7 @@ def command(
     flash_attention: str,
     gpu_layers: int | None,
     tensor_split: str | None,
+    ctx_checkpoints: int | None,
     mmproj: str | None,
     draft: str | None,
     draft_tokens: int | None,
@@ -140,6 +144,7 @@ def command(
             kv_unified=kv_unified,
             kv_offload=not no_kv_offload,
             swa_full=swa_full,
+            ctx_checkpoints=ctx_checkpoints,
             enforce_eager=enforce_eager,
             prefix_caching=prefix_caching,
             mmproj=mmproj,

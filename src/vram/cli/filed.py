@@ -31,6 +31,7 @@ FILE_SAYS: Final = {
     "dollars_per_hour": "dollars_per_hour",
     "queue_seconds": "limits.queue_seconds",
     "ubatch": "",
+    "ctx_checkpoints": "",
     "gpu_layers": "",
     "tensor_split": "",
     "rpc": "",

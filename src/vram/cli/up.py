@@ -41,6 +41,11 @@ if TYPE_CHECKING:
 @click.option("--tp", type=click.IntRange(min=1), help="Tensor-parallel ranks. Default: all GPUs.")
 @click.option("--ubatch", type=click.IntRange(min=1), help="llama.cpp's physical batch.")
 @click.option("--parallel", type=click.IntRange(min=1), help="llama.cpp's slots, each with a cache of its own.")
+@click.option(
+    "--ctx-checkpoints",
+    type=click.IntRange(min=0),
+    help="Checkpoints of past prompts that each of llama-server's slots keeps in main memory. Default: its own number; where a GPU shares that, what fits.",
+)
 @click.option("--gpu-layers", type=click.IntRange(min=0), help="llama.cpp's layers on GPUs, the output as the last one (-ngl). Default: all.")
 @click.option("--tensor-split", metavar="A,B", help="llama.cpp's shares of the GPUs (-ts 3,1). Default: their free memory.")
 @click.option("--gpu-memory-utilization", type=click.FloatRange(0, 1, min_open=True), help="Share of each GPU's memory that vLLM or SGLang may take.")

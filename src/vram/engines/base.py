@@ -43,6 +43,7 @@ class Settings:
         kv_unified: llama.cpp's `-kvu`: slots share one cache.
         kv_offload: false for llama.cpp's `-nkvo`: caches stay on the host.
         swa_full: llama.cpp's `--swa-full`: windowed layers keep every token.
+        ctx_checkpoints: llama.cpp's `--ctx-checkpoints`: checkpoints of past prompts that a slot keeps.
         output_rows: rows of logits that llama.cpp reserves at most.
         draft: what drafts tokens for the model; None for nothing.
         lora: LoRA adapters that serve at once.
@@ -64,6 +65,7 @@ class Settings:
     kv_unified: bool | None = None
     kv_offload: bool = True
     swa_full: bool = False
+    ctx_checkpoints: int | None = None
     output_rows: int | None = None
     draft: Draft | None = None
     lora: tuple[Adapter, ...] = ()
@@ -181,6 +183,10 @@ class Engine(ABC):
     @abstractmethod
     def working_bytes(self, demand: Demand, stage: int, context_tokens: int, sequences: int) -> int:
         """Expected working memory of one forward pass on one rank (the `bytes` of the part `activations`)."""
+
+    def kept(self, demand: Demand, context_tokens: int, sequences: int) -> Part | None:  # noqa: ARG002  (engines that keep some look at it)
+        """What it keeps of past requests in the memory of the demand's GPU, among its `parts`; it comes with them, after the first ones. None: nothing."""
+        return None
 
     @abstractmethod
     def breakpoints(self, demand: Demand, stage: int) -> Sequence[int]:

@@ -71,6 +71,11 @@ def layer_kinds(model: Model) -> tuple[tuple[tuple[Cache, ...], ...], tuple[int,
     return tuple(numbers), places
 
 
+def windows_honoured(model: Model) -> bool:
+    """Whether llama.cpp heeds the windows that a model states."""
+    return is_gguf(model) or model.model_type in _WINDOWED_TYPES
+
+
 @lru_cache(maxsize=128)
 def is_gguf(model: Model) -> bool:
     """Whether the model was read from a GGUF, whose windows are those that llama.cpp honours."""
@@ -125,7 +130,7 @@ def reserve_kv(
     apart = any(isinstance(c, CompressedCache) for c in caches)
     streams = 1 if unified and not apart else n_parallel
     cells = pad(n_ctx, padding) if unified else pad(pad(n_ctx, padding) // n_parallel, padding)
-    honoured = is_gguf(model) or model.model_type in _WINDOWED_TYPES
+    honoured = windows_honoured(model)
     # Values are stored transposed without flash attention, and then all layers get the width of the widest. An indexer's
     # keys, the second cache of a layer, lie in a cache of their own.
     first = [kind[0] for kind in kinds if kind]
@@ -165,7 +170,7 @@ def reserve_kv(
                     pass  # the keys of an encoder's output are computed anew at every step
                 case FullCache():
                     values = widest if widest and c.value_dim and not i else c.kv_heads * c.value_dim
-                    kept += held(_window(c)) * streams * (type_k.nbytes(c.kv_heads * c.key_dim) + type_v.nbytes(values))
+                    kept += held(looks_back(c)) * streams * (type_k.nbytes(c.kv_heads * c.key_dim) + type_v.nbytes(values))
                 case _:
                     pass
         attention.append(kept)
@@ -183,7 +188,7 @@ def reserve_kv(
     )
 
 
-def _window(cache: FullCache) -> int:
+def looks_back(cache: FullCache) -> int:
     """Tokens that a windowed layer looks back; 0 for a layer that sees all."""
     match cache:
         case WindowCache(window=width) | ChunkedCache(chunk=width):

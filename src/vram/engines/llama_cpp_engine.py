@@ -15,6 +15,7 @@ from vram.engines.generic import RUNTIME, RUNTIME_REMOTE, RUNTIME_UNIFIED, UNKNO
 from vram.engines.llama_cpp import PADDING, KvReservation, is_gguf, layer_kinds, reserve_kv
 from vram.engines.llama_cpp_buffers import Offload, Spread, cache_spread, offload, weight_spread
 from vram.engines.llama_cpp_build import Build, build_of
+from vram.engines.llama_cpp_checkpoints import checkpoint_bytes, checkpoints_part
 from vram.engines.llama_cpp_compute import compute_spread, head_bytes, streamed_bytes, widths
 from vram.engines.llama_cpp_draft import DRAFT_TOKENS, Drafter, drafter, rolls_back
 from vram.engines.llama_cpp_host import HOST_VENDOR, on_host
@@ -26,7 +27,7 @@ from vram.memory.part import Part, Parts
 from vram.memory.placement import layer_count
 from vram.model.adapter import Adapter
 from vram.model.cache import CacheFormats, ChunkedCache, WindowCache
-from vram.model.format import Format
+from vram.model.format import F16, Format
 from vram.model.memo import once_per_model
 from vram.model.model import Model
 from vram.model.mtp import mtp_of
@@ -45,7 +46,7 @@ MTP_LOW, MTP_HIGH = 0.75, 1.25
 # Builds before #23861: seven logs that print everything agree to 0.01 MiB with flash attention, and to 1 % without.
 OLD_LOW, OLD_HIGH = 0.75, 1.35
 PROMPT_CACHE: Final = 8 * GIB
-"""`--cache-ram`: prompts of the past, kept on the host (8192 MiB by default, PR #16391)."""
+"""`--cache-ram`: prompts of the past, kept on the host (8192 MiB by default). Where that is the GPU's memory, our commands switch it off."""
 MMPROJ_COMPUTE: Final = GIB
 """What an image encoder computes in at most, as Ollama leaves free for it (`mmprojOffloadHeadroom`, llm/llama_server.go)."""
 
@@ -125,26 +126,30 @@ class LlamaCpp(Engine):
             for c in kind:
                 if isinstance(c, (WindowCache, ChunkedCache)):
                     window = c.window if isinstance(c, WindowCache) else c.chunk
-                    found |= {window + ubatch, window * slots + ubatch}
+                    found |= {window, window + ubatch, window * slots + ubatch}
         return sorted(found)
 
     def working_bytes(self, demand: Demand, stage: int, context_tokens: int, sequences: int) -> int:
-        """The compute buffer of this GPU, without what fragments add."""
+        """The compute buffer of this GPU, and the host's where that is the same memory, without what fragments add."""
+        unified = demand.gpu.unified_memory
         if demand.gpu.vendor == HOST_VENDOR:
             spread = self._compute(replace(demand, settings=replace(demand.settings, gpu_layers=0)), context_tokens, sequences)
-            return UNKNOWN_WORKING[0] if spread is None else spread.host
+            rows = self._reservation(demand, context_tokens, sequences).output_bytes if demand.model.caches_known else 0
+            return rows + (UNKNOWN_WORKING[0] if spread is None else spread.host)
         spread = self._compute(demand, context_tokens, sequences)
-        size = UNKNOWN_WORKING[0] if spread is None else spread.devices[stage] + self._streamed(demand)
+        size = UNKNOWN_WORKING[0] if spread is None else spread.devices[stage] + self._streamed(demand) + (spread.host if unified else 0)
         if self.draft_of(demand.settings) is not None:
             own = drafter(self, demand)
             beside = self._compute(own.demand, context_tokens, sequences, own)
-            size += beside.devices[stage] if beside is not None else 0
+            size += beside.devices[stage] + (beside.host if unified else 0) if beside is not None else 0
         return size
 
     def parts(self, demand: Demand, stage: int) -> Parts:
         """All that one GPU holds at the worst instant of the demand."""
         if demand.gpu.vendor == HOST_VENDOR:
-            return on_host(dict(self.host_parts(demand)), self._kv_part(demand, stage))
+            return on_host(
+                dict(self.host_parts(demand)), self._kv_part(demand, stage), self.kept(demand, demand.workload.context_tokens, demand.workload.concurrency)
+            )
         model, unified_memory = demand.model, demand.gpu.unified_memory
         where = self.where(demand)
         draft = self.draft_of(demand.settings)
@@ -169,6 +174,8 @@ class LlamaCpp(Engine):
         expected, low, high = RUNTIME_REMOTE if remote else RUNTIME_UNIFIED if unified_memory else RUNTIME
         why = "what grows of a driver that is loaded already" if remote else "driver context, kernels, cuBLAS workspaces"
         runtime = Part(bytes=expected, low=low, high=high, source="formula", why=f"{why}; pools grew by 0.29 GiB under load")
+        if unified_memory and (kept := self.kept(demand, demand.workload.context_tokens, demand.workload.concurrency)) is not None:
+            runtime = _joined(runtime, kept, kept.why)
         made = Parts(
             weights=weights,
             kv_cache=self._kv_part(demand, stage),
@@ -259,12 +266,11 @@ class LlamaCpp(Engine):
             low = int(size * min(self._factors(demand)[0], low_of(where, None)))
             compute = Part(bytes=size, low=low, high=int(size * factor) + 8 * MIB, source="calibrated", why=why)
             found.append(("compute", compute))
-        found.append(
-            (
-                "prompt_cache",
-                Part(bytes=0, low=0, high=PROMPT_CACHE, source="formula", why="llama-server keeps prompts of the past, 8 GiB at most (--cache-ram)"),
-            )
-        )
+        if (kept_back := self._checkpoints(demand, w.context_tokens, w.concurrency)) is not None:
+            found.append(("checkpoints", kept_back))
+        if self.build(demand.settings).prompt_cache and not _shared(demand):
+            why = "llama-server keeps prompts of the past, 8 GiB at most (--cache-ram)"
+            found.append(("prompt_cache", Part(bytes=0, low=0, high=PROMPT_CACHE, source="formula", why=why)))
         if demand.settings.lora:
             lora = self._lora(demand)
             least, size, most = (s.host for s in (lora.least, lora.expected, lora.most))
@@ -291,6 +297,36 @@ class LlamaCpp(Engine):
             compute = Part(bytes=size, low=int(size * MTP_LOW), high=int(size * MTP_HIGH) + 8 * MIB, source="calibrated", why="inputs of the second context")
             found.append(("draft_compute", compute))
         return found
+
+    def kept(self, demand: Demand, context_tokens: int, sequences: int) -> Part | None:
+        """Checkpoints of past prompts, where the host's memory is the GPU's."""
+        return self._checkpoints(demand, context_tokens, sequences) if _shared(demand) else None
+
+    def _checkpoints(self, demand: Demand, context_tokens: int, sequences: int) -> Part | None:
+        """What all slots keep in the host's memory, the drafter's beside the target's."""
+        s, formats = demand.settings, demand.workload.formats
+        build = self.build(s)
+        most = build.checkpoints if s.ctx_checkpoints is None or not build.checkpoints else s.ctx_checkpoints
+        if not most or not demand.model.caches_known:
+            return None
+        full = s.swa_full or build.full_windows
+        cells = self._reservation(demand, context_tokens, sequences).window_cells if build.whole_windows else 0
+        one = checkpoint_bytes(demand.model, context_tokens, formats.key, formats.value, full, cells)
+        if one and self.draft_of(s) is not None:
+            one += self._drafted(demand, context_tokens, sequences, full=full)
+        return checkpoints_part(one, most, self._run(s, context_tokens, sequences).slots, sequences) if one else None
+
+    def _drafted(self, demand: Demand, context_tokens: int, sequences: int, *, full: bool) -> int:
+        """What a drafter adds to a checkpoint: what it could not be rolled back to; of a cache that keeps every token, all of it (PR #28873 is open)."""
+        own = drafter(self, demand)
+        if own.layers is None and (one := checkpoint_bytes(own.demand.model, context_tokens, F16, F16, full, 0)):
+            return one
+        r = self._reservation(own.demand, context_tokens, sequences)
+        held = r.context_bytes
+        if own.layers is not None:
+            spread = cache_spread(r, own.layers)
+            held = spread.host + sum(spread.devices)
+        return -(-held * context_tokens // r.context_tokens) if r.context_tokens else 0
 
     # What the flags come to
 
@@ -447,6 +483,11 @@ class LlamaCpp(Engine):
         parts += [f"{r.recurrent_bytes / MIB:.0f} MiB of 32-bit states"] if r.recurrent_bytes else []
         size = self.kv_bytes(demand, stage, w.context_tokens, w.concurrency)
         return Part.exact(size, "formula", f"{', '.join(parts) or 'no cache'} for {slots}, {w.kv_dtype}")
+
+
+def _shared(demand: Demand) -> bool:
+    """Whether the host's memory is the GPU's."""
+    return demand.gpu.unified_memory or demand.gpu.vendor == HOST_VENDOR
 
 
 _PLAIN: Final = frozenset({"BF16", "F16", "F32"})

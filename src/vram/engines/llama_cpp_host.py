@@ -9,12 +9,13 @@ HOST_VENDOR: Final = "host"
 """Vendor of main memory where it stands in for a GPU (vram.hardware.probe.cpu)."""
 
 
-def on_host(found: Mapping[str, Part], kv_cache: Part) -> Parts:
+def on_host(found: Mapping[str, Part], kv_cache: Part, kept: Part | None = None) -> Parts:
     """A plan's parts out of the host's buffers.
 
     Args:
         found: the buffers by name (`LlamaCpp.host_parts`).
         kv_cache: the caches, with the reason in words.
+        kept: what comes with the requests; None: nothing.
     """
     none = Part.exact(0, "formula", "no GPU")
     return Parts(
@@ -22,7 +23,7 @@ def on_host(found: Mapping[str, Part], kv_cache: Part) -> Parts:
         kv_cache=kv_cache,
         activations=_sum((found[n] for n in ("compute", "output", "draft_compute", "draft_output") if n in found), "compute buffer and logits"),
         cuda_graphs=none,
-        runtime=found["runtime"],
+        runtime=_sum((found["runtime"], *(() if kept is None else (kept,))), ""),
         communication=none,
     )
 

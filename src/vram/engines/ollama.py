@@ -14,6 +14,7 @@ from typing import Final
 from vram.engines.base import Settings
 from vram.engines.draft import Draft
 from vram.engines.llama_cpp_build import Build
+from vram.engines.llama_cpp_checkpoints import MOST
 from vram.engines.llama_cpp_engine import LlamaCpp
 from vram.errors import UsageError
 from vram.hardware.fleet import Fleet
@@ -63,7 +64,18 @@ class Ollama(LlamaCpp):
         """What the version of the settings starts."""
         version = version_of(settings.version)
         all_logits = version is not None and version < FEW_LOGITS_SINCE
-        return Build(slots=1, unified=False, all_logits=all_logits, batch=BATCH, ubatch=BATCH)
+        # Its own runner, which ran before, keeps nothing of past prompts on the host.
+        serves = version is None or version >= LLAMA_SERVER_SINCE
+        return Build(
+            slots=1,
+            unified=False,
+            all_logits=all_logits,
+            batch=BATCH,
+            ubatch=BATCH,
+            checkpoints=MOST if serves else 0,
+            whole_windows=all_logits,
+            prompt_cache=serves,
+        )
 
     def default_context(self, model: Model, fleet: Fleet, settings: Settings) -> int | None:
         """By the memory of all GPUs together, and no longer than the model was made for (server/routes.go)."""

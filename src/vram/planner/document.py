@@ -61,6 +61,7 @@ def plan_document(plan: Plan, *, cost: "Cost | None" = None) -> dict[str, Any]:
             "kv_unified": settings.kv_unified,
             "kv_offload": settings.kv_offload,
             "swa_full": settings.swa_full,
+            "ctx_checkpoints": settings.ctx_checkpoints,
             "enforce_eager": settings.enforce_eager,
             "prefix_caching": settings.prefix_caching,
             "draft": None if settings.draft is None else _draft_document(settings.draft),

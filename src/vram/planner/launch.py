@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from vram.engines.args.base import Beside, Launch
 from vram.engines.llama_cpp_engine import LlamaCpp
+from vram.engines.llama_cpp_host import HOST_VENDOR
 from vram.engines.registry import engine
 from vram.planner.make import free_bytes
 from vram.planner.plan import Plan
@@ -56,6 +57,7 @@ def launch_of(plan: Plan, *, model: str, quant: str = "", kv_dtype: str = "", is
         kv_unified=s.kv_unified,
         kv_offload=s.kv_offload,
         swa_full=s.swa_full,
+        ctx_checkpoints=s.ctx_checkpoints,
         enforce_eager=s.enforce_eager,
         prefix_caching=s.prefix_caching,
         draft=s.draft,
@@ -67,6 +69,7 @@ def launch_of(plan: Plan, *, model: str, quant: str = "", kv_dtype: str = "", is
         capacity_tokens=plan.kv_pool.capacity_tokens,
         layers=len(plan.model.layers),
         vendor=plan.fleet.gpus[0].gpu.vendor,
+        host_shared=any(m.gpu.unified_memory or m.gpu.vendor == HOST_VENDOR for m in plan.fleet.gpus[: len(plan.gpus)]),
         gpus=len(plan.gpus),
         is_path=is_path,
         # Ollama's store holds GGUF files, whatever their tensors are.

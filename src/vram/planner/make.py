@@ -70,6 +70,7 @@ def _check_settings(settings: Settings) -> None:
         ("--block-size", settings.block_size),
     ):
         _check(name, value, 1, MOST_TOKENS)
+    _check("--ctx-checkpoints", settings.ctx_checkpoints, 0, MOST_SEQUENCES)
     _check("--kv-pool-bytes", settings.kv_pool_bytes, 0, 2**60)
     if settings.draft is not None:
         _check("--draft-tokens", settings.draft.tokens, 1, MOST_DRAFTED)
@@ -285,6 +286,8 @@ def limits_of(rules: Engine, ranks: Sequence[_Rank], workload: Workload, stated:
         stage, parts = gpu.stage, gpu.parts
         pool = gpu.pool is not None
         room = gpu.pool.bytes if gpu.pool is not None else gpu.usable_bytes - parts.total_bytes + parts.kv_cache.bytes + parts.activations.bytes
+        if not pool and (kept := rules.kept(demand, workload.context_tokens, workload.concurrency)) is not None:
+            room += kept.bytes
         context = largest(_by_context(rules, demand, stage, workload.concurrency, pool=pool), rules.breakpoints(demand, stage), room, context)
         sequences = largest(_by_sequences(rules, demand, stage, workload.context_tokens, pool=pool), (), room, sequences)
     sequences *= max((demand.placement.dp for _, demand in ranks), default=1)
@@ -300,14 +303,19 @@ def _by_context(rules: Engine, demand: Demand, stage: int, sequences: int, *, po
     """What must fit as a function of the context: the cache and, unless a pool was set apart for it, the working memory."""
     if pool:
         return lambda tokens: rules.kv_bytes(demand, stage, tokens, sequences)
-    return lambda tokens: rules.kv_bytes(demand, stage, tokens, sequences) + rules.working_bytes(demand, stage, tokens, sequences)
+    return lambda tokens: _taken(rules, demand, stage, tokens, sequences)
 
 
 def _by_sequences(rules: Engine, demand: Demand, stage: int, tokens: int, *, pool: bool) -> Callable[[int], int]:
     """The same as a function of the number of sequences."""
     if pool:
         return lambda sequences: rules.kv_bytes(demand, stage, tokens, sequences)
-    return lambda sequences: rules.kv_bytes(demand, stage, tokens, sequences) + rules.working_bytes(demand, stage, tokens, sequences)
+    return lambda sequences: _taken(rules, demand, stage, tokens, sequences)
+
+
+def _taken(rules: Engine, demand: Demand, stage: int, tokens: int, sequences: int) -> int:
+    kept = rules.kept(demand, tokens, sequences)
+    return rules.kv_bytes(demand, stage, tokens, sequences) + rules.working_bytes(demand, stage, tokens, sequences) + (kept.bytes if kept is not None else 0)
 
 
 # Settings by the flag that sets them, to tell which of them an engine does not heed.
@@ -324,6 +332,7 @@ FLAGS = {
     "kv_unified": "--kv-unified",
     "kv_offload": "--no-kv-offload",
     "swa_full": "--swa-full",
+    "ctx_checkpoints": "--ctx-checkpoints",
     "enforce_eager": "--enforce-eager",
     "prefix_caching": "--prefix-caching",
     "draft": "--draft",

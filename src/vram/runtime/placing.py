@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from vram.engines.args.base import Beside, Launch
+from vram.engines.llama_cpp_checkpoints import MOST, OF_ONE_REQUEST
 from vram.engines.supports import method_of
 from vram.errors import HardwareNotFoundError, UsageError
 from vram.hardware.fleet import Fleet, FleetGpu, Origin
@@ -13,7 +14,7 @@ from vram.hardware.remote import reached, remote_of
 from vram.model.quantization.names import GGUF_NAMES
 from vram.planner.launch import launch_of, layers_dealt
 from vram.planner.plan import Plan
-from vram.planner.reserve import reserved_bytes
+from vram.planner.reserve import kept_that_fit, later_bytes, reserved_bytes
 from vram.readers.ollama import PREFIX, is_stored
 from vram.runtime.engines.base import Address, Installed, Line, Program, visible
 from vram.runtime.engines.registry import PROGRAMS, program
@@ -48,7 +49,8 @@ class Wanted:
         model: as `vram plan` reads it.
         engine: the program's name; empty for the first that is here and can load it.
         context_tokens, concurrency, kv_dtype, ubatch, parallel, gpu_layers, tensor_split, gpu_memory_utilization, max_num_seqs, max_batched_tokens,
-            block_size, kv_pool_bytes, enforce_eager, tp, pp, ep, kv_unified: as `vram plan` has them.
+            block_size, kv_pool_bytes, enforce_eager, tp, pp, ep, kv_unified, ctx_checkpoints: as `vram plan` has them.
+        alone: no other model shares its memory, now or later.
         served_as: what its engine calls it; empty for its name.
         door: which port of an RPC server is its, from 0 on.
         more: words that the operator adds to the engine's command as they are.
@@ -76,6 +78,8 @@ class Wanted:
     pp: int | None = None
     ep: bool = False
     kv_unified: bool | None = None
+    ctx_checkpoints: int | None = None
+    alone: bool = False
     served_as: str = ""
     door: int = 0
     more: tuple[str, ...] = ()
@@ -318,8 +322,19 @@ def plan_one(wanted: Wanted, model: "Model", fleet: Fleet, engine: Program, here
         raise UsageError(f"{engine.name} takes a batch of {batch} by itself with {wanted.name}, and no other", hint="leave --ubatch out")
     if batch is not None and made.settings.ubatch != batch:
         made = _planned(replace(wanted, ubatch=batch), model, fleet, engine, here, wanted.kv_pool_bytes)
+    if wanted.ctx_checkpoints is None and engine.ctx_checkpoints is None and later_bytes(made):
+        made = _with_checkpoints(wanted, model, fleet, engine, here, made)
     engine.refuse(made, wanted.model)
     return made
+
+
+def _with_checkpoints(wanted: Wanted, model: "Model", fleet: Fleet, engine: Program, here: Installed | None, made: Plan) -> Plan:
+    """Where its own number of checkpoints would not fit, or take the room of others: those that one request leaves, or as many as there is room for."""
+    if wanted.alone and all(g.short_bytes <= 0 for g in made.gpus):
+        return made
+    one = replace(wanted, ctx_checkpoints=1, ubatch=made.settings.ubatch)
+    few = kept_that_fit(_planned(one, model, fleet, engine, here, wanted.kv_pool_bytes), MOST if wanted.alone else OF_ONE_REQUEST)
+    return _planned(replace(one, ctx_checkpoints=few), model, fleet, engine, here, wanted.kv_pool_bytes)
 
 
 def _refuse_quant(wanted: Wanted, model: "Model", engine: Program) -> None:
@@ -382,6 +397,7 @@ def _planned(wanted: Wanted, model: "Model", fleet: Fleet, engine: Program, here
         max_batched_tokens=wanted.max_batched_tokens,
         block_size=wanted.block_size,
         kv_pool_bytes=pool,
+        ctx_checkpoints=engine.ctx_checkpoints if engine.ctx_checkpoints is not None else wanted.ctx_checkpoints,
         enforce_eager=wanted.enforce_eager,
         lora=adapters_of(wanted.model),
     )
@@ -401,7 +417,8 @@ def held_of(placed: Placed, lessons: Lessons | None) -> Placed:
     if lessons is None:
         return placed
     if (held := lessons.held(placed.plan, placed.wanted)) is not None:
-        placed = replace(placed, reserved=tuple(reserved_bytes(g, size, 0) for g, size in zip(placed.plan.gpus, held, strict=True)))
+        coming = later_bytes(placed.plan)
+        placed = replace(placed, reserved=tuple(reserved_bytes(g, size, 0, coming) for g, size in zip(placed.plan.gpus, held, strict=True)))
     return placed
 
 

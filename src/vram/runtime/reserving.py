@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from vram.planner.reserve import reserved_bytes
+from vram.planner.reserve import later_bytes, reserved_bytes
 from vram.runtime.footprint import gpu_held, host_held, processes
 from vram.runtime.learned import held_before, keep_held
 from vram.runtime.placing import Placed
@@ -43,7 +43,8 @@ def held(unit: Unit) -> Held | None:
 
 def with_reserve(placed: Placed, found: Held) -> Placed:
     """With what is to be reserved by what was measured."""
-    return replace(placed, reserved=tuple(reserved_bytes(g, peak, now) for g, (peak, now) in zip(placed.plan.gpus, found, strict=True)))
+    coming = later_bytes(placed.plan)
+    return replace(placed, reserved=tuple(reserved_bytes(g, peak, now, coming) for g, (peak, now) in zip(placed.plan.gpus, found, strict=True)))
 
 
 def measure(unit: Unit, folder: Path) -> None:

@@ -121,7 +121,7 @@ def place_together(
     if len({w.name for w in wanted}) < len(wanted):
         raise UsageError("two models of one name", hint="give them names: vram up a=MODEL b=MODEL")
     ways: dict[str, tuple[Placed, ...]] = {}
-    for one in wanted:
+    for one in (replace(w, alone=len(wanted) == 1) for w in wanted):
         model = load_model(one.model, offline=offline, progress=progress)
         engine, here = choose_engine(one, model, fleet, finder, dry=dry)
         made = plan_one(one, model, fleet, engine, here)

@@ -46,7 +46,7 @@ class Launch:
         quant: what the user asked the weights to be stored as; empty for as they are.
         utilization: share of the card's memory; None where the engine's default was planned with.
         max_num_seqs, max_batched_tokens, block_size, kv_pool_bytes: as given; None for the engine's default.
-        ubatch, parallel, kv_unified, kv_offload, swa_full, gpu_layers, tensor_split, flash_attention: llama.cpp's.
+        ubatch, parallel, kv_unified, kv_offload, swa_full, ctx_checkpoints, gpu_layers, tensor_split, flash_attention: llama.cpp's.
         rpc: addresses of llama.cpp's RPC servers.
         devices: names that llama.cpp has for the devices to use; empty for all.
         enforce_eager: no CUDA graphs.
@@ -57,6 +57,7 @@ class Launch:
         capacity_tokens: tokens that the planned pool holds.
         layers: of the decoder.
         vendor: of the GPUs.
+        host_shared: whether their memory is the host's.
         gpus: how many.
         is_path: whether `model` is a local path.
         is_gguf: whether its tensors are GGUF's.
@@ -83,6 +84,7 @@ class Launch:
     kv_unified: bool | None = None
     kv_offload: bool = True
     swa_full: bool = False
+    ctx_checkpoints: int | None = None
     enforce_eager: bool = False
     prefix_caching: bool | None = None
     draft: Draft | None = None
@@ -96,6 +98,7 @@ class Launch:
     capacity_tokens: int | None = None
     layers: int = 0
     vendor: str = "NVIDIA"
+    host_shared: bool = False
     gpus: int = 1
     is_path: bool = False
     is_gguf: bool = False

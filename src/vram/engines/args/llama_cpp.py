@@ -110,5 +110,11 @@ def command(launch: Launch) -> Command:
         flags.append(Flag(words=("--ubatch-size", str(launch.ubatch)), reason="physical batch, as planned: compute buffers grow with it"))
     if launch.max_batched_tokens is not None:
         flags.append(Flag(words=("--batch-size", str(launch.max_batched_tokens)), reason="logical batch, as planned"))
+    if launch.ctx_checkpoints is not None and build.checkpoints:
+        # Renamed by PR #16382, days before the cache of prompts came.
+        name = "--ctx-checkpoints" if build.prompt_cache else "--swa-checkpoints"
+        flags.append(Flag(words=(name, str(launch.ctx_checkpoints)), reason="checkpoints of past prompts in main memory, a slot, as planned"))
+    if launch.host_shared and build.prompt_cache:
+        flags.append(Flag(words=("--cache-ram", "0"), reason="prompts of the past would take memory that the plan has not: it is the GPU's, too"))
     flags += _beside(launch, notes)
     return shell(("llama-server",), tuple(flags), (), tuple(notes))

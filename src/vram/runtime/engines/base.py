@@ -97,6 +97,8 @@ class Program(ABC):
     """Quantizations that it makes of 16-bit weights while it loads them; others have to be in the files."""
     slots: ClassVar[int | None] = None
     """Requests at a time, where that is no matter of settings."""
+    ctx_checkpoints: ClassVar[int | None] = None
+    """Checkpoints of past prompts that a slot keeps, where that is none either."""
     short: ClassVar[tuple[tuple[str, re.Pattern[str]], ...]] = ()
     """Lines that tell of memory that ran out: the part, and what the line holds; the first that matches counts."""
     grace_seconds: ClassVar[float] = 10.0

@@ -34,6 +34,7 @@ class LlamaCppPython(Program):
     on_host = True
     deals_layers = True
     slots = 1
+    ctx_checkpoints = 0
     short: ClassVar = OUT_OF_MEMORY
     grace_seconds = 3.0
 

@@ -54,11 +54,13 @@ class LlamaServer(Program):
         words = list(words_of(made, here.program))
         words += ["--host", at.host, "--port", str(at.port), "--alias", at.name, "--metrics", "--verbosity", "4"]
         known = _asked(here.program[0], "--help")
+        # A build whose version is not known may be one that has no such flag.
+        for flag in ("--cache-ram", "--ctx-checkpoints"):
+            if flag in words and flag not in known:
+                del words[(at_flag := words.index(flag)) : at_flag + 2]
         if launch.vendor == "host":
             place = words.index("--n-gpu-layers")
             words[place + 1] = "0"
-            # Prompts of the past would take memory that the plan has not.
-            words += ["--cache-ram", "0"] if "--cache-ram" in known else []
         if "--fit " in known or "--fit," in known:
             # The plan is made: nothing is to be fitted anew behind its back.
             words += ["--fit", "off"]

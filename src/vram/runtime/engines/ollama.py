@@ -140,10 +140,13 @@ class Ollama(Program):
         if not old:
             # The plan is made: nothing is to be fitted anew behind its back.
             variables["LLAMA_ARG_FIT"] = "off"
+            if launch.host_shared:
+                # Prompts of the past would take memory that the plan has not.
+                variables["LLAMA_ARG_CACHE_RAM"] = "0"
+            if launch.ctx_checkpoints is not None:
+                variables["LLAMA_ARG_CTX_CHECKPOINTS"] = str(launch.ctx_checkpoints)
         if launch.vendor == "host":
             variables["OLLAMA_LLM_LIBRARY"] = "cpu"
-            # Prompts of the past would take memory that the plan has not.
-            variables |= {} if old else {"LLAMA_ARG_CACHE_RAM": "0"}
         return Line(words=(*here.program, "serve"), variables=variables, notes=made.notes)
 
 

@@ -33,9 +33,9 @@ def _ranks(batch: Batch, cards: Cards) -> Ranks:
     weights = band_of(facts.gguf, rows, "used", beyond=("unified",) if unified else ())
     asked = [_asked(batch, rules, s, cards.gpu) for s in batch.subjects]
     pp = batch.placement.pp
-    found = np.array([a if a is not None else [(0,) * 5] * pp for a in asked], dtype=np.int64)[batch.subject_of]
+    found = np.array([a if a is not None else [(0,) * 7] * pp for a in asked], dtype=np.int64)[batch.subject_of]
     possible = np.array([a is not None for a in asked], dtype=np.bool_)[batch.subject_of]
-    kv, many, size, low, high = (found[:, :, k, None] for k in range(5))
+    kv, many, size, low, high, kept, kept_high = (found[:, :, k, None] for k in range(7))
     expected = RUNTIME_UNIFIED if unified else RUNTIME
     slots = rules._run(batch.demand(batch.subjects[0], cards.gpu).settings, work.context_tokens, work.concurrency).slots  # noqa: SLF001
 
@@ -48,7 +48,7 @@ def _ranks(batch: Batch, cards: Cards) -> Ranks:
         kv_cache=Band.exact(kv),
         activations=Band(bytes=size, low=low, high=high),
         cuda_graphs=Band.exact(0),
-        runtime=Band(bytes=expected[0], low=expected[1], high=expected[2]),
+        runtime=Band(bytes=expected[0] + kept, low=expected[1], high=expected[2] + kept_high),
         communication=Band.exact(0),
         pool=False,
         needed=kv,
@@ -57,8 +57,8 @@ def _ranks(batch: Batch, cards: Cards) -> Ranks:
     )
 
 
-def _asked(batch: Batch, rules: scalar.LlamaCpp, s: Subject, gpu: Gpu) -> list[tuple[int, int, int, int, int]] | None:
-    """For each device: its caches, those of all slots, and its compute buffer; None where llama.cpp refuses the context."""
+def _asked(batch: Batch, rules: scalar.LlamaCpp, s: Subject, gpu: Gpu) -> list[tuple[int, int, int, int, int, int, int]] | None:
+    """For each device: its caches, those of all slots, its compute buffer, what is kept of past prompts; None where llama.cpp refuses the context."""
     work, pp = batch.work, batch.placement.pp
     try:
         demand = batch.demand(s, gpu)
@@ -67,8 +67,10 @@ def _asked(batch: Batch, rules: scalar.LlamaCpp, s: Subject, gpu: Gpu) -> list[t
         once, reserved = _by_device(batch, rules, demand, where, work.concurrency)
         full = once if slots == work.concurrency else _by_device(batch, rules, demand, where, slots)[0]
         spread = rules._compute(demand, work.context_tokens, work.concurrency, reserved=reserved)  # noqa: SLF001
+        held = rules.kept(demand, work.context_tokens, work.concurrency)
     except UsageError:
         return None
+    kept = (held.bytes, held.high) if held is not None else (0, 0)
     # Devices between the first and the last compute alike, but for how sure that is: few layers may have no wide one among them.
     parts: dict[tuple[int, bool, float], tuple[int, int, int]] = {}
     out = []
@@ -78,7 +80,7 @@ def _asked(batch: Batch, rules: scalar.LlamaCpp, s: Subject, gpu: Gpu) -> list[t
         if found is None:
             part = rules.compute_part(demand, stage, spread)
             found = parts[key] = part.bytes, part.low, part.high
-        out.append((once[stage], full[stage], *found))
+        out.append((once[stage], full[stage], *found, *kept))
     return out
 
 
