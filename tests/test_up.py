@@ -57,24 +57,29 @@ def test_a_model_is_served_and_nothing_is_left_when_it_ends(env, tmp_path):
 
 
 def test_taken_ports_are_said_before_anything_starts(env, tmp_path):
-    """One clear error that names both, with ports that are free; no engine was started, no file was made, no model was read for nothing."""
+    """One clear error that names both, with free ones; no engine was started, no file was made. What is wrong with the words comes first."""
     counter = tmp_path / "starts"
     with socket.socket() as one, socket.socket() as two:
         for other in (one, two):
             other.bind(("127.0.0.1", 0))
             other.listen()
         ports = [other.getsockname()[1] for other in (one, two)]
-        # A model that is not there would be an error of its own, were it looked for.
-        words = ("nothing.gguf", "--gpu", "cpu", "--port", str(ports[0]))
+        words = ("demo", "--gpu", "cpu", "--port", str(ports[0]))
         both = vram("up", *words, "--admin-port", str(ports[1]), env={**env, "STAND_IN_COUNTER": str(counter)})
         served = vram("serve", "nothing.toml", "--port", str(ports[0]), "--admin-port", str(ports[1]), env=env)
-        admin = vram("up", "nothing.gguf", "--port", "0", "--admin-port", str(ports[1]), env=env)
+        admin = vram("up", "demo", "--gpu", "cpu", "--port", "0", "--admin-port", str(ports[1]), env=env)
+        wrong = [
+            vram("up", *words, *more, env=env) for more in (("--pin", "x"), ("--quant", "Q9"), ("--kv-dtype", "q9"), ("--engine", "nosuch"), ("nothing.gguf",))
+        ]
     for done in (both, served):
         assert done.returncode == ExitCode.USAGE
         assert f"127.0.0.1:{ports[0]} for clients" in done.stderr
         assert f"127.0.0.1:{ports[1]} for administrators" in done.stderr
         free = [int(n) for n in re.findall(r"--(?:admin-)?port (\d+)", done.stderr)]
         assert len(set(free) | set(ports)) == 4
+    for done, said in zip(wrong, ("--pin x", "'Q9'", "'q9'", "'nosuch'", "nothing.gguf"), strict=True):
+        assert said in done.stderr
+        assert "cannot listen" not in done.stderr
     assert "for clients" not in admin.stderr
     assert f"127.0.0.1:{ports[1]} for administrators" in admin.stderr
     assert not counter.exists()

@@ -160,8 +160,14 @@ def test_the_engine_that_is_here_and_can_load_the_model_is_chosen(tmp_path, mode
         choose_engine(Wanted(name="m", model=str(model)), load_model(str(model)), fleet, finder, dry=False)
     assert "pip install vllm" in missing.value.hint
     assert choose_engine(Wanted(name="m", model=str(model)), load_model(str(model)), fleet, finder, dry=True)[0].name == "vllm"
-    with pytest.raises(UsageError, match="GGUF"):
+    # Who refuses it is followed by who would take it, and by nobody else.
+    with pytest.raises(UsageError, match="GGUF") as refused:
         choose_engine(Wanted(name="m", model=str(model), engine="llama-server"), load_model(str(model)), fleet, finder, dry=False)
+    assert "pip install vllm" in refused.value.hint
+    with pytest.raises(UsageError, match="GGUF") as refused:
+        choose_engine(Wanted(name="m", model=str(gguf), engine="vllm"), load_model(str(gguf)), fleet, finder, dry=True)
+    assert "--engine llama-server" in refused.value.hint
+    assert not any(name in refused.value.hint for name in ("vllm", "sglang", "ollama"))
     assert [program(name).name for name in PROGRAMS] == list(PROGRAMS)
 
 

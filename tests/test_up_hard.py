@@ -9,7 +9,9 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
+import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
@@ -106,6 +108,38 @@ def test_words_that_nobody_can_keep_end_nothing(env):
         process.kill()
         process.wait(10)
     assert not processes_with("--alias hard")
+
+
+def test_who_reads_no_more_of_what_it_says_holds_up_no_request(env):
+    """Its messages go to a pipe that is full: an engine that dies is told of, nobody reads it, and the next request is answered all the same."""
+    read, write = os.pipe()
+    process = subprocess.Popen([sys.executable, "-m", "vram", *UP, "--admin-port", "0"], stdout=subprocess.DEVNULL, stderr=write, env=env)
+    try:
+        said = b""
+        while b"end: " not in said:
+            piece = os.read(read, 4096)
+            assert piece
+            said += piece
+
+        def fill():
+            with suppress(OSError):
+                while True:
+                    os.write(write, b"-" * 4096)
+
+        threading.Thread(target=fill, daemon=True).start()
+        time.sleep(0.5)
+        (run,) = json.loads(vram("ps", "--json", env=env).stdout)["runs"]
+        os.kill(run["models"][0]["pid"], signal.SIGKILL)
+        for _ in range(3):
+            body = json.dumps({"model": "hard", "prompt": "x", "max_tokens": 2}).encode()
+            request = urllib.request.Request(f"{run['url']}/completions", data=body, headers={"Content-Type": "application/json"})
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                assert answer.status == 200
+    finally:
+        process.kill()
+        process.wait(10)
+        os.close(read)
+        os.close(write)
 
 
 def test_what_is_written_on_a_disk_that_fills_up_later(tmp_path):

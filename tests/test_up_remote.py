@@ -1,12 +1,13 @@
 """`vram up --rpc`: devices of llama.cpp's RPC servers as GPUs. The engine that is asked for them is a script; real ones: tests/oracle/test_llama_cpp_rpc.py."""
 
 import json
+import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from upping import environment, vram
+from upping import environment, free_port, vram
 
 from vram.api import load_model
 from vram.errors import ExitCode, HardwareNotFoundError, UsageError
@@ -80,11 +81,22 @@ def test_more_models_than_ports_are_refused_with_what_to_start(tmp_path):
 
 
 def test_a_server_that_does_not_answer_is_said(tmp_path):
+    """In words of ours, with what to type: a name that nobody has, a port where nobody listens, a program there that is no RPC server."""
     program = tmp_path / "llama-server"
-    program.write_text("#!/bin/sh\necho 'ggml-rpc.cpp:547: Failed to connect to a:1' >&2\nexit 134\n")
+    program.write_text("#!/bin/sh\necho '0.00.001 E /build/ggml-rpc.cpp:547: Failed to connect to a:1' >&2\nexit 134\n")
     program.chmod(0o755)
-    with pytest.raises(HardwareNotFoundError, match="Failed to connect to a:1"):
-        remote_fleet(parse_servers(["a:1"]), str(program))
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        for where, why, hint in (
+            ("no-such-machine.invalid:50052", "no machine is known as no-such-machine.invalid", "--rpc 192.168.1.5:50052"),
+            (f"127.0.0.1:{free_port()}", "nobody listens there", "ggml-rpc-server -H 127.0.0.1 -p"),
+            (f"127.0.0.1:{port}", "somebody listens there", "same build"),
+        ):
+            with pytest.raises(HardwareNotFoundError) as refused:
+                remote_fleet(parse_servers([where]), str(program))
+            assert why in refused.value.message
+            assert hint in refused.value.hint
+            assert "ggml-rpc.cpp" not in refused.value.message + refused.value.hint
 
 
 def test_the_command_names_its_devices_and_deals_layers_as_planned(tmp_path):

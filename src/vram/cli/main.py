@@ -82,10 +82,10 @@ def vram() -> None:
 
 
 def complain(message: str, hint: str = "") -> None:
-    """Print an error and what to do about it, to stderr, free of control characters."""
-    sys.stderr.write(f"error: {printable(message, 1000)}\n")
-    if hint:
-        sys.stderr.write(f"hint: {printable(hint, 1000)}\n")
+    """Print an error and what to do about it, to stderr, free of control characters, in lines that its window holds."""
+    from vram.cli.output import troubled
+
+    sys.stderr.write(troubled(printable(message, 1000), printable(hint, 1000)) + "\n")
 
 
 def _usage_hint(error: click.UsageError) -> str:

@@ -22,6 +22,19 @@ def table_width() -> int:
     return _columns(sys.stdout)
 
 
+def troubled(message: str, hint: str = "") -> str:
+    """An error and what to do about it. In a window of few columns the rest of each stands below its beginning, no word cut; elsewhere each is one line."""
+    from textwrap import wrap
+
+    rows, width = [], _columns(sys.stderr)
+    for head, text in (("error: ", message), ("hint: ", hint)):
+        if text:
+            one = head + text
+            # A word that is longer than the window, a path or an address, is to be copied whole.
+            rows += wrap(one, max(width, 20), subsequent_indent=" " * len(head), break_long_words=False, break_on_hyphens=False) if width else [one]
+    return "\n".join(rows)
+
+
 def _columns(stream: TextIO) -> int:
     """COLUMNS, else those of the terminal behind a stream; 0 where there is neither."""
     from shutil import get_terminal_size

@@ -26,7 +26,7 @@ def command(url: str, interval: float, *, once: bool, as_json: bool) -> None:
     import sys
     import time
 
-    from vram.cli.output import print_json
+    from vram.cli.output import print_json, troubled
     from vram.gateway.token import admin_token
     from vram.settings import settings
 
@@ -50,7 +50,7 @@ def command(url: str, interval: float, *, once: bool, as_json: bool) -> None:
                 window = get_terminal_size()
                 text = _frame(url, token, window.columns, window.lines - 1)
             except VramError as e:
-                text = f"{e.message}\n{e.hint}"
+                text = troubled(e.message, e.hint)
             # Home, each line cleared to its end, then all below: no flicker.
             click.echo("\x1b[H" + "".join(f"{line}\x1b[K\n" for line in text.splitlines()) + "\x1b[J", nl=False)
             time.sleep(interval)

@@ -125,11 +125,6 @@ def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> Non
 
         ctx.exit(in_background(found.state, as_json=given["as_json"]))
     filed = None
-    if not dry:
-        from vram.gateway.ports import check_ports
-
-        # A large model takes a while to be read: what would keep it from its clients is said before.
-        check_ports(given["host"], given["port"], "127.0.0.1", given["admin_port"])
     lessons = Learned(found.state, lower=not given["exact"])
     with progress("reading models") as report:
         if from_file:
@@ -144,6 +139,12 @@ def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> Non
         else:
             print_styled(board(household, terminal_width()) + "\n\n" + commands(household.placed))
         ctx.exit(ExitCode.DOES_NOT_FIT if unfit else ExitCode.OK)
+    from vram.cli.serve import need_extra
+    from vram.gateway.ports import check_ports
+
+    need_extra()
+    # After all that is wrong with the words themselves: a taken port may be free at the next try, and would hide it.
+    check_ports(given["host"], given["port"], "127.0.0.1", given["admin_port"])
     print_styled_err(board(household, error_width()))
     if unfit and not given["force"]:
         from vram.errors import UnmetError
@@ -239,11 +240,8 @@ def _options(given: dict[str, Any]) -> "Options":
 
 
 def _serve(household: "Household", given: dict[str, Any], filed: "Filed | None" = None) -> None:
-    import logging
-
     from vram.admission.residency import TurnRules
-    from vram.cli.serve import need_extra
-    from vram.gateway.log import TextLines
+    from vram.cli.said import Said
     from vram.runtime.local import LocalDriver
     from vram.runtime.options import Up
     from vram.runtime.serve import run
@@ -251,15 +249,7 @@ def _serve(household: "Household", given: dict[str, Any], filed: "Filed | None" 
     from vram.runtime.unit import StartError
     from vram.settings import settings
 
-    need_extra()
-    found = settings()
-    handler = logging.StreamHandler()
-    handler.setFormatter(TextLines())
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
-
-    def say(text: str) -> None:
-        with suppress(OSError):
-            click.echo(text, err=True)
+    found, say = settings(), Said()
 
     def make() -> Supervisor:
         options = Up(
@@ -284,6 +274,8 @@ def _serve(household: "Household", given: dict[str, Any], filed: "Filed | None" 
         for line in e.lines:
             say(f"  {line}")
         raise
+    finally:
+        say.end()
 
 
 def _told(given: dict[str, Any], say: "Callable[[str], None]") -> "Callable[[Supervisor], None]":
@@ -298,7 +290,7 @@ def _told(given: dict[str, Any], say: "Callable[[str], None]") -> "Callable[[Sup
         if given["as_json"]:
             print_json(up_document(supervisor.household, url=address, units=supervisor.units))
         for name in supervisor.household.first:
-            print_styled_err(ready_text(supervisor.units[name], error_width()))
+            say(ready_text(supervisor.units[name], error_width()))
         say(f"serving {', '.join(gateway.assembled.public)} on {address}")
         name = next(iter(gateway.assembled.public), "")
         if gateway.house.keys.required:

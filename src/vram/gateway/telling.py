@@ -36,7 +36,7 @@ def set_up(*, log_json: bool, quiet: bool, otel: bool, several: bool = False) ->
     Raises:
         UsageError: the packages that traces need are not installed.
     """
-    handler = _to_stderr()
+    handler = to_stderr()
     handler.setFormatter(JsonLines() if log_json else TextLines())
     logging.basicConfig(level=logging.WARNING if quiet else logging.INFO, handlers=[handler])
     listeners = [request_lines(sys.stderr, piece_bytes=PIECE_BYTES if several else None)] if log_json else []
@@ -48,7 +48,8 @@ def set_up(*, log_json: bool, quiet: bool, otel: bool, several: bool = False) ->
     return Told((*listeners, spans), spans.begin, end)
 
 
-def _to_stderr() -> logging.Handler:
+def to_stderr() -> logging.Handler:
+    """A handler that writes to stderr, and never waits for who reads it."""
     try:
         return Lines(sys.stderr.fileno())
     except (AttributeError, OSError):

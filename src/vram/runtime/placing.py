@@ -288,10 +288,11 @@ def choose_engine(wanted: Wanted, model: "Model", fleet: Fleet, finder: Finder, 
             raise UsageError(f"{asked.name} is not installed here", hint=asked.install)
         if here is not None and host and not asked.runs_on_host(here):
             raise UsageError(
-                f"{asked.name} {here.version} runs on GPUs, and none is used here", hint="--gpu names one of this machine's; llama-server runs without"
+                f"{asked.name} {here.version} runs on GPUs, and none is used here",
+                hint=f"--gpu names one of this machine's; {_others(launch, finder, host=host)}",
             )
         if why := asked.takes(launch):
-            raise UsageError(f"{wanted.name}: {why}", hint=f"others: {', '.join(PROGRAMS)}")
+            raise UsageError(f"{wanted.name}: {why}", hint=_others(launch, finder, host=host))
         return asked, here
     able = [p for p in map(program, PROGRAMS) if not p.takes(launch) and (p.on_host or not host)]
     for one in able:
@@ -301,6 +302,15 @@ def choose_engine(wanted: Wanted, model: "Model", fleet: Fleet, finder: Finder, 
         return able[0], None
     hint = "; ".join(f"{p.name}: {p.install}" for p in able[:2])
     raise UsageError(f"no engine that can run {wanted.name} is installed here", hint=hint or f"engines that can be started: {', '.join(PROGRAMS)}")
+
+
+def _others(launch: Launch, finder: Finder, *, host: bool) -> str:
+    """Which engines load what one refused: those that are here, else how one is installed."""
+    able = [p for p in map(program, PROGRAMS) if not p.takes(launch) and (p.on_host or not host)]
+    here = [p.name for p in able if (found := finder.find(p)) is not None and (not host or p.runs_on_host(found))]
+    if here:
+        return f"of those that are here {' and '.join(here)} can: --engine {here[0]}"
+    return f"{able[0].name} can, and is not here: {able[0].install}" if able else "no engine that can be started loads it; vram plan plans for more"
 
 
 def plan_one(wanted: Wanted, model: "Model", fleet: Fleet, engine: Program, here: Installed | None) -> Plan:

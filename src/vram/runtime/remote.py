@@ -1,10 +1,11 @@
 """RPC servers of llama.cpp as GPUs to plan on: llama-server itself is asked which devices they show, and how much of them is free."""
 
 import re
+import socket
 from collections.abc import Sequence
 from typing import Final
 
-from vram.errors import HardwareNotFoundError, UsageError, printable
+from vram.errors import HardwareNotFoundError, UsageError
 from vram.hardware.fleet import Fleet, FleetGpu, Origin
 from vram.hardware.gpu import CapacitySource, Gpu
 from vram.hardware.probe.memory import host_memory
@@ -14,10 +15,9 @@ from vram.runtime.engines.base import answer_of
 from vram.units import MIB
 
 ASK_SECONDS: Final = 10.0
+CONNECT_SECONDS: Final = 3.0
 # common_print_available_devices of llama.cpp: sizes are cut to whole MiB.
 _DEVICE: Final = re.compile(r"^\s*RPC\d+: (\S+) \((\d+) MiB, (\d+) MiB free\)", re.MULTILINE)
-
-_FAILED: Final = re.compile(r"failed|error|invalid", re.IGNORECASE)
 
 
 def remote_fleet(servers: Sequence[Server], program: str, *, models: int = 1) -> Fleet:
@@ -46,15 +46,31 @@ def remote_fleet(servers: Sequence[Server], program: str, *, models: int = 1) ->
     for server, address in zip(servers, addresses, strict=True):
         mine = [(total, free) for where, total, free in found if where == address]
         if not mine:
-            why = next((line for line in said.splitlines() if _FAILED.search(line)), "it does not answer")
-            raise HardwareNotFoundError(
-                f"the RPC server {address} shows no device: {printable(why.strip(), 160)}",
-                hint="is it running, of the same build as llama-server, and free? It answers one engine at a time",
-            )
+            why, hint = _trouble(server.host, server.first)
+            raise HardwareNotFoundError(f"the RPC server {address} shows no device: {why}", hint=hint)
         for place, (total, free) in enumerate(mine):
             remote = Remote(server=server, place=place, of=len(mine))
             gpus.append(FleetGpu(gpu=_device(total), index=len(gpus), used_bytes=max(total - free, 0), identifier=remote.identifier))
     return Fleet(gpus=tuple(gpus), hosts=(host_memory(LiveSystem()),), origin=Origin.DETECTED)
+
+
+def _trouble(host: str, port: int) -> tuple[str, str]:
+    """Why a server shows no device, in our words, and what helps: llama.cpp's own lines are for those who write it."""
+    start = f"on that machine: ggml-rpc-server -H {host} -p {port}, of the same build as llama-server"
+    try:
+        with socket.create_connection((host, port), timeout=CONNECT_SECONDS):
+            pass
+    except socket.gaierror:
+        return f"no machine is known as {host}", "write its name or address as this machine reaches it: --rpc 192.168.1.5:50052"
+    except ConnectionRefusedError:
+        return "nobody listens there", f"start it {start}"
+    except (OSError, UnicodeError) as e:
+        why = "it does not answer" if isinstance(e, TimeoutError) else (getattr(e, "strerror", None) or str(e)).lower()
+        return why, f"is that its address, and does no firewall stand between? Start it {start}"
+    return (
+        "somebody listens there, but answers llama-server nothing",
+        "is it an RPC server, of the same build as llama-server, and free? It answers one engine at a time; another engine on it has to end first",
+    )
 
 
 def _device(capacity_bytes: int) -> Gpu:
