@@ -132,8 +132,8 @@ def test_who_reads_no_more_of_what_it_says_holds_up_no_request(env):
         os.kill(run["models"][0]["pid"], signal.SIGKILL)
         for _ in range(3):
             body = json.dumps({"model": "hard", "prompt": "x", "max_tokens": 2}).encode()
-            request = urllib.request.Request(f"{run['url']}/completions", data=body, headers={"Content-Type": "application/json"})
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            request = urllib.request.Request(f"{run['url']}/completions", data=body, headers={"Content-Type": "application/json"})  # noqa: S310
+            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
                 assert answer.status == 200
     finally:
         process.kill()

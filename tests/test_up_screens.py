@@ -62,6 +62,7 @@ def test_ps_fits_its_window_and_loses_no_figure(width, name):
         "version": "b11434",
         "gpus": ["NVIDIA H100 80GB HBM3", "NVIDIA RTX PRO 6000 Blackwell"],
         "planned_bytes": [3 * 2**30, 4 * 2**30],
+        "reserved_bytes": [5 * 2**30, 6 * 2**30],
         "context_tokens": 131072,
         "concurrency": 16,
         "requests": 7,
@@ -71,7 +72,7 @@ def test_ps_fits_its_window_and_loses_no_figure(width, name):
     run = {"url": "http://127.0.0.1:8080/v1", "pid": 4242, "models": [model, {**model, "name": "b", "why": ""}]}
     text = told(run, width)
     assert widest(text) <= width
-    for figure in ("131,072 x 16", "7.00 GiB", "NVIDIA H100 80GB HBM3, NVIDIA RTX PRO 6000 Blackwell", "llama-server b11434", model["why"]):
+    for figure in ("131,072 x 16", "7.00 GiB", "11.00 GiB", "NVIDIA H100 80GB HBM3, NVIDIA RTX PRO 6000 Blackwell", "llama-server b11434", model["why"]):
         assert figure in words(text), figure
 
 
@@ -118,6 +119,7 @@ def test_top_fits_its_window_and_says_what_each_replica_is(width, name):
     assert re.search(r"3 loading +its engine starts", words(text))
     for figure in ("50% held, 100% promised of 16.00 GiB", "12 preemptions", "http://10.20.3", "12,345 of 16,384", "131,072"):
         assert figure in words(text), figure
+    assert "▓ held, ▒ promised beyond that, ▚ held by others, · free" in words(text)
     few = frame(document(name), "http://127.0.0.1:8090", "12:34:56", width=width, lines=12)
     assert len(few.splitlines()) == 12
     assert widest(few) <= width
@@ -178,3 +180,70 @@ def test_who_is_asleep_is_said_to_be_asleep(tmp_path):
         while (found := states()) != {"a": ("asleep", "loaded when it is asked for"), "b": ("up", "")}:
             assert time.monotonic() < ends, found
         assert "2 replicas, 1 asleep, 0 run, 0 wait" in vram("top", "--once", "--url", f"http://127.0.0.1:{port}", env=env).stdout
+
+
+@pytest.mark.parametrize("width", [60, 80])
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("up", "demo", "--gpu", "cpu", "--budget", "30MiB", "--port", "0"),
+        ("up", "demo", "--engine", "nosuch"),
+        ("top", "--once", "--url", "http://127.0.0.1:9"),
+        ("plan", "no-such-org/no-such-model", "--offline"),
+        ("stop", "nobody"),
+    ],
+)
+def test_errors_fit_their_window(tmp_path, width, args):
+    """No line is wider than the window, the rest of each is indented below its beginning, and no word is cut: as one line elsewhere."""
+    stand_in(tmp_path)
+    env = environment(tmp_path, VRAM_ADMIN_TOKEN="x" * 20)
+    narrow = vram(*args, env={**env, "COLUMNS": str(width)}).stderr
+    wide = vram(*args, env={**env, "COLUMNS": "2000"}).stderr
+    error = narrow[narrow.index("error: ") :]
+    assert widest(error) <= width
+    assert all(line.startswith(("error: ", "hint: ", "      ")) for line in error.splitlines())
+    assert words(error) == words(wide[wide.index("error: ") :])
+
+
+def shown_bytes(text):
+    """A size as a screen shows it, and how far its last digit leaves it open."""
+    number, unit = text.split()
+    places = len(number.partition(".")[2])
+    factor = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}[unit]
+    return float(number.replace(",", "")) * factor, 0.5 * 10**-places * factor
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="engines are started on POSIX systems")
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("one=demo", "two=demo", "--gpu", "cpu", "--budget", "700MiB"),
+        ("one=demo", "two=demo", "--gpu", "cpu", "--context", "64k", "--budget", "3GiB"),
+        ("Qwen/Qwen3-8B", "meta-llama/Llama-3.1-8B-Instruct", "--engine", "vllm", "--gpu", "2x RTX 4090"),
+    ],
+)
+def test_the_board_adds_up_and_draws_what_is_reserved(tmp_path, args):
+    """The named parts of a row come to what it plans; the letters of a bar, and the figure beside it, are what is reserved; every mark and sign is explained."""
+    stand_in(tmp_path)
+    env = environment(tmp_path, COLUMNS="260")
+    models = json.loads(vram("up", *args, "--dry-run", "--offline", "--json", env=env).stdout)["models"]
+    shown = vram("up", *args, "--dry-run", "--offline", env=env).stdout
+    size = r"[\d.,]+ (?:[KMG]i)?B"
+    sums = [r for line in shown.splitlines() if (r := re.search(rf"({size})  +({size})  (?:✔|~|✘) .*?  (weights .*)$", line))]
+    assert len(sums) == len(models)
+    for (planned, reserved, parts), model in zip((s.groups() for s in sums), models, strict=True):
+        whole, open_by = shown_bytes(planned)
+        found = [shown_bytes(p) for p in re.findall(size, parts)]
+        assert abs(sum(f for f, _ in found) - whole) <= open_by + sum(o for _, o in found)
+        assert abs(shown_bytes(reserved)[0] - sum(model["reserved_bytes"])) <= shown_bytes(reserved)[1] + 1
+        assert len(found) == sum(any(g["parts"][name]["bytes"] for g in model["plan"]["gpus"]) for name in model["plan"]["gpus"][0]["parts"])
+    # Bars: models that are loaded first, each on cards of its own or all in main memory.
+    bars = re.findall(rf"▕(.*)▏ ({size}) of ({size})", shown)
+    first = [m for m in models if m["loaded_first"]]
+    kept = [sum(sum(m["reserved_bytes"]) for m in first)] if len(bars) == 1 else [sum(m["reserved_bytes"]) for m in first]
+    for (bar, held, whole), size_bytes in zip(bars, kept, strict=True):
+        assert abs(shown_bytes(held)[0] - size_bytes) <= shown_bytes(held)[1] + 1
+        assert sum(c.isalpha() for c in bar) / len(bar) == pytest.approx(size_bytes / shown_bytes(whole)[0], abs=2.5 / len(bar))
+    assert "A planned" in shown
+    assert ("a reserved beyond it" in shown) == any(c.islower() for bar, *_ in bars for c in bar)
+    assert ("~ tight: " in shown) == any(m["plan"]["verdict"] == "tight" for m in models)

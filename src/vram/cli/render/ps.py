@@ -18,6 +18,7 @@ _BELOW = {
     "restarts": "{} restarts",
     "running": "{} running",
     "planned": "{} planned",
+    "reserved": "{} reserved",
     "for": "for {}",
 }
 """What goes below its row first, and how it reads there."""
@@ -33,6 +34,7 @@ def told(run: Mapping[str, Any], width: int) -> str:
             _ago(m["since"]),
             ", ".join(dict.fromkeys(m["gpus"])),
             gib(sum(m["planned_bytes"])),
+            gib(sum(m["reserved_bytes"])),
             f"{m['context_tokens']:,} x {m['concurrency']}",
             str(m["requests"]),
             # What was loaded again because somebody asked for it did not fail.
@@ -42,8 +44,12 @@ def told(run: Mapping[str, Any], width: int) -> str:
         )
         for m in run["models"]
     ]
-    titles = ("model", "state", "for", "on", "planned", "tokens", "running", "restarts", "engine", "why")
-    return style(head, bold=True) + "\n" + table(titles, rows, right=("for", "planned", "running", "restarts"), width=width, cut=("model",), below=_BELOW)
+    titles = ("model", "state", "for", "on", "planned", "reserved", "tokens", "running", "restarts", "engine", "why")
+    return (
+        style(head, bold=True)
+        + "\n"
+        + table(titles, rows, right=("for", "planned", "reserved", "running", "restarts"), width=width, cut=("model",), below=_BELOW)
+    )
 
 
 def _ago(then: float) -> str:

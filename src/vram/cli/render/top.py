@@ -17,6 +17,10 @@ from vram.units import gib
 BAR, LEAST_BAR, FACTS = 30, 12, 40
 """Columns of a bar where there is room, where there is little, and of what stands beside it at least."""
 _STATES = {"up": "green", "suspect": "yellow", "draining": "yellow", "trial": "yellow", "loading": "yellow", "asleep": "bright_black", "out": "bright_red"}
+LEGEND = tuple(
+    f"{MARKS[name][0]} {words}" for name, words in (("kv_cache", "held"), ("activations", "promised beyond that"), ("used", "held by others"), ("free", "free"))
+)
+"""What a bar's marks mean."""
 _EMPTY = frozenset({"asleep", "loading", "stopped"})
 """States in which there is no cache to be drawn."""
 
@@ -52,6 +56,8 @@ def frame(document: Mapping[str, Any], where: str, clock: str, *, width: int = 0
         out += ["", *(style(row, bold=True) for row in _wrapped(title, width, "  "))]
         for replica in pool["replicas"]:
             out += _replica(replica, width)
+    if any(r["state"] not in _EMPTY for r in replicas):
+        out += [style("  " + row, dim=True) for row in filled(LEGEND, max(width - 2, LEAST_BAR * 2) if width else 0, ", ")]
     if queue["waiting"]:
         waiting = [(line["model"], f"{line['waiting']:,}", seconds(line["oldest_seconds"])) for line in queue["lines"] if line["waiting"]]
         out += ["", *table(("queue", "wait", "oldest"), waiting, right=("wait", "oldest"), width=width).splitlines()]

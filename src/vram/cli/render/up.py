@@ -10,7 +10,7 @@ from click import style
 
 from vram.cli.render.bar import MARKS, Segment, cells
 from vram.cli.render.plan import VERDICTS
-from vram.cli.render.table import table
+from vram.cli.render.table import filled, table
 from vram.cli.top import ADDRESS
 from vram.errors import printable
 from vram.hardware.remote import called
@@ -32,12 +32,25 @@ if TYPE_CHECKING:
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 BAR_WIDTH = 60
+PARTS = {
+    "weights": "weights",
+    "kv_cache": "KV cache",
+    "activations": "activations",
+    "cuda_graphs": "CUDA graphs",
+    "runtime": "runtime",
+    "communication": "communication",
+}
+TIGHT = f"{VERDICTS[Verdict.TIGHT][0]}: it fits as planned, not with every part at its most or a fifth of the weights to spare"
 
 
 def board(household: "Household", width: int) -> str:
-    """Every GPU as a bar of the models that are loaded first (by letter), then a row a model."""
+    """Every GPU as a bar of what is reserved for the models that are loaded first (by letter, the plan of each in capitals), then a row a model.
+
+    A row's parts add up to what is planned; what is reserved is that and what its parts may take at most, until it is measured.
+    """
     fleet, placed = household.fleet, household.placed
     lines = []
+    shown: set[str] = set()
     for i, member in enumerate(fleet.gpus):
         # A budget is the bar itself: what others hold of the GPU is outside of it.
         budget = household.budget_bytes
@@ -45,20 +58,46 @@ def board(household: "Household", width: int) -> str:
         segments = [Segment(total, *MARKS["used"])]
         for k, one in enumerate(placed):
             if i in one.on and one.wanted.name in household.first and (len(placed) == 1 or one.plan.verdict is not Verdict.DOES_NOT_FIT):
-                taken = one.plan.gpus[one.on.index(i)].total_bytes
-                segments.append(Segment(taken, LETTERS[k % 26], "blue"))
-                total += taken
+                place = one.on.index(i)
+                kept = reserved_of(one)[place]
+                planned = min(one.plan.gpus[place].total_bytes, kept)
+                segments += [Segment(planned, LETTERS[k % 26], "blue"), Segment(kept - planned, LETTERS[k % 26].lower(), "cyan")]
+                total += kept
         sizes = f"{gib(total)} of {gib(whole)}{'' if budget is None else ', the budget'}"
         room = min(max(BAR_WIDTH, width // 2), max(width - len(sizes) - 5, 20))
         drawn = cells(segments, max(whole, total), room)
+        shown |= {s.mark for s in drawn}
         bar = "".join(style(mark * n, fg=color) for n, mark, color in drawn)
         bar += style(MARKS["free"][0] * max(room - sum(s.bytes for s in drawn), 0), fg=MARKS["free"][1])
         name = called(member)
         lines += [style(f"{name}{f' {i}' if len(fleet.gpus) > 1 and name == member.gpu.name else ''}", bold=True), f"  ▕{bar}▏ {sizes}"]
-    titles = ("", "model", "engine", "context", "at once", "weights", "KV cache", "all", "verdict")
+    lines += _legend(shown, width)
+    lines += ["", _models(placed, width)]
+    if any(one.plan.verdict is Verdict.TIGHT for one in placed):
+        lines += _filled(TIGHT, width)
+    for told in _told(household):
+        lines += _filled(told, width)
+    return "\n".join(lines)
+
+
+def _filled(text: str, width: int) -> list[str]:
+    return wrap(text, max(width, 40), subsequent_indent="  ", break_on_hyphens=False)
+
+
+def _legend(shown: set[str], width: int) -> list[str]:
+    """What the bars' marks mean, those that are drawn."""
+    words = ["A planned"] if shown & set(LETTERS) else []
+    words += ["a reserved beyond it, for the most its parts may take"] if shown & set(LETTERS.lower()) else []
+    words += [f"{MARKS['used'][0]} other programs"] if MARKS["used"][0] in shown else []
+    return ["  " + row for row in filled([*words, f"{MARKS['free'][0]} free"], max(width - 2, 38), ", ")]
+
+
+def _models(placed: "Sequence[Placed]", width: int) -> str:
+    """A row a model: what is planned, what is reserved, and the parts that add up to the plan."""
+    titles = ("", "model", "engine", "context", "at once", "planned", "reserved", "verdict", "planned parts")
     rows = []
     for k, one in enumerate(placed):
-        plan, parts = one.plan, [g.parts for g in one.plan.gpus]
+        plan = one.plan
         version = f" {plan.settings.version}" if plan.settings.version else ""
         rows.append(
             (
@@ -67,18 +106,23 @@ def board(household: "Household", width: int) -> str:
                 f"{one.engine.name}{version}{'' if one.here is not None else ' (not here)'}",
                 f"{plan.workload.context_tokens:,}",
                 f"{plan.workload.concurrency}",
-                gib(sum(p.weights.bytes for p in parts)),
-                gib(sum(p.kv_cache.bytes for p in parts)),
                 gib(plan.total_bytes),
+                gib(sum(reserved_of(one))),
                 VERDICTS[plan.verdict][0],
+                _parts(one),
             )
         )
-    right = ("context", "at once", "weights", "KV cache", "all")
-    below = {"engine": "{}", "weights": "{} of weights", "KV cache": "{} of KV cache", "at once": "{} at once", "context": "context {}"}
-    lines += ["", table(titles, rows, right=right, width=width, cut=("model",), below=below)]
-    for told in _told(household):
-        lines += wrap(told, max(width, 40), subsequent_indent="  ", break_on_hyphens=False)
-    return "\n".join(lines)
+    below = {"planned parts": "planned: {}", "engine": "{}", "at once": "{} at once", "context": "context {}"}
+    return table(titles, rows, right=("context", "at once", "planned", "reserved"), width=width, cut=("model",), below=below)
+
+
+def _parts(one: "Placed") -> str:
+    """The parts of a plan, of all its GPUs together, as a sum."""
+    sizes: dict[str, int] = {}
+    for gpu in one.plan.gpus:
+        for name, part in gpu.parts.items():
+            sizes[name] = sizes.get(name, 0) + part.bytes
+    return " + ".join(f"{PARTS[name]} {gib(size)}" for name, size in sizes.items() if size)
 
 
 def _told(household: "Household") -> "Iterator[str]":
