@@ -139,8 +139,8 @@ waiters = st.builds(
 )
 
 
-@given(st.lists(residents, max_size=5), st.lists(waiters, max_size=3), st.tuples(st.integers(0, 20), st.integers(0, 20)), st.floats(0, 200))
-def test_a_step_never_passes_capacity_and_touches_nobody_it_must_not(loaded, line, capacity, now):
+def held_to_its_rules(loaded, line, capacity, now):
+    """One step, and that it passes no capacity and touches nobody that it must not."""
     step = next_step(loaded, line, capacity, now)
     by_name = {r.name: r for r in loaded}
     held = [sum(r.gpu_bytes[g] for r in loaded) for g in (0, 1)]
@@ -188,6 +188,36 @@ def test_a_step_never_passes_capacity_and_touches_nobody_it_must_not(loaded, lin
                 assert any(p[g] and p[g] > left[g] for g in (0, 1))
         case Stay(until):
             assert until is None or until >= now
+
+
+@given(st.lists(residents, max_size=5), st.lists(waiters, max_size=3), st.tuples(st.integers(0, 20), st.integers(0, 20)), st.floats(0, 200))
+def test_a_step_never_passes_capacity_and_touches_nobody_it_must_not(loaded, line, capacity, now):
+    held_to_its_rules(loaded, line, capacity, now)
+
+
+@st.composite
+def short_machines(draw):
+    """Two cards: of the first others took some that models hold which stay – pinned, or the last one there –, so that it is short, and nobody can help it."""
+    stays = draw(st.lists(residents, min_size=1, max_size=2))
+    pinned = len(stays) > 1 or draw(st.booleans())
+    sizes = draw(st.lists(st.integers(1, 8), min_size=len(stays), max_size=len(stays)))
+    stays = [replace(r, gpu_bytes=(size, r.gpu_bytes[1]), pinned=pinned, running=r.running if pinned else 1) for r, size in zip(stays, sizes, strict=True)]
+    others = [replace(r, gpu_bytes=(0, r.gpu_bytes[1])) for r in draw(st.lists(residents, max_size=3))]
+    line = [replace(w, placements=((0, draw(st.integers(1, 8))), *w.placements[1:])) for w in draw(st.lists(waiters, min_size=1, max_size=2))]
+    first = max(sum(sizes) - draw(st.integers(1, 4)), 0)
+    # Of the second one there is as much as all together hold, or more: it is never short, and at times too full.
+    second = sum(r.gpu_bytes[1] for r in (*stays, *others)) + draw(st.integers(0, 8))
+    return [*stays, *others], line, (first, second)
+
+
+@given(short_machines(), st.floats(0, 200))
+def test_nor_does_it_where_a_card_is_short_of_what_stays(machine, now):
+    """The same rules, where a card of which nobody takes anything decides nothing; what the second card has room for is loaded there."""
+    loaded, line, capacity = machine
+    held_to_its_rules(loaded, line, capacity, now)
+    free = capacity[1] - sum(r.gpu_bytes[1] for r in loaded)
+    if len(line) == 1 and line[0].placements[0][1] <= free:
+        assert next_step(loaded, line, capacity, now) == Load(line[0].name, line[0].placements[0])
 
 
 @given(st.lists(residents, max_size=4), st.lists(waiters, max_size=3), st.integers(0, 8), st.integers(0, 20), st.floats(0, 200))
