@@ -5,7 +5,11 @@ from dataclasses import replace
 import pytest
 
 from vram.api import parse_gpus
+from vram.hardware.fleet import Fleet, FleetGpu
+from vram.hardware.gpu import Gpu
 from vram.planner.launch import layers_dealt
+from vram.readers.pools import parse_pools
+from vram.runtime.filed import place_pools
 from vram.runtime.placing import Finder, Wanted
 from vram.runtime.tiny import Shape, write_tiny
 from vram.runtime.together import _beside_each_other, gpu_bytes, place_together, within
@@ -122,6 +126,25 @@ def test_what_was_measured_of_one_deal_of_layers_is_not_reserved_for_another(tmp
     assert (beside_much.reserved == ()) if lessons is None else all(70 << 20 < size < 1 << 30 for size in beside_much.reserved)
 
 
+@pytest.mark.parametrize("lessons", [None, Held(70 << 20)])
+@pytest.mark.parametrize("enough", [True, False])
+def test_layers_are_dealt_anew_only_where_that_leaves_the_room_of_those_after(tmp_path, lessons, enough):
+    """A model over two cards beside one on the first: more of its layers fall on the second, unless a third was packed there that needs the room."""
+    path, fleet = str(write_tiny(tmp_path / "t.gguf", Shape(layers=7))), parse_gpus("2x RTX 4090")
+    (wide,) = place_together([Wanted(name="wide", model=path, engine="llama-server")], fleet, Finder(settings()), dry=True, offline=True).placed
+    (small,) = place_together([Wanted(name="small", model=path, engine="llama-server")], fleet.only([0]), Finder(settings()), dry=True, offline=True).placed
+    first = {"small": replace(small, reserved=(12 << 30,)), "wide": replace(wide, reserved=(80 << 20, 80 << 20))}
+    (_, anew) = gpu_bytes(_beside_each_other(first, fleet, lessons)["wide"], 2)
+    assert anew > 80 << 20
+    # Room for it as it was packed in any case; as it would be dealt anew for a byte more or less.
+    late = replace(small, on=(1,), fleet=fleet.only([1]), reserved=(fleet.gpus[1].free_bytes - anew + (0 if enough else 1),))
+    found = _beside_each_other({**first, "late": late}, fleet, lessons)
+    assert layers_dealt(found["wide"].plan) == ((4, 4) if not enough else layers_dealt(_beside_each_other(first, fleet, lessons)["wide"].plan))
+    assert (layers_dealt(found["wide"].plan) != (4, 4)) is enough
+    held = [gpu_bytes(p, 2) for p in found.values()]
+    assert all(sum(h[g] for h in held) <= fleet.gpus[g].free_bytes for g in (0, 1))
+
+
 def test_what_is_packed_by_what_it_was_seen_to_hold_goes_on_fitting(tmp_path):
     """Models that were seen to hold less than their plans say: as many as fit by that are loaded first, none of them is called unfit."""
     path = str(write_tiny(tmp_path / "t.gguf"))
@@ -137,3 +160,20 @@ def test_what_is_packed_by_what_it_was_seen_to_hold_goes_on_fitting(tmp_path):
     assert {p.reserved for p in found.first.values()} == {(each,)}
     assert "does_not_fit" not in {p.plan.verdict for p in found.first.values()}
     assert most_held(found)[0] <= budget
+
+
+@pytest.mark.parametrize("lessons", [None, Held(70 << 20)])
+def test_replicas_of_a_file_are_planned_beside_those_before_them(tmp_path, lessons):
+    """In main memory each finds less free by what is reserved for those before it, or is expected of them where nothing was measured; not one byte else."""
+    path = str(write_tiny(tmp_path / "t.gguf"))
+    text = "".join(f'[[pools]]\nname = "{n}"\nmodel = "{path}"\nengine = "llama.cpp"\ngpu = "cpu"\ncount = {k}\n' for n, k in (("one", 1), ("two", 2)))
+    pools = parse_pools(f'schema = "vram.pools/1"\n{text}'.encode()).pools
+    gpu = Gpu(name="CPU", vendor="host", architecture="host", capacity_bytes=16 * GB, capacity_source="stated", marketing_bytes=16 * GB, unified_memory=True)
+    fleet = Fleet(gpus=(FleetGpu(gpu=gpu, index=0, used_bytes=3 * GB),))
+    found, of = place_pools(pools, fleet, Finder(settings()), dry=True, offline=True, lessons=lessons)
+    assert of == {"one": "one", "two/0": "two", "two/1": "two"}
+    plans = [found.first[n].plan for n in of]
+    charged = [p.reserved[0] if lessons else p.plan.total_bytes for p in found.first.values()]
+    assert [p.gpus[0].used_bytes for p in plans] == [3 * GB, 3 * GB + charged[0], 3 * GB + sum(charged[:2])]
+    # What was seen to be held is less than what is expected.
+    assert (charged[0] < plans[0].total_bytes) is (lessons is not None)
