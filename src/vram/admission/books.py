@@ -1,7 +1,7 @@
 """The books of one replica: what its KV cache holds for whom now, what it will hold when all of them end, and what else is known of it.
 
 Two things matter. `held_bytes` is what is in the cache now: prompt and output so far, in whole blocks, lease by lease. What they will
-hold together at moments to come is foreseen from how long answers get (`vram.admission.forecast`): sequences that end give back what
+hold together at moments to come is foreseen from how long answers get (`vram.admission.outlook`): sequences that end give back what
 others still grow into, so it is less than the sum of their greatest sizes. A request is let in when that stays within capacity with it
 at every moment, by `CALM` standard deviations. Where no law of lengths is given, each answer ends as expected, and the peak counts
 (`vram.admission.peak`). An answer that outgrows what was expected of it is expected to be longer, and is served before anybody new.
@@ -13,9 +13,9 @@ sequences share blocks of their prompts, as far as that is sure (`vram.admission
 from typing import Any, Final
 
 from vram.admission.affinity import seed_of
-from vram.admission.forecast import AHEAD, Forecast
 from vram.admission.lease import Lease
 from vram.admission.need import Need
+from vram.admission.outlook import Outlook
 from vram.admission.peak import FIRM_STEPS, LINGER_STEPS, Growth, peak_within
 from vram.admission.saving import Saving
 from vram.memory.curve import KvCurve
@@ -26,8 +26,6 @@ CALM: Final = 3.0
 """Standard deviations by which what is foreseen stays within capacity: the chance of more is a thousandth, at the worst moment to come."""
 PASSING_SECONDS: Final = 10.0
 """For so long those may pass a request that the replica is kept for whom it need not wait for: then nobody does."""
-BEHIND_TOKENS: Final = 16
-"""Tokens that each answer may have grown, on average, or steps that may have gone by, before what was foreseen is foreseen anew."""
 
 
 class Books:
@@ -44,6 +42,7 @@ class Books:
         promised_bytes: sum of what they promise.
         sequences: sequences of all leases.
         saving: what they are charged for and the engine does not hold.
+        outlook: what is foreseen of all who are here.
         suspects: leases of those that may have killed an engine, and have not shown yet that they don't.
         leases: the live ones of this process.
         firm: whether its engine fails what it has no room for (llama.cpp), where others make it wait: then nothing counts but limits.
@@ -59,13 +58,6 @@ class Books:
     """
 
     __slots__ = (
-        "_behind",
-        "_beside",
-        "_ended",
-        "_forecast",
-        "_forecast_shared",
-        "_foreseen_at",
-        "_kept",
         "_reported_at",
         "_reported_bytes",
         "_reported_held",
@@ -82,6 +74,7 @@ class Books:
         "leases",
         "max_sequences",
         "name",
+        "outlook",
         "owner",
         "promised_bytes",
         "ramp",
@@ -129,11 +122,7 @@ class Books:
         self._reported_bytes = self._reported_held = self._top_held = 0
         self._reported_at = self._saved_at = self.counted_at = float("-inf")
         self.calm = CALM
-        self._forecast: Forecast | None = None
-        self._kept: Need | None = None
-        self._beside: Forecast | None = None
-        self._behind = self._foreseen_at = 0
-        self._ended = self._forecast_shared = False
+        self.outlook = Outlook(self)
 
     # --- questions
 
@@ -193,75 +182,9 @@ class Books:
             most = need.most_tokens if need.most_tokens is not None else self.context_tokens - need.prompt_tokens
         # What an end does not free is no room of those who are foreseen.
         left = own - self.saving.kept_bytes if shared else own
-        if not self._foreseen(need, most, held if need.streams else promise, left, shared=shared):
+        if not self.outlook.fits(need, most, held if need.streams else promise, left, shared=shared):
             return False
-        return kept is None or self._leaves_room(kept, need, most, held if need.streams else promise, left)
-
-    def _leaves_room(self, kept: Need, need: Need, most: int, held: int, room: int) -> bool:
-        """Whether one that the replica is kept for comes as soon with it as without it: by its own limit it is gone by then, or fits beside.
-
-        As small jobs fill the gaps before a large one in EASY backfilling (Mu'alem and Feitelson, 2001, https://doi.org/10.1109/71.932708).
-        """
-        if need.most_tokens is None:
-            return False
-        if self._kept is not kept:
-            self._kept, self._beside = kept, self._coming(kept, room)
-        if self._beside is None:
-            return False
-        trial = self._beside.copy()
-        trial.add(None, self.curve, need.prompt_tokens, 0, most, need.sequences, held, streams=need.streams)
-        return trial.within(room, self.calm)
-
-    def _coming(self, kept: Need, room: int) -> Forecast | None:
-        """What is foreseen with one that the replica is kept for, from the first moment at which it fits; None where none is in sight."""
-        longest = kept.most_tokens if kept.most_tokens is not None else self.context_tokens - kept.prompt_tokens
-        size = self.size(kept, 0 if kept.streams else min(kept.expected_tokens, longest))
-        for begins in AHEAD[:-1]:
-            if self._forecast is None:
-                break
-            trial = self._forecast.copy()
-            trial.add(kept.law, self.curve, kept.prompt_tokens, 0, longest, kept.sequences, size, streams=kept.streams, begins=begins)
-            if trial.within(room, self.calm):
-                return trial
-        return None
-
-    def _foreseen(self, need: Need, most: int, held: int, room: int, *, shared: bool) -> bool:
-        """Whether it fits beside what all who are here will hold, as far as that can be foreseen from how long answers get.
-
-        With `shared`, what an end does not free is in `room` already, and each is foreseen with its own part.
-        """
-        law = need.law
-        if law is None:
-            return False
-        holds_on = self._behind <= BEHIND_TOKENS * self.sequences and self.steps - self._foreseen_at <= BEHIND_TOKENS
-        if self._forecast is not None and self._forecast_shared is shared and holds_on:
-            # What was foreseen holds on: an end since then only makes it too cautious.
-            forecast = self._forecast.copy()
-            forecast.add(law, self.curve, need.prompt_tokens, 0, most, need.sequences, held, streams=need.streams)
-            if forecast.within(room, self.calm):
-                return True
-            if not self._ended and not self._behind:
-                return False
-        self._forecast, self._kept = Forecast(), None
-        forecast, self._forecast_shared = self._forecast, shared
-        for lease in self.leases:
-            n = lease.need
-            # Of one that does not stream is seen only that it is still there, after so many steps: it is one of the longer ones.
-            produced = lease.produced if n.streams else min(max(self.steps - lease.began, 0), lease.most)
-            own = lease.held_bytes - lease.shared_bytes if shared else lease.held_bytes
-            forecast.add(n.law or law, self.curve, n.prompt_tokens, produced, lease.most, n.sequences, own, streams=n.streams)
-        for g in self.elsewhere():
-            # Which model theirs are of is not told: ours stands for it.
-            produced = g.produced if g.streams else min(g.produced + g.ahead, g.most)
-            forecast.add(law, self.curve, g.tokens - g.produced, produced, g.most, g.sequences, g.held_bytes, streams=g.streams)
-        self._behind, self._ended, self._foreseen_at = 0, False, self.steps
-        forecast = forecast.copy()
-        forecast.add(law, self.curve, need.prompt_tokens, 0, most, need.sequences, held, streams=need.streams)
-        return forecast.within(room, self.calm)
-
-    def forget(self) -> None:
-        """Others changed what is held here: nothing that was foreseen holds on."""
-        self._forecast = self._kept = None
+        return kept is None or self.outlook.leaves_room(kept, need, most, held if need.streams else promise, left)
 
     def _peak_with(self, need: Need, output_tokens: int, held: int, promise: int, room: int, saved: int) -> bool:
         """Whether the peak with one more stays within `room`, of which nothing is taken for `saved` bytes.
@@ -296,9 +219,7 @@ class Books:
             self.suspects += 1
         if need.law is not None:
             need.law.began()
-        if self._forecast is not None and need.law is not None:
-            self._forecast.add(need.law, self.curve, need.prompt_tokens, 0, most, need.sequences, lease.held_bytes, streams=need.streams)
-            self._kept = None
+        self.outlook.came(need, most, lease.held_bytes)
         if self.reserved is need:
             self.reserved = None
         return lease
@@ -312,7 +233,7 @@ class Books:
         if not lease.live:
             return True
         lease.account(now)
-        self._behind += (produced - lease.produced) * lease.need.sequences
+        self.outlook.grew((produced - lease.produced) * lease.need.sequences)
         if lease.need.law is not None:
             lease.need.law.went_on(lease.produced, produced)
         lease.produced = produced
@@ -345,7 +266,7 @@ class Books:
             return False
         lease.account(now)
         lease.live = False
-        self._ended = True
+        self.outlook.ended()
         if lease.need.law is not None:
             lease.need.law.stopped(lease.produced)
         self.leases.discard(lease)
@@ -396,7 +317,7 @@ class Books:
         self._saved_at = now
         if not self.saving.hear(used_bytes, running, self._top_held):
             return False
-        self.forget()
+        self.outlook.forget()
         return True
 
     def resize(self, capacity_bytes: int) -> None:

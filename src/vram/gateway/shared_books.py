@@ -93,7 +93,7 @@ class SharedBooks(Books):
         self.others_wait = waiting > 0
         # What one stream shows of the engine's steps, at whatever worker, is true of all that run there.
         self.steps = max(self.steps, words[self.place + STEPS])
-        self.forget()
+        self.outlook.forget()
         kept = words[self.place + KEPT]
         if kept and kept != self.ledger.number + 1:
             self.reserved = ANOTHER
