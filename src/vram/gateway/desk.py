@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 from vram.admission.decide import Admit, Refuse, decide
 from vram.admission.line import Shares
 from vram.admission.need import Need
-from vram.gateway import reasons
+from vram.gateway import elsewhere, reasons
 from vram.gateway.ask import AskError
 from vram.gateway.counting import Counting, in_doubt
-from vram.gateway.health import FAILURES
 from vram.gateway.notes import notes
 from vram.gateway.prefix import PREFIX
 from vram.gateway.refusal import Refusal, bad_request
@@ -308,27 +307,18 @@ class Desk:
         now = x.house.now()
         seat = ticket.seat
         death = seat.dies(now) if died and self.suspects.quarantine.seconds > 0 else None
-        seat.replica.failed += 1
-        outcomes, health, client = seat.replica.outcomes, seat.replica.health, ticket.client
-        outcomes.now.fail(client, ticket.group)
-        others = not refused and health.failures + 1 >= FAILURES and outcomes.served_others(client)
-        why = "it cannot be reached" if refused else "answers broke off"
-        if health.bad(now, why, refused=refused, client=client, group=ticket.group, others=others):
+        if seat.failed(ticket, now, refused=refused):
             self.refresh()
         return self.suspects.blame(x, ticket, death, now) if death is not None else None
 
     def has_elsewhere(self, x: "Exchange") -> bool:
         """Whether some other replica might take it."""
-        ticket = x.ticket
-        if ticket is None or ticket.answer is None or (ticket.seat is not None and not ticket.seat.bench.retries.left()):
-            return False
-        mine = ticket.answer.books
-        return any(b is not mine and b.usable for pool in ticket.counter.route.pools for b in pool.books)
+        return elsewhere.exists(x.ticket)
 
     def elsewhere(self, x: "Exchange") -> bool:
         """Before its first byte: release it there, and send it to another replica with room, or make it wait in front of its key's line."""
         ticket = x.ticket
-        if ticket is None or ticket.answer is None or (ticket.seat is not None and not ticket.seat.bench.retries.take()):
+        if ticket is None or ticket.answer is None or not elsewhere.take(ticket):
             return False
         mine, need, now = ticket.answer.books, ticket.need, x.house.now()
         if self.counters.get(x.ask.model) is not ticket.counter:
@@ -339,15 +329,7 @@ class Desk:
         self._release(x, ticket, pump=False)
         ticket.lease = None
         x.replica = None
-        usable, mine.usable = mine.usable, False
-        try:
-            answer = decide(need, ticket.counter.route, now, last=True)
-        finally:
-            # Who is started again when it dies is looked at anew within a second; until then nobody runs into it.
-            mine.usable = usable and not mine.coming
-        if not isinstance(answer, Admit) and not mine.coming:
-            # No other has room: the same one may have been unlucky.
-            answer = decide(need, ticket.counter.route, now, last=True)
+        answer = elsewhere.decided(need, ticket.counter.route, mine, now)
         if isinstance(answer, Refuse):
             ticket.counter.line.leave(need)
             self._pump(self._lines.get(mine, ()), now)
