@@ -19,6 +19,7 @@ from upping import HERE, processes_with, up, vram
 
 from vram.admission.residency import Load, Resident, Unload, Wanted, next_step
 from vram.api import load_model, parse_gpus, plan
+from vram.cli.render.up import board, ready_text
 from vram.engines.base import Settings
 from vram.hardware.probe.nvml import held_by_process
 from vram.memory.part import Part, Parts
@@ -28,15 +29,15 @@ from vram.runtime.engines.base import Installed
 from vram.runtime.engines.registry import program
 from vram.runtime.footprint import host_held, processes
 from vram.runtime.learned import FILE, Learned, held_before, keep_held
-from vram.runtime.placing import Placed, plan_one, replan
+from vram.runtime.placing import Placed, learned_of, plan_one, replan
 from vram.runtime.placing import Wanted as Asked
-from vram.runtime.reserving import outgrown, watch, with_reserve
+from vram.runtime.reserving import measure, outgrown, watch, with_reserve
 from vram.runtime.tiny import write_tiny
-from vram.runtime.together import gpu_bytes
+from vram.runtime.together import Household, gpu_bytes
 from vram.runtime.unit import State
 from vram.settings import settings as variables
 from vram.sources.private import last_lines
-from vram.units import MIB
+from vram.units import MIB, gib
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="engines are started on POSIX systems")
 
@@ -228,6 +229,34 @@ def test_what_outgrew_its_reservation_is_known_to_the_next_run(placed, tmp_path,
 
     asyncio.run(until_it_is_said())
     assert held_before(tmp_path, placed.plan, placed.wanted) == (900 * MIB,)
+
+
+def test_what_was_held_beyond_the_band_is_reserved_in_the_next_run_and_said(placed, tmp_path):
+    """An engine held twice what its plan says at most: the next run begins with that, though no card has it, and both screens call it outside."""
+    most = planned_bytes(placed.plan.gpus[0])
+    for kept in (2 * most, placed.fleet.gpus[0].gpu.capacity_bytes + GIB):
+        keep_held(tmp_path, placed.plan, placed.wanted, (kept,))
+        again = learned_of(placed, Learned(tmp_path))
+        assert kept <= again.reserved[0] <= kept + kept // 4
+        shown = board(Household(fleet=placed.fleet, ways={"m": (again,)}, first={"m": again}), 200)
+        assert f"more than the {gib(most)} that its plan says at most" in shown
+        assert "outside its plan's band" in ready_text(SimpleNamespace(name="m", placed=again, ready_after_seconds=1.0, proof=None, measured=()), 200)
+    keep_held(tmp_path, placed.plan, placed.wanted, (most // 2,))
+    inside = learned_of(placed, Learned(tmp_path))
+    assert inside.reserved[0] <= most
+    assert "that its plan says at most" not in board(Household(fleet=placed.fleet, ways={"m": (inside,)}, first={"m": inside}), 200)
+
+
+def test_a_peak_that_is_a_sum_of_many_peaks_takes_no_model_away_from_the_next_run(placed, tmp_path, monkeypatch):
+    """Each process' most, added, was more than the plan; what they hold together is not: the next run reserves what this one did."""
+    most = planned_bytes(placed.plan.gpus[0])
+    unit = SimpleNamespace(name="m", placed=placed)
+    for now in (most // 2, most + 100 * MIB):
+        monkeypatch.setattr("vram.runtime.reserving.held", lambda _, now=now: ((5 * most, now),))
+        unit.placed = replace(placed, reserved=())
+        folder = tmp_path / str(now)
+        measure(unit, folder)
+        assert learned_of(placed, Learned(folder)).reserved == unit.placed.reserved
 
 
 @settings(max_examples=60, deadline=None)

@@ -6,6 +6,7 @@ itself – allocators' fragments, a client's buffers –, never the weights or t
 So is what an engine keeps of requests that are over: the worst one leaves a little of it, and the rest comes with every one after it.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from vram.engines.registry import engine
@@ -19,6 +20,11 @@ GROWTH_BYTES: Final = 64 * MIB
 def planned_bytes(gpu: GpuPlan) -> int:
     """What is reserved by the plan alone: its high end, or what its engine reserves there."""
     return gpu.total_bytes if gpu.pool is not None else min(gpu.parts.high_bytes, max(gpu.usable_bytes, gpu.total_bytes))
+
+
+def beyond_plan(plan: Plan, reserved: Sequence[int]) -> bool:
+    """Whether more is reserved on any GPU than the plan alone would: what was measured lies outside its band."""
+    return any(size > planned_bytes(gpu) for gpu, size in zip(plan.gpus, reserved, strict=False))
 
 
 def later_bytes(plan: Plan) -> int:

@@ -428,7 +428,8 @@ def held_of(placed: Placed, lessons: Lessons | None) -> Placed:
         return placed
     if (held := lessons.held(placed.plan, placed.wanted)) is not None:
         coming = later_bytes(placed.plan)
-        placed = replace(placed, reserved=tuple(reserved_bytes(g, size, 0, coming) for g, size in zip(placed.plan.gpus, held, strict=True)))
+        # Kept is what was held: where that is more than the plan says at most, it is more than that here, too.
+        placed = replace(placed, reserved=tuple(reserved_bytes(g, size, size, coming) for g, size in zip(placed.plan.gpus, held, strict=True)))
     return placed
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from vram.planner.reserve import later_bytes, reserved_bytes
+from vram.planner.reserve import beyond_plan, later_bytes, planned_bytes, reserved_bytes
 from vram.runtime.footprint import gpu_held, host_held, processes
 from vram.runtime.learned import held_before, keep_held
 from vram.runtime.placing import Placed
@@ -53,7 +53,12 @@ def measure(unit: Unit, folder: Path) -> None:
     if found is None or len(found) != len(unit.placed.plan.gpus):
         return
     unit.placed = with_reserve(unit.placed, found)
-    keep_held(folder, unit.placed.plan, unit.placed.wanted, tuple(peak for peak, _ in found))
+    keep_held(folder, unit.placed.plan, unit.placed.wanted, _known(unit.placed, found))
+
+
+def _known(placed: Placed, found: Held) -> tuple[int, ...]:
+    """What was held of each GPU for certain: a most that is a sum of several processes' counts no further than the plan goes, nor than what is held."""
+    return tuple(min(peak, max(planned_bytes(g), now)) for g, (peak, now) in zip(placed.plan.gpus, found, strict=True))
 
 
 def outgrown(placed: Placed, found: Held) -> Placed | None:
@@ -67,7 +72,7 @@ def outgrown(placed: Placed, found: Held) -> Placed | None:
 def keep_grown(folder: Path, placed: Placed, found: Held) -> None:
     """Keep for the next run what one outgrew its reservation to: of each GPU the most that was ever seen."""
     before = held_before(folder, placed.plan, placed.wanted) or (0,) * len(found)
-    keep_held(folder, placed.plan, placed.wanted, tuple(max(b, peak) for b, (peak, _) in zip(before, found, strict=True)))
+    keep_held(folder, placed.plan, placed.wanted, tuple(max(b, size) for b, size in zip(before, _known(placed, found), strict=True)))
 
 
 async def watch(units: Callable[[], Iterable[Unit]], folder: Path, say: Callable[[str], None], *, look_seconds: float = LOOK_SECONDS) -> None:
@@ -83,4 +88,5 @@ async def watch(units: Callable[[], Iterable[Unit]], folder: Path, say: Callable
                 continue
             unit.placed = more
             await asyncio.to_thread(keep_grown, folder, more, found)
-            say(f"{unit.name} holds {gib(sum(now for _, now in found))}, more than was reserved for it: {gib(sum(more.reserved))} are from now on")
+            beyond = ", outside its plan's band" if beyond_plan(more.plan, more.reserved) else ""
+            say(f"{unit.name} holds {gib(sum(now for _, now in found))}, more than was reserved for it: {gib(sum(more.reserved))} are from now on{beyond}")

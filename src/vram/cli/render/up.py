@@ -16,6 +16,7 @@ from vram.errors import printable
 from vram.hardware.remote import called
 from vram.planner.document import plan_document
 from vram.planner.plan import Verdict
+from vram.planner.reserve import beyond_plan, planned_bytes
 from vram.runtime.engines.base import Address
 from vram.runtime.mending import mends_of
 from vram.runtime.placing import line_of
@@ -140,7 +141,9 @@ def _told(household: "Household") -> "Iterator[str]":
     for one in household.placed:
         shown = printable(one.wanted.name)
         if one.reserved:
-            yield f"{shown}: {gib(sum(one.reserved))} are reserved for it, by what was measured here"
+            most = sum(map(planned_bytes, one.plan.gpus))
+            beyond = f": outside its plan's band, more than the {gib(most)} that its plan says at most" if beyond_plan(one.plan, one.reserved) else ""
+            yield f"{shown}: {gib(sum(one.reserved))} are reserved for it, by what was measured here{beyond}"
         if one.note:
             yield f"{shown}: as it worked here before; {printable(one.note, 400)}"
     mended: dict[str, list[str]] = {}
@@ -182,7 +185,8 @@ def ready_text(unit: "Unit", width: int) -> str:
         what = f"{proof.sequences} x {proof.tokens:,} tokens at once"
         lines.append(f"  not proved: {proof.cut}" if proof.cut else f"  proved: {what}, the most that its plan admits, in {proof.seconds:.1f} s")
     if placed.reserved:
-        lines.append(f"  reserved: {gib(sum(placed.reserved))} by what it was seen to hold")
+        beyond = ": outside its plan's band" if beyond_plan(placed.plan, placed.reserved) else ""
+        lines.append(f"  reserved: {gib(sum(placed.reserved))} by what it was seen to hold{beyond}")
     if unit.measured:
         rows = []
         for one in unit.measured:
