@@ -11,9 +11,11 @@ from vram.api import parse_gpus
 from vram.planner.reserve import planned_bytes
 from vram.runtime.engines.base import Address, Installed
 from vram.runtime.engines.registry import program
-from vram.runtime.placing import Placed, Wanted, line_of, plan_one
+from vram.runtime.placing import Placed, line_of
+from vram.runtime.planning import plan_one
 from vram.runtime.reserving import with_reserve
 from vram.runtime.together import place_together
+from vram.runtime.wanted import Wanted
 from vram.units import GIB, MIB
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="engines are started on POSIX systems")

@@ -11,10 +11,13 @@ from vram.api import parse_gpus, plan
 from vram.errors import ExitCode, UsageError
 from vram.hardware.fleet import Fleet, FleetGpu, Origin
 from vram.hardware.probe.cpu import cpu_fleet
+from vram.runtime.choosing import Finder, choose_engine
 from vram.runtime.engines.base import Address, Installed, visible
 from vram.runtime.engines.registry import PROGRAMS, program
-from vram.runtime.placing import Finder, Placed, Wanted, choose_engine, line_of, plan_one, wanted_of
+from vram.runtime.placing import Placed, line_of
+from vram.runtime.planning import plan_one
 from vram.runtime.tiny import write_tiny
+from vram.runtime.wanted import Wanted, wanted_of
 from vram.settings import settings
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="engines are started on POSIX systems")

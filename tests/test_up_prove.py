@@ -18,9 +18,10 @@ from vram.runtime.engines.llama_server import LlamaServer
 from vram.runtime.gentler import steps
 from vram.runtime.learned import learn, learned
 from vram.runtime.measured import beside, read_start
-from vram.runtime.placing import Placed, Wanted, replan
+from vram.runtime.placing import Placed, replan
 from vram.runtime.restarts import Restarts
 from vram.runtime.tiny import write_tiny
+from vram.runtime.wanted import Wanted
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="engines are started on POSIX systems")
 

@@ -29,12 +29,14 @@ from vram.runtime.engines.base import Installed
 from vram.runtime.engines.registry import program
 from vram.runtime.footprint import host_held, processes
 from vram.runtime.learned import FILE, Learned, held_before, keep_held
-from vram.runtime.placing import Placed, learned_of, plan_one, replan
-from vram.runtime.placing import Wanted as Asked
+from vram.runtime.lessons import learned_of
+from vram.runtime.placing import Placed, replan
+from vram.runtime.planning import plan_one
 from vram.runtime.reserving import measure, outgrown, watch, with_reserve
 from vram.runtime.tiny import write_tiny
 from vram.runtime.together import Household, gpu_bytes
 from vram.runtime.unit import State
+from vram.runtime.wanted import Wanted as Asked
 from vram.settings import settings as variables
 from vram.sources.private import last_lines
 from vram.units import MIB, gib

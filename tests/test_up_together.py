@@ -9,10 +9,11 @@ from vram.hardware.fleet import Fleet, FleetGpu
 from vram.hardware.gpu import Gpu
 from vram.planner.launch import layers_dealt
 from vram.readers.pools import parse_pools
+from vram.runtime.choosing import Finder
 from vram.runtime.filed import place_pools
-from vram.runtime.placing import Finder, Wanted
 from vram.runtime.tiny import Shape, write_tiny
 from vram.runtime.together import _beside_each_other, gpu_bytes, place_together, within
+from vram.runtime.wanted import Wanted
 from vram.settings import settings
 
 GB = 1 << 30

@@ -25,8 +25,9 @@ from vram.hardware.remote import parse_servers  # noqa: E402  (as above)
 from vram.runtime.engines.base import Installed  # noqa: E402  (as above)
 from vram.runtime.engines.llama_server import LlamaServer  # noqa: E402  (as above)
 from vram.runtime.measured import beside, read_start  # noqa: E402  (as above)
-from vram.runtime.placing import Placed, Wanted, replan  # noqa: E402  (as above)
+from vram.runtime.placing import Placed, replan  # noqa: E402  (as above)
 from vram.runtime.remote import remote_fleet  # noqa: E402  (as above)
+from vram.runtime.wanted import Wanted  # noqa: E402  (as above)
 
 PROGRAM = SERVER.with_name("rpc_device")
 SEED = 20261127

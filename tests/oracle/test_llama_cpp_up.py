@@ -21,14 +21,16 @@ from upping import environment, gone, processes_with, up, vram  # noqa: E402  (b
 
 from vram.api import load_model  # noqa: E402  (as above)
 from vram.errors import ExitCode  # noqa: E402  (as above)
+from vram.runtime.choosing import fleet_of  # noqa: E402  (as above)
 from vram.runtime.driver import Start  # noqa: E402  (as above)
 from vram.runtime.engines.base import Address  # noqa: E402  (as above)
 from vram.runtime.engines.llama_server import LlamaServer  # noqa: E402  (as above)
 from vram.runtime.local import LocalDriver  # noqa: E402  (as above)
 from vram.runtime.measured import beside, read_start  # noqa: E402  (as above)
-from vram.runtime.placing import Placed, Wanted, fleet_of, replan  # noqa: E402  (as above)
+from vram.runtime.placing import Placed, replan  # noqa: E402  (as above)
 from vram.runtime.tiny import Shape, write_tiny  # noqa: E402  (as above)
 from vram.runtime.unit import free_port  # noqa: E402  (as above)
+from vram.runtime.wanted import Wanted  # noqa: E402  (as above)
 from vram.settings import settings  # noqa: E402  (as above)
 
 CACHED = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "vram-ci/llama-cpp-b11434/build/bin"

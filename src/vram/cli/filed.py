@@ -11,8 +11,10 @@ from vram.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from vram.runtime.choosing import Finder
     from vram.runtime.filed import Filed
-    from vram.runtime.placing import Finder, Lessons, Report
+    from vram.runtime.lessons import Lessons
+    from vram.runtime.placing import Report
     from vram.runtime.together import Household
 
 FILE_SAYS: Final = {

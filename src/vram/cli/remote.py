@@ -6,7 +6,7 @@ from vram.errors import UsageError
 
 if TYPE_CHECKING:
     from vram.hardware.fleet import Fleet
-    from vram.runtime.placing import Finder
+    from vram.runtime.choosing import Finder
 
 
 def devices_of(given: dict[str, Any], finder: "Finder", models: int) -> "Fleet":

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vram.gateway.options import Options
+    from vram.runtime.choosing import Finder
     from vram.runtime.filed import Filed
-    from vram.runtime.placing import Finder, Lessons, Report
+    from vram.runtime.lessons import Lessons
+    from vram.runtime.placing import Report
     from vram.runtime.supervisor import Supervisor
     from vram.runtime.together import Household
 
@@ -111,8 +113,8 @@ def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> Non
     from vram.cli.filed import household_of, is_pools_file, refuse_what_the_file_says
     from vram.cli.output import error_width, print_json, print_styled, progress, terminal_width
     from vram.cli.render.up import board, commands, up_document
+    from vram.runtime.choosing import Finder
     from vram.runtime.learned import Learned
-    from vram.runtime.placing import Finder
     from vram.settings import settings
 
     found = settings()
@@ -163,8 +165,9 @@ def _named(models: tuple[str, ...], given: dict[str, Any], finder: "Finder", rep
     from vram.cli.remote import devices_of
     from vram.cli.types import shares
     from vram.errors import UsageError
-    from vram.runtime.placing import Wanted, fleet_of, wanted_of
+    from vram.runtime.choosing import fleet_of
     from vram.runtime.together import place_together, within
+    from vram.runtime.wanted import Wanted, wanted_of
 
     dry = bool(given["dry_run"])
     same = {f.name: given[f.name] for f in fields(Wanted) if f.name in given} | {"tensor_split": shares(given["tensor_split"])}
@@ -203,8 +206,8 @@ def _demo(model: str) -> str:
         return model
 
     from vram.errors import VramError
-    from vram.runtime.placing import is_path
     from vram.runtime.tiny import write_tiny
+    from vram.runtime.wanted import is_path
     from vram.settings import settings
 
     if is_path("demo"):

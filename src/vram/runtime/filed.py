@@ -11,9 +11,13 @@ from vram.errors import UsageError
 from vram.gateway.assemble import SLOTTED, PoolPlan, plan_pool
 from vram.hardware.fleet import Fleet
 from vram.readers.pools import Pool, PoolsFile
+from vram.runtime.choosing import Finder, choose_engine, fleet_of
 from vram.runtime.engines.registry import program
-from vram.runtime.placing import Finder, Lessons, Placed, Report, Wanted, beside, choose_engine, fleet_of, learned_of, plan_one
+from vram.runtime.lessons import Lessons, learned_of
+from vram.runtime.placing import Placed, Report, beside
+from vram.runtime.planning import plan_one
 from vram.runtime.together import Household
+from vram.runtime.wanted import Wanted
 
 if TYPE_CHECKING:
     from vram.runtime.unit import Unit

@@ -11,7 +11,7 @@ from typing import Final
 from vram.planner.mends import EIGHT_BITS
 from vram.planner.plan import Plan
 from vram.runtime.engines.base import Short
-from vram.runtime.placing import Wanted
+from vram.runtime.wanted import Wanted
 
 LEAST_UBATCH: Final = 64
 LEAST_CONTEXT: Final = 512

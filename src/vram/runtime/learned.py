@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from vram.planner.calibration import signature
 from vram.planner.plan import Plan
-from vram.runtime.placing import Wanted
+from vram.runtime.wanted import Wanted
 from vram.sources.private import add_line, last_lines
 
 FILE: Final = "learned.jsonl"

@@ -8,9 +8,11 @@ from typing import Any, Final
 from vram.errors import UsageError
 from vram.hardware.fleet import Fleet, Origin
 from vram.planner.plan import Plan, Verdict
+from vram.runtime.choosing import fleet_of
 from vram.runtime.engines.base import Address
-from vram.runtime.placing import Placed, Wanted, fleet_of, line_of, replan
+from vram.runtime.placing import Placed, line_of, replan
 from vram.runtime.together import Household, within
+from vram.runtime.wanted import Wanted
 from vram.units import GIB
 
 MOST_SHOWN: Final = 3

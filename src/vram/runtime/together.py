@@ -14,7 +14,11 @@ from vram.planner.calibration import signature
 from vram.planner.packing import Parcel, Slot, Way, pack
 from vram.planner.plan import Verdict
 from vram.planner.reserve import planned_bytes
-from vram.runtime.placing import Finder, Lessons, Placed, Report, Wanted, beside, choose_engine, held_of, learned_of, plan_one, replan
+from vram.runtime.choosing import Finder, choose_engine
+from vram.runtime.lessons import Lessons, held_of, learned_of
+from vram.runtime.placing import Placed, Report, beside, replan
+from vram.runtime.planning import plan_one
+from vram.runtime.wanted import Wanted
 
 MOST_WAYS: Final = 64
 """Sets of GPUs that one model is planned on, at most."""
