@@ -11,8 +11,12 @@ pytest.importorskip("httptools", reason="the gateway's extra is not installed")
 from gateway_loops import run_on_loop as run
 from test_gateway import ask, pools, running
 
-from vram.gateway.admin_pages import leases, replica
+from vram.cli.render.top import frame
+from vram.gateway import together
+from vram.gateway.admin_pages import leases, queue, replica, replicas, workers
+from vram.gateway.admin_pages import pools as pool_pages
 from vram.gateway.exposition import metrics
+from vram.units import gib
 
 BLOCKS = 1000
 ON = "[limits]\ncount_shared_once = true\n"
@@ -66,11 +70,15 @@ def test_an_engines_word_of_what_is_shared_is_room(tmp_path, limits, usage, ran,
                         page = replica(gateway, seat)["kv"]
                         assert page["held"] + page["saved"] == seat.books.held_bytes
                         assert page["saved"] == saved
+                        pages = {"pools": pool_pages(gateway), "queue": queue(gateway, 9), "leases": leases(gateway, 9), "workers": workers(gateway)}
+                        shown = next(text for text in frame(pages, "x", "now").splitlines() if engine.url in text)
+                        assert f"{gib(saved)} saved by sharing" in shown
                         assert sum(lease["saved"] for lease in leases(gateway, 9)["leases"]) == pytest.approx(saved, abs=4)
                         assert seat.books.held_bytes - saved >= usage * seat.books.capacity_bytes
                         assert f"}} {saved}\n" in metrics(gateway).decode().split("# TYPE vram_kv_saved_bytes")[1].split("# HELP")[0]
                         assert seat.meter.balance(int(gateway.house.now() * 1e9)).idle_nanodollars > 0
                 assert (most > 0) == saves
+                assert replica(gateway, seat)["kv"]["shared_once"] == (limits == ON)
                 assert [task.result()[0] for task in tasks] == [200] * 4
                 (sums,) = gateway.tally.sums.values()
                 assert (sums.saved_byte_seconds > 0) == saves
@@ -124,6 +132,24 @@ def test_engines_of_several_caches_behind_one_address_save_nothing(tmp_path):
                     await asyncio.sleep(0.05)
                     assert seat.books.saved_bytes(gateway.house.now()) == 0
                 assert gateway.watched(seat).load.parts == 2
-                assert json.loads(json.dumps(replica(gateway, seat)))["kv"]["saved"] == 0
+                found = json.loads(json.dumps(replica(gateway, seat)))["kv"]
+                assert (found["saved"], found["shared_once"]) == (0, False)
+
+    run(test(), 60)
+
+
+def test_of_several_workers_the_one_that_saves_most_tells(tmp_path):
+    """Each counts what its own requests save; together they save no less than any of them, and what they hold and save is what all are charged."""
+
+    async def test():
+        async with MockEngine() as engine, running(tmp_path, pools(engine, extra=ON)) as gateway:
+            page = replicas(gateway)
+            said = []
+            for saved in (0, 70, 20):
+                one = json.loads(json.dumps(page))
+                one["replicas"][0]["kv"] |= {"held": 100 - saved, "saved": saved, "shared_once": saved > 0}
+                said.append(one)
+            (told,) = together.replicas(said)["replicas"]
+            assert (told["kv"]["held"], told["kv"]["saved"], told["kv"]["shared_once"]) == (30, 70, True)
 
     run(test(), 60)

@@ -17,6 +17,7 @@ from gateway_thread import serving
 from test_gateway import chat, pools
 
 from vram.cli.render.top import frame
+from vram.units import GIB
 
 TOKEN = "a-token-of-administrators"  # noqa: S105  (of this test)
 
@@ -97,10 +98,26 @@ def test_what_goes_wrong_is_said(tmp_path):
         assert "should not happen" not in done.stderr
 
 
+def test_what_sharing_saves_is_told_where_it_is_counted():
+    """Beside what is held: how much of the cache is saved now, or that nothing is; where it is not counted, not a word."""
+    kv = {"unit": "bytes", "capacity": 10 * GIB, "held": 4 * GIB, "saved": 2 * GIB, "shared_once": True, "promised": 7 * GIB, "held_by_others": 0}
+    replica = {"number": 0, "state": "up", "kv": kv, "engine": None, "leases": 1, "rent_dollars": None, "idle_dollars": None, "url": "u", "why": ""}
+
+    def told(**more):
+        pool = {"name": "p", "model": "m", "engine": "e", "gpu": "g", "dollars_per_hour": None, "replicas": [replica | {"kv": kv | more}]}
+        document = {"pools": {"pools": [pool]}, "queue": {"waiting": 0, "lines": []}, "leases": {"total": 0, "leases": []}}
+        return frame(document | {"workers": {"restarts": 0, "hung": 0, "workers": []}}, "x", "now")
+
+    assert "40% held, 70% promised of 10.00 GiB; 2.00 GiB saved by sharing; 1 run" in told()
+    assert "nothing saved by sharing" in told(saved=0)
+    assert "saved" not in told(saved=0, shared_once=False)
+    assert "1,234 tokens saved by sharing" in told(unit="tokens", saved=1234)
+
+
 def test_a_frame_fits_its_window_and_shows_no_control_characters():
     """Hostile names are escaped; more than the window holds is cut, and that is said."""
     nasty = "\x1b[2J\r\n"
-    kv = {"unit": "tokens", "capacity": 100, "held": 50, "saved": 0, "promised": 120, "held_by_others": 0}
+    kv = {"unit": "tokens", "capacity": 100, "held": 50, "saved": 0, "shared_once": False, "promised": 120, "held_by_others": 0}
     replica = {"number": 0, "state": "out", "kv": kv, "engine": None, "leases": 1, "rent_dollars": None, "idle_dollars": None, "url": nasty, "why": nasty}
     replica["seconds_out"] = 3.0
     lease = {"request_id": "r", "key": nasty, "model": nasty, "pool": nasty, "number": 0, "unit": "tokens", "held": 50}

@@ -77,7 +77,7 @@ def test_ps_fits_its_window_and_loses_no_figure(width, name):
 
 
 def document(name):
-    kv = {"unit": "bytes", "capacity": 2**34, "held": 2**33, "promised": 2**34, "held_by_others": 2**30}
+    kv = {"unit": "bytes", "capacity": 2**34, "held": 2**33, "saved": 0, "shared_once": False, "promised": 2**34, "held_by_others": 2**30}
     engine = {"kv_usage": 0.4321, "preemptions": 12}
     base = {
         "number": 0,

@@ -79,6 +79,7 @@ def replica(gateway: "Gateway", seat: "Seat") -> dict[str, Any]:
             "capacity": seat.capacity,
             "held": books.held_bytes - books.saved_bytes(now),
             "saved": books.saved_bytes(now),
+            "shared_once": watched is not None and watched.saves,
             "promised": books.promised_bytes,
             "held_by_others": books.foreign_bytes(now),
         },

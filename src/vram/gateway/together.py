@@ -61,8 +61,14 @@ def _replica(said: list[dict[str, Any]]) -> dict[str, Any]:
         "good_seconds_ago": min(good, default=None),
         "connections": sum(r["connections"] for r in said),
         "leases": sum(r["leases"] for r in said),
+        # Each counts what its own requests save: together they save no less than the one that saves most.
+        "kv": max((r["kv"] for r in said), key=_saved),
         "engine": fresh["engine"],
     }
+
+
+def _saved(kv: dict[str, Any]) -> tuple[int, bool]:
+    return kv["saved"], kv["shared_once"]
 
 
 def leases(said: Sequence[dict[str, Any]], limit: int) -> dict[str, Any]:

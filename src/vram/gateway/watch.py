@@ -84,7 +84,7 @@ class Watched:
             self.about_at = now()
             self._resize()
         said = []
-        self.seat.books.asked(shares=self._saves())
+        self.seat.books.asked(shares=self.saves)
         pages = ((b"/metrics", load_from_metrics), (b"/slots", load_from_slots))
         # llama.cpp serves its metrics only when it is told to, and its slots unless it is told not to.
         for path, read in pages if self.about.engine == "llama.cpp" else pages[:1]:
@@ -154,16 +154,19 @@ class Watched:
             books.report(self.room.curve.nbytes(load.held_tokens) if self.shared else self.room.curve.nbytes(0) * load.running, now)
         elif load.kv_usage is not None:
             books.report(int(load.kv_usage * books.capacity_bytes), now)
-            if self._saves() and load.running is not None:
+            if self.saves and load.running is not None:
                 whole = books.capacity_bytes + self.room.aside_bytes
                 self.seat.replica.house.desk.save(self.seat, ceil(load.kv_usage * whole), load.running, now)
             else:
                 self._save_nothing(now)
 
-    def _saves(self) -> bool:
+    @property
+    def saves(self) -> bool:
+        """Whether what its sequences share is counted once: the pools file asks for it, and its engine says what can be believed."""
         # vLLM tells its use with the tokens of each step (vllm/v1/engine/async_llm.py of 0.32), of blocks that somebody who runs holds
         # (`get_usage` of vllm/v1/core/block_pool.py). SGLang's figure is as old as forty steps (`--decode-log-interval`).
-        return self.shares and self.room.block_bytes > 0 and self.load.engine == "vllm" and self.load.parts == 1
+        sure = self.room.block_bytes > 0 and not self.room.curve.states
+        return self.shares and sure and self.load.engine == "vllm" and self.load.parts == 1
 
     def _save_nothing(self, now: float) -> None:
         if self.seat.books.saving.shared:

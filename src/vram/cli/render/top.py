@@ -111,6 +111,11 @@ def _facts(r: Mapping[str, Any]) -> list[str]:
         found = [f"{share(held / capacity)} held, {share(kv['promised'] / capacity)} promised of {amount}"]
     else:
         found = [f"{held:,} {kv['unit']} held, {kv['promised']:,} promised", "capacity not known" if capacity is None else "no KV cache"]
+    if kv["saved"]:
+        saved = gib(kv["saved"]) if kv["unit"] == "bytes" else f"{kv['saved']:,} tokens"
+        found.append(f"{saved} saved by sharing")
+    elif kv["shared_once"]:
+        found.append("nothing saved by sharing")
     found.append(f"{r['leases']:,} run")
     if engine is not None and engine["kv_usage"] is not None:
         found.append(f"engine {share(engine['kv_usage'])}")
