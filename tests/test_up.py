@@ -169,3 +169,27 @@ def test_on_a_machine_without_a_gpu_all_lies_in_main_memory():
         seen += 1
     assert seen > 20
     assert Fleet.of([host]).name == "CPU"
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (("up", "nothing.gguf", "--gpu", "cpu"), ExitCode.MODEL_UNREADABLE),
+        (("up", "demo", "--gpu", "cpu", "--budget", "30MiB", "--port", "0", "--admin-port", "0"), ExitCode.DOES_NOT_FIT),
+        (("up", "demo", "--gpu", "cpu", "--budget", "30MiB", "--port", "0", "--admin-port", "0", "--detach"), ExitCode.DOES_NOT_FIT),
+        (("up", "demo", "--gpu", "cpu", "--no-such-flag"), ExitCode.USAGE),
+        (("up", "odd=demo", "--gpu", "cpu", "--port", "0", "--admin-port", "0"), ExitCode.ERROR),
+        (("plan", "nothing.gguf", "--gpu", "RTX 4090"), ExitCode.MODEL_UNREADABLE),
+        (("top",), ExitCode.USAGE),
+    ],
+)
+def test_a_failed_command_with_json_prints_its_error_as_a_document(env, args, code):
+    """Never an empty stdout: one document with the words of stderr, and the exit code."""
+    done = vram(*args, "--json", env={**env, "STAND_IN_FAILS": "9", "COLUMNS": "9999"})
+    assert done.returncode == code, done.stderr
+    document = json.loads(done.stdout)
+    jsonschema.validate(document, json.loads((files("vram") / "schemas/error.json").read_text()))
+    error = document["error"]
+    assert error["exit_code"] == code
+    assert f"error: {error['message']}\n" in done.stderr
+    assert f"hint: {error['hint']}\n" in done.stderr

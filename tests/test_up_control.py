@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from contextlib import suppress
 from http.client import HTTPException
 from importlib.resources import files
@@ -67,15 +68,53 @@ def test_two_models_are_listed_one_is_stopped_then_all(env, tmp_path):
         assert not processes_with("--alias one")
         assert state_of(env, "one")["state"] == "stopped"
         assert running.post("/v1/completions", {"model": "two", "prompt": "x", "max_tokens": 2})[0] == 200
-        assert running.post("/v1/completions", {"model": "one", "prompt": "x", "max_tokens": 2})[0] == 503
+        # Its clients are told, and how it comes again; so is who stopped it.
+        status, body = running.post("/v1/completions", {"model": "one", "prompt": "x", "max_tokens": 2})
+        error = json.loads(body)["error"]
+        assert (status, error["code"]) == (503, "model_stopped")
+        for said in (error["message"], done.stderr, state_of(env, "one")["why"]):
+            assert "vram start one" in said
+        assert "vram down" in done.stderr
         assert vram("stop", "nosuch", env=env).returncode == ExitCode.USAGE
+        assert "was not stopped" in vram("start", "two", env=env).stderr
+        assert vram("start", "one", env=env).returncode == ExitCode.OK
+        assert running.post("/v1/completions", {"model": "one", "prompt": "x", "max_tokens": 2})[0] == 200
+        assert state_of(env, "one")["state"] == "ready"
 
-        done = vram("down", env=env)
+        done = vram("down", "--json", env=env)
         assert done.returncode == ExitCode.OK, done.stderr
+        document = json.loads(done.stdout)
+        jsonschema.validate(document, json.loads((files("vram") / "schemas/down.json").read_text()))
+        assert [(e["pid"], e["models"]) for e in document["ended"]] == [(running.process.pid, ["one", "two"])]
         assert running.process.wait(20) == ExitCode.OK
     assert not processes_with("--alias two")
     assert ps(env) == []
     assert "nothing ran" in vram("down", env=env).stderr
+    assert json.loads(vram("down", "--json", env=env).stdout)["ended"] == []
+
+
+def test_a_stop_says_at_once_what_it_waits_for_and_a_cut_stream_that_it_was_stopped(env, tmp_path):
+    """A stream goes on for longer than anybody waits: what happens is said before it ends, and its last event says who ended it."""
+    events = []
+
+    def read(url):
+        body = json.dumps({"model": "one", "prompt": "x", "max_tokens": 200, "stream": True}).encode()
+        request = urllib.request.Request(f"{url}/v1/completions", data=body, headers={"Content-Type": "application/json"})  # noqa: S310
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+            events.extend(line for line in answer if line.startswith(b"data: {"))
+
+    with up(tmp_path, "one=demo", "--gpu", "cpu", "--no-probe", env={**env, "STAND_IN_CHUNKS": "200", "STAND_IN_DELAY": "0.2"}) as running:
+        reader = threading.Thread(target=read, args=(running.url,))
+        reader.start()
+        until(lambda: state_of(env, "one")["requests"] == 1)
+        began = time.monotonic()
+        with subprocess.Popen([sys.executable, "-m", "vram", "stop", "one"], env=env, stderr=subprocess.PIPE, text=True) as stopping:
+            first = stopping.stderr.readline()
+            assert time.monotonic() - began < 5
+            assert "1 that run may end first" in first
+            assert "has ended" in stopping.stderr.read()
+        reader.join(30)
+    assert json.loads(events[-1][6:])["error"]["code"] == "model_stopped"
 
 
 def test_detached_it_goes_on_until_it_is_told_to_end(env):
@@ -168,7 +207,8 @@ def test_a_crash_loop_is_taken_out_with_its_last_lines(env, tmp_path):
         until(lambda: "the flux capacitor is empty" in running.said.split("loop is out")[1])
         assert state_of(env, "loop")["state"] == "out"
         assert not processes_with("--alias loop")
-        assert running.post("/v1/completions", {"model": "loop", "prompt": "x"})[0] == 503
+        status, body = running.post("/v1/completions", {"model": "loop", "prompt": "x"})
+        assert (status, json.loads(body)["error"]["code"]) == (503, "model_failed")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads environments in /proc")

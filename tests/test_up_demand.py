@@ -131,10 +131,23 @@ def test_pinned_stays_and_who_does_not_fit_beside_it_is_told(env, tmp_path, budg
     one = budget * 2 // 5 * 3 // 2
     args = ("a=demo", "b=demo", "--gpu", "cpu", "--context", "1k", "--budget", str(one), "--no-probe", "--pin", "a", "--queue-seconds", "1s")
     with up(tmp_path, *args, env=env) as running:
-        running.until("serving a, b")
+        said = running.until("serving a, b")
+        assert "warning: b: never loaded" in said
         status, body = running.post("/v1/completions", {"model": "b", "prompt": "hi", "max_tokens": 2})
-        assert status == 503, body
+        error = json.loads(body)["error"]
+        assert (status, error["code"]) == (503, "model_does_not_fit"), body
+        assert "are missing" in error["message"]
         assert state_of(env, "a")["state"] == "ready"
+
+
+def test_who_is_pinned_is_loaded_first_and_where_it_never_is_that_is_a_warning(env, budget):
+    """The second of two that fit one at a time, pinned, is there from the start; two that are pinned where one fits are told of before anything starts."""
+    one = budget * 2 // 5 * 3 // 2
+    words = ("up", "a=demo", "b=demo", "--gpu", "cpu", "--context", "1k", "--budget", str(one), "--dry-run", "--pin", "b")
+    models = json.loads(vram(*words, "--json", env=env).stdout)["models"]
+    assert [m["loaded_first"] for m in models] == [False, True]
+    assert "warning: a: never loaded" in vram(*words, env=env).stdout
+    assert "warning: --pin b: never loaded" in vram(*words, "--pin", "a", env=env).stdout
 
 
 def test_an_idle_model_is_unloaded_and_comes_back(env, tmp_path):
@@ -154,8 +167,8 @@ def test_a_model_that_cannot_be_loaded_any_more_is_refused_in_the_end(env, tmp_p
     with up(tmp_path, "a=demo", "b=demo", "--gpu", "cpu", "--context", "1k", "--budget", str(one), "--no-probe", "--queue-seconds", "2s", env=env) as running:
         running.until("serving a, b")
         program.write_text('#!/bin/sh\necho "no more" >&2\nexit 1\n')
-        status, _ = running.post("/v1/completions", {"model": "b", "prompt": "hi", "max_tokens": 2})
-        assert status == 503
+        status, body = running.post("/v1/completions", {"model": "b", "prompt": "hi", "max_tokens": 2})
+        assert (status, json.loads(body)["error"]["code"]) == (503, "model_not_loaded")
         running.until("is tried again in")
         program.write_text(whole)
         assert until(lambda: running.post("/v1/completions", {"model": "a", "prompt": "hi", "max_tokens": 2})[0] == 200)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, NoReturn
@@ -25,6 +26,7 @@ COMMANDS = {
     "ps": "The models that vram up runs on this machine.",
     "logs": "What an engine of vram up prints.",
     "stop": "One model of vram up ended, the others go on.",
+    "start": "A stopped model of vram up let in again.",
     "down": "All that vram up runs ended.",
     "serve": "An OpenAI-compatible gateway that lets in what fits.",
     "size": "Pools of least cost for a workload and a service level.",
@@ -99,6 +101,17 @@ def _usage_hint(error: click.UsageError) -> str:
 
 def run(args: "Sequence[str] | None" = None) -> int:
     """Run the command line and give its exit code; never raises for what a user can cause."""
+    as_json = "--json" in (sys.argv[1:] if args is None else args)
+
+    def failed(code: ExitCode, message: str, hint: str = "") -> int:
+        complain(message, hint)
+        if as_json:
+            from vram.cli.output import print_trouble
+
+            with suppress(OSError):
+                print_trouble(printable(message, 1000), printable(hint, 1000), code)
+        return code
+
     try:
         result = vram.main(args=list(args) if args is not None else None, prog_name="vram", standalone_mode=False)
         return result if isinstance(result, int) else ExitCode.OK
@@ -109,16 +122,13 @@ def run(args: "Sequence[str] | None" = None) -> int:
         return ExitCode.USAGE
     except click.UsageError as e:
         # click would add its guesses to the message; here they are the hint.
-        complain(e.message if getattr(e, "possibilities", None) else e.format_message(), _usage_hint(e))
-        return ExitCode.USAGE
+        return failed(ExitCode.USAGE, e.message if getattr(e, "possibilities", None) else e.format_message(), _usage_hint(e))
     except (KeyboardInterrupt, click.Abort):
-        complain("interrupted")
-        return ExitCode.INTERRUPTED
+        return failed(ExitCode.INTERRUPTED, "interrupted")
     except VramError as e:
         if os.environ.get("VRAM_DEBUG") == "1":
             raise
-        complain(e.message, e.hint)
-        return e.exit_code
+        return failed(e.exit_code, e.message, e.hint)
     except BrokenPipeError:
         # The reader of our output left (head, less): say nothing, and let no later flush complain.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
@@ -126,14 +136,12 @@ def run(args: "Sequence[str] | None" = None) -> int:
     except OSError as e:
         if os.environ.get("VRAM_DEBUG") == "1":
             raise
-        complain(f"{e.strerror or e}{f': {e.filename}' if e.filename else ''}", "set VRAM_DEBUG=1 to see where")
-        return ExitCode.ERROR
+        return failed(ExitCode.ERROR, f"{e.strerror or e}{f': {e.filename}' if e.filename else ''}", "set VRAM_DEBUG=1 to see where")
     except Exception as e:
         # A defect of ours; still no traceback on a user's screen unless it is asked for.
         if os.environ.get("VRAM_DEBUG") == "1":
             raise
-        complain(f"this should not happen: {type(e).__name__}: {e}", "please report it with what VRAM_DEBUG=1 prints")
-        return ExitCode.ERROR
+        return failed(ExitCode.ERROR, f"this should not happen: {type(e).__name__}: {e}", "please report it with what VRAM_DEBUG=1 prints")
 
 
 def main() -> NoReturn:

@@ -61,7 +61,18 @@ def print_json(document: Any) -> None:
     import json
 
     text = json.dumps(document, indent=2, ensure_ascii=True).replace("\x7f", "\\u007f")
+    _printed.append(True)
     sys.stdout.write(text + "\n")
+
+
+_printed: list[bool] = []
+
+
+def print_trouble(message: str, hint: str, exit_code: int) -> None:
+    """The document of a command that was asked for one and failed, schema vram.error/1; none where it printed its own already."""
+    if not _printed:
+        print_json({"schema": "vram.error/1", "error": {"message": message, "hint": hint, "exit_code": int(exit_code)}})
+    sys.stdout.flush()
 
 
 Progress = Callable[[int, int, int], None]

@@ -108,8 +108,6 @@ def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> Non
     vram up chat=Qwen/Qwen3-8B --gpu 0 --dry-run
     vram up pools.toml
     """  # noqa: D301  (click's own mark, a real backspace, keeps the lines below it as they are)
-    from dataclasses import replace
-
     from vram.cli.filed import household_of, is_pools_file, refuse_what_the_file_says
     from vram.cli.output import error_width, print_json, print_styled, progress, terminal_width
     from vram.cli.render.up import board, commands, up_document
@@ -133,7 +131,6 @@ def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> Non
             household, filed = household_of(models[0], given, Finder(found), models=_demo, progress=report, lessons=lessons, say=print_styled_err)
         else:
             household = _named(models, given, Finder(found), report, lessons)
-    household = replace(household, pinned=frozenset(given["pinned"]))
     unfit = [p for p in household.placed if p.plan.verdict == "does_not_fit"]
     if dry:
         if given["as_json"]:
@@ -186,7 +183,9 @@ def _named(models: tuple[str, ...], given: dict[str, Any], finder: "Finder", rep
     if budget is not None and budget <= 0:
         raise UsageError("--budget 0 leaves nothing for any model", hint="give the bytes of each GPU that may be used: --budget 20GiB")
     fleet = fleet if budget is None else within(fleet, budget)
-    household = place_together(wanted, fleet, finder, dry=dry, offline=given["offline"] or None, progress=report, lessons=lessons)
+    household = place_together(
+        wanted, fleet, finder, dry=dry, offline=given["offline"] or None, progress=report, lessons=lessons, pinned=frozenset(given["pinned"])
+    )
     return replace(household, budget_bytes=budget, machine=None if budget is None else machine)
 
 

@@ -182,7 +182,18 @@ class Desk:
         if not answer.down and x.ticket is not None and in_doubt(x.ask, x.ticket, answer, x.house.now()):
             x.house.spawn(self._counted(x, need, answer))
             return
-        x.refuse(reasons.no_replica(x.ask.model) if answer.down else reasons.too_long(x.ask.model, answer))
+        x.refuse((self._away(x.ask.model) or reasons.no_replica(x.ask.model)) if answer.down else reasons.too_long(x.ask.model, answer))
+
+    def _away(self, model: str) -> Refusal | None:
+        """Why nothing of its route is there, in the words of whoever runs the engines; None: nobody said so."""
+        counter = self.counters.get(model)
+        if counter is not None:
+            for pool in counter.route.pools:
+                for books in pool.books:
+                    seat: Seat = books.owner
+                    if seat.replica.health.refusal is not None:
+                        return seat.replica.health.refusal
+        return None
 
     async def _counted(self, x: "Exchange", need: Need, answer: Refuse) -> None:
         """It is counted first, and decided anew."""
@@ -385,6 +396,8 @@ class Desk:
                     self._refuse(need, answer)
                 else:
                     x: Exchange = need.owner
-                    x.refuse(reasons.busy(f"no room for it in {now - need.arrived:.0f} s; {len(line)} more wait for {x.ask.model!r}"))
+                    x.refuse(
+                        self._away(x.ask.model) or reasons.busy(f"no room for it in {now - need.arrived:.0f} s; {len(line)} more wait for {x.ask.model!r}")
+                    )
             line.age(now)
         self._pump(self.counters.values(), now)

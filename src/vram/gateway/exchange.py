@@ -238,7 +238,9 @@ class Exchange:
             self.redialled = True
             self.replica.dial(self, self.replica.head(self.path, self.request_id, len(self.body), trace=self.trace), self.body)
         else:
-            self._failed(ENGINE_LOST, ENGINE_UNREACHABLE, back, died=True)
+            # Who was stopped by hand was not lost.
+            told = self.replica.health.refusal if self.replica is not None else None
+            self._failed(told or ENGINE_LOST, told or ENGINE_UNREACHABLE, back, died=told is None)
 
     def broken(self) -> None:
         """The engine's bytes break HTTP; the connection was dropped."""

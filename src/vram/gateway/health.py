@@ -19,6 +19,8 @@ Whoever starts and ends the engine may say that it is away: asleep, loading, mak
 from enum import StrEnum
 from typing import Final
 
+from vram.gateway.refusal import Refusal
+
 FAILURES: Final = 3
 """Failures in a row that take a replica out."""
 FIRST_BACKOFF_SECONDS: Final = 2.0
@@ -91,6 +93,7 @@ class Health:
         spared: whether it is asked all the same.
         away: the state that whoever runs its engine gives it; None: it is there.
         away_why: the reason for that, for people.
+        refusal: what clients are told meanwhile; None: that no replica is up.
         why: what took it out, for people.
         outs: how often this process took it out, by cause.
     """
@@ -112,6 +115,7 @@ class Health:
         "last_good",
         "out",
         "outs",
+        "refusal",
         "spared",
         "times",
         "why",
@@ -122,6 +126,7 @@ class Health:
         self.coming = False
         self.away: State | None = None
         self.away_why = ""
+        self.refusal: Refusal | None = None
         self.last_good: float | None = None
         self.why = ""
         self.out = False
@@ -257,14 +262,14 @@ class Health:
         """An operator takes it out of service, or back into it."""
         self._draining = draining
 
-    def leave(self, state: State, why: str = "") -> None:
-        """Whoever runs its engine says that it is not there for clients, and what it is instead."""
-        self.away, self.away_why = state, why
+    def leave(self, state: State, why: str = "", refusal: Refusal | None = None) -> None:
+        """Whoever runs its engine says that it is not there for clients, what it is instead, and what they are told."""
+        self.away, self.away_why, self.refusal = state, why, refusal
 
     def come(self) -> bool:
         """It is there. Returns whether that is another engine than before: what the one before did says nothing of it."""
         new = self.away not in {None, State.DRAINING}
-        self.away, self.away_why = None, ""
+        self.away, self.away_why, self.refusal = None, "", None
         if new:
             self.held, self.times = 0.0, 0
         return new

@@ -41,6 +41,48 @@ def no_replica(model: str) -> Refusal:
     return Refusal(status=503, kind="service_unavailable", code="no_replica", message=f"no replica of {model!r} is up", retry_after_seconds=5)
 
 
+def stopped(model: str) -> Refusal:
+    """Whoever runs its engine ended it by hand."""
+    return Refusal(
+        status=503,
+        kind="service_unavailable",
+        code="model_stopped",
+        message=f"{model!r} was stopped by who runs it; vram start {model} on that machine lets it come again",
+    )
+
+
+def failed_often(model: str) -> Refusal:
+    """Its engine ended so often that it is not started any more."""
+    return Refusal(
+        status=503,
+        kind="service_unavailable",
+        code="model_failed",
+        message=f"the engine of {model!r} failed too often and is not started again by itself; vram logs {model} on that machine says why",
+    )
+
+
+def not_loaded(model: str) -> Refusal:
+    """Its engine did not start when it was asked for; it is tried again."""
+    return Refusal(
+        status=503,
+        kind="service_unavailable",
+        code="model_not_loaded",
+        message=f"{model!r} could not be loaded: its engine did not start, and is tried again; vram logs {model} on that machine says why",
+        retry_after_seconds=30,
+    )
+
+
+def never_fits(model: str, why: str) -> Refusal:
+    """There is no way to load it beside what must stay."""
+    return Refusal(
+        status=503,
+        kind="service_unavailable",
+        code="model_does_not_fit",
+        message=f"{model!r} cannot be loaded: it {why}. Who runs it can give a larger --budget or pin less (vram ps on that machine)",
+        retry_after_seconds=60,
+    )
+
+
 def too_long(model: str, answer: "Refuse") -> Refusal:
     """It fits no empty replica."""
     asked = f" and asks for up to {answer.output_tokens:,} more" if answer.output_tokens else ""

@@ -1,4 +1,4 @@
-"""The socket of a running `vram up`: what `vram ps`, `vram stop` and `vram down` ask it."""
+"""The socket of a running `vram up`: what `vram ps`, `vram stop`, `vram start` and `vram down` ask it."""
 
 import asyncio
 import json
@@ -61,6 +61,9 @@ class Control:
         if word == "stop":
             await self._supervisor.stop_one(str(request.get("name")))
             return {"stopped": request.get("name")}
+        if word == "start":
+            self._supervisor.start_one(str(request.get("name")))
+            return {"started": request.get("name")}
         if word == "down":
             self._supervisor.done.set()
             return {"ending": True}

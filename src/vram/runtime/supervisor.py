@@ -19,8 +19,9 @@ from vram.runtime.options import Up
 from vram.runtime.placing import Placed
 from vram.runtime.pools import pools_of
 from vram.runtime.residence import Residence
+from vram.runtime.restarts import Restarts
 from vram.runtime.runs import ELSEWHERE, Entry, runs
-from vram.runtime.standing import standing
+from vram.runtime.standing import refusal_of, standing
 from vram.runtime.starter import Starter
 from vram.runtime.together import Household, gpu_bytes
 from vram.runtime.unit import StartError, State, Unit
@@ -69,6 +70,10 @@ class Supervisor:
         capacity = tuple(max(c, sum(h[g] for h in held)) for g, c in enumerate(household.capacity))
         self.residence = Residence(self, household.ways, capacity, rules=options.turns, pinned=options.pinned)
         self._tasks: list[asyncio.Task[None]] = []
+        # Those that could not be loaded when that was tried last.
+        self._failing: set[str] = set()
+        # How many wait for the end of which.
+        self._ending: dict[str, int] = {}
 
     @property
     def units(self) -> dict[str, Unit]:
@@ -148,7 +153,7 @@ class Supervisor:
                     seat.replica.outcomes.clear()
                 health.good(self.gateway.house.now())
             else:
-                health.leave(*standing(unit))
+                health.leave(*standing(unit), refusal_of(unit, never=self.residence.never(unit.name), failing=unit.name in self._failing))
         self._assembled.desk.refresh()
 
     def _taken(self, assembled: Assembled) -> None:
@@ -193,6 +198,7 @@ class Supervisor:
         except VramError as e:
             if unit.state is State.STOPPED:
                 return False
+            self._failing.add(unit.name)
             wait = kept.restarts.died(time.monotonic(), 0.0)
             if wait is None:
                 self.watchdog.out(kept, e.message)
@@ -201,6 +207,7 @@ class Supervisor:
                 self.residence.uses[unit.name].not_before = time.monotonic() + wait
                 self.say(f"{e.message}; {unit.name} is tried again in {wait:g} s")
             return False
+        self._failing.discard(unit.name)
         self.watchdog.begin(kept)
         return True
 
@@ -230,11 +237,32 @@ class Supervisor:
         kept = self.kept.get(name)
         if kept is None:
             raise UsageError(f"no model {name!r} runs here", hint=f"those that do: {', '.join(self.kept)}")
-        kept.unit.enter(State.STOPPED, "by hand")
+        kept.unit.enter(State.STOPPED, f"by hand; vram start {name} lets it come again")
         if kept.task is not None:
             kept.task.cancel()
-        await self._emptied(name)
-        await kept.unit.end()
+        self._ending[name] = self._ending.get(name, 0) + 1
+        try:
+            await self._emptied(name)
+            await kept.unit.end()
+        finally:
+            self._ending[name] -= 1
+
+    def start_one(self, name: str) -> None:
+        """Let one that was stopped by hand, or failed too often, come again when it is asked for.
+
+        Raises:
+            UsageError: there is none of that name, it was not stopped, or its engine has not ended yet.
+        """
+        kept = self.kept.get(name)
+        if kept is None:
+            raise UsageError(f"no model {name!r} runs here", hint=f"those that do: {', '.join(self.kept)}")
+        if kept.unit.state not in {State.STOPPED, State.OUT}:
+            raise UsageError(f"{name} is {kept.unit.state.value}: it was not stopped", hint="vram ps shows what runs")
+        handle = kept.unit.handle
+        if self._ending.get(name) or (handle is not None and handle.exit is None):
+            raise UsageError(f"{name} still ends", hint=f"in some seconds: vram start {name}")
+        kept.restarts = Restarts()
+        kept.unit.wake("loaded when it is asked for")
 
     async def _emptied(self, name: str) -> None:
         ends = time.monotonic() + self.options.gateway.limits.drain_seconds

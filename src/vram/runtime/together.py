@@ -102,8 +102,9 @@ def place_together(
     offline: bool | None = None,
     progress: Report | None = None,
     lessons: Lessons | None = None,
+    pinned: frozenset[str] = frozenset(),
 ) -> Household:
-    """Plan all models on one machine: as many at once as fit, the first named before the others.
+    """Plan all models on one machine: as many at once as fit, those that are pinned before the others, then the first named.
 
     A model that does not fit even alone is among those loaded first, with the verdict of its plan. One that is alone gets all GPUs.
 
@@ -115,6 +116,7 @@ def place_together(
         offline: touch no network.
         progress: told of reads.
         lessons: what was learned of plans that failed here: the settings that worked, and why.
+        pinned: names of those that are never unloaded.
 
     Raises:
         UsageError: a name stands twice, an engine is missing.
@@ -132,10 +134,10 @@ def place_together(
         whole = Placed(wanted=one, model=model, engine=engine, here=here, fleet=fleet, plan=made, on=tuple(range(len(made.gpus))))
         if len(wanted) == 1:
             alone = learned_of(whole, lessons)
-            return Household(fleet=fleet, ways={one.name: (alone,)}, first={one.name: alone})
+            return Household(fleet=fleet, ways={one.name: (alone,)}, first={one.name: alone}, pinned=pinned)
         ways[one.name] = _ways(whole, fleet, lessons)
     parcels = [
-        Parcel(name=name, ways=tuple(_way(w) for w in found if w.plan.verdict != "does_not_fit"), priority=len(wanted) - k)
+        Parcel(name=name, ways=tuple(_way(w) for w in found if w.plan.verdict != "does_not_fit"), priority=len(wanted) * (name in pinned) + len(wanted) - k)
         for k, (name, found) in enumerate(ways.items())
     ]
     slots = [Slot(free_bytes=g.free_bytes, group=_group(fleet, i)) for i, g in enumerate(fleet.gpus)]
@@ -148,7 +150,7 @@ def place_together(
         elif p.name in packing.placed:
             chosen = [w for w in ways[p.name] if w.plan.verdict != "does_not_fit"][packing.placed[p.name].way]
             first[p.name] = chosen
-    return Household(fleet=fleet, ways=ways, first=_beside_each_other(first, fleet, lessons))
+    return Household(fleet=fleet, ways=ways, first=_beside_each_other(first, fleet, lessons), pinned=pinned)
 
 
 def _group(fleet: Fleet, place_: int) -> int:

@@ -131,6 +131,11 @@ class Unit:
         self.state, self.why, self.since = state, why, time.time()
         self.on_change(self)
 
+    def wake(self, why: str) -> None:
+        """One that was stopped or taken out is as any that is asleep: it comes when it is asked for."""
+        self.state, self.why, self.since = State.ASLEEP, why, time.time()
+        self.on_change(self)
+
     async def start(self) -> None:
         """Start the engine and wait until it is ready to answer.
 

@@ -134,7 +134,9 @@ def _told(household: "Household") -> "Iterator[str]":
     for name, evicted in household.later().items():
         reach, shown = gib(max(gpu_bytes(household.ways[name][0], len(household.fleet)))), printable(name)
         if evicted is None:
-            yield f"{shown}: never loaded: it takes up to {reach}, and what is pinned leaves less of {whole}"
+            other = "what else is pinned" if name in household.pinned else "what is pinned"
+            pin = f"--pin {shown}" if name in household.pinned else shown
+            yield f"warning: {pin}: never loaded, its requests are refused: it takes up to {reach}, and {other} leaves less of {whole}"
             continue
         instead = f", in place of {', '.join(map(printable, evicted))}" if evicted else ""
         yield f"{shown}: loaded when it is asked for{instead}; it takes up to {reach}, of {whole} for all"
