@@ -3,7 +3,9 @@
 from dataclasses import replace
 
 from vram.api import parse_gpus
-from vram.hardware.fleet import Origin
+from vram.hardware.fleet import Fleet, FleetGpu, Origin
+from vram.hardware.remote import REMOTE_VENDOR
+from vram.runtime.elsewhere import together
 from vram.runtime.others import ours, watchable
 from vram.runtime.together import within
 
@@ -42,3 +44,14 @@ def test_a_budget_stays_a_budget():
 def test_named_cards_and_main_memory_are_not_asked_about():
     assert watchable(detected(0))
     assert not watchable(parse_gpus("RTX 4090"))
+
+
+def test_beside_devices_of_rpc_servers_this_machines_cards_are_asked_about():
+    """A file with pools on both: what others take of the card is theirs, what the device had free stays as it was told; devices alone are not asked about."""
+    kind = replace(parse_gpus("RTX 4090").gpus[0].gpu, name="RPC device", vendor=REMOTE_VENDOR)
+    device = Fleet(gpus=(FleetGpu(gpu=kind, index=0, used_bytes=3 * GB, identifier="a:1 device 0 of 1"),), origin=Origin.DETECTED)
+    both = together(detected(0), device)
+    assert [watchable(f) for f in (both, device)] == [True, False]
+    assert [(g.index, g.gpu.name) for g in both.gpus] == [(0, "RTX 4090 24GB"), (1, "RPC device")]
+    assert ours(both, {"GPU-0": 20 * GB}, (0, 9 * GB))[1] == device.gpus[0].free_bytes
+    assert ours(both, {"GPU-0": 20 * GB}, (0, 9 * GB))[0] < 8 * GB

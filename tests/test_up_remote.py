@@ -184,3 +184,68 @@ def test_what_was_measured_of_one_split_says_nothing_of_another(tmp_path):
     row = {"signature": signature(then), "engine_version": "b11434"}
     assert find_row(on(2910, 1090), [row]) is row
     assert find_row(on(2000, 2000), [row]) is None
+
+
+def pools_file(folder, *pools):
+    path = folder / "pools.toml"
+    texts = ["\n".join(f"{key} = {json.dumps(value)}" for key, value in pool.items()) for pool in pools]
+    path.write_text('schema = "vram.pools/1"\n' + "".join(f"[[pools]]\n{text}\n" for text in texts))
+    return str(path)
+
+
+def test_a_pools_file_names_the_servers_of_its_pools_and_each_engine_gets_a_port(tmp_path):
+    """Two replicas on a device that is shared, one over that and another, one on a card of this machine: all in one file, by the file's order."""
+    env = environment(tmp_path, VRAM_LLAMA_SERVER=str(lister(tmp_path, "RPC0: a:1 (4096 MiB, 4000 MiB free)", "RPC0: b:9 (4096 MiB, 3000 MiB free)")))
+    path = write_tiny(tmp_path / "m.gguf", Shape(layers=7))
+    same = {"model": str(path), "engine": "llama.cpp"}
+    text = pools_file(
+        tmp_path,
+        {"name": "here", "gpu": "RTX 4090", **same},
+        {"name": "small", "gpu": "4GiB", "rpc": ["a:1-3"], "count": 2, **same},
+        {"name": "wide", "gpu": "2x 4GiB", "rpc": ["b:9", "a:1-3"], **same},
+    )
+    done = vram("up", text, "--dry-run", "--json", env=env)
+    assert done.returncode == ExitCode.OK, done.stderr
+    found = {m["name"]: m for m in json.loads(done.stdout)["models"]}
+
+    def said(name, flag):
+        words = found[name]["words"]
+        return words[words.index(flag) + 1] if flag in words else None
+
+    assert {name: (said(name, "--rpc"), said(name, "--device")) for name in found} == {
+        "here": (None, None),
+        "small/0": ("a:1", "RPC0"),
+        "small/1": ("a:2", "RPC0"),
+        "wide": ("b:9,a:3", "RPC0,RPC1"),
+    }
+    assert [found[n]["variables"].get("CUDA_VISIBLE_DEVICES") for n in ("here", "small/0", "wide")] == [None, "", ""]
+    # Each of those on a shared device finds less free than the one before it.
+    free = [found[n]["plan"]["gpus"][k]["used_bytes"] for n, k in (("small/0", 0), ("small/1", 0), ("wide", 1))]
+    assert 96 * MIB == free[0] < free[1] < free[2]
+    assert found["wide"]["plan"]["gpus"][0]["used_bytes"] == 1096 * MIB
+
+
+@pytest.mark.parametrize(
+    ("pool", "said"),
+    [
+        ({"engine": "vllm", "rpc": ["a:1"]}, "vllm knows no RPC servers"),
+        ({"rpc": ["a:1"], "count": 2}, "1 engine at a time, and 2 models"),
+        ({"rpc": ["a"]}, "no address of an RPC server"),
+        ({"rpc": ["a:1"], "gpu": "cpu"}, "its replicas lie in main memory"),
+        ({"rpc": ["a:1"], "replicas": ["http://b:1"]}, "its replicas have URLs"),
+        ({"rpc": ["a:1", "a:1-2"]}, "stands twice"),
+    ],
+)
+def test_what_a_pools_file_contradicts_is_refused(tmp_path, pool, said):
+    env = environment(tmp_path, VRAM_LLAMA_SERVER=str(lister(tmp_path, "RPC0: a:1 (4096 MiB, 4096 MiB free)")))
+    done = vram("up", pools_file(tmp_path, {"name": "p", "model": "demo", "engine": "llama.cpp", "gpu": "4GiB", **pool}), "--dry-run", env=env)
+    assert done.returncode == ExitCode.USAGE
+    assert said in done.stderr
+    assert "hint:" in done.stderr
+
+
+def test_rpc_beside_a_pools_file_names_its_key(tmp_path):
+    env = environment(tmp_path, VRAM_LLAMA_SERVER=str(lister(tmp_path)))
+    done = vram("up", pools_file(tmp_path, {"name": "p", "model": "demo", "engine": "llama.cpp", "gpu": "4GiB"}), "--rpc", "a:1", "--dry-run", env=env)
+    assert done.returncode == ExitCode.USAGE
+    assert "pools.rpc" in done.stderr

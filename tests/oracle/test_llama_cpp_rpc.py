@@ -217,6 +217,59 @@ def test_three_models_find_their_places_on_two_devices(env, tmp_path):
             assert status == 200, (name, body)
 
 
+def test_a_pools_file_names_the_devices_of_its_pools(env, tmp_path):
+    """Two replicas on a shared device, one model over that and another: each has a port of its own, and the devices hold what was printed, no more."""
+    small, wide = model(tmp_path, "small"), model(tmp_path, "wide", L=16, kv=8)
+    with device(PROGRAM, tmp_path, 1500 * MIB, engines=3) as shared, device(PROGRAM, tmp_path, 900 * MIB) as other:
+        path = tmp_path / "pools.toml"
+        path.write_text(
+            f"""schema = "vram.pools/1"
+[[pools]]
+name = "small"
+model = "{small}"
+engine = "llama.cpp"
+gpu = "1500MiB"
+rpc = ["{shared.server}"]
+count = 2
+[pools.settings]
+context_tokens = 4096
+[[pools]]
+name = "wide"
+model = "{wide}"
+engine = "llama.cpp"
+gpu = "1500MiB + 900MiB"
+rpc = ["{shared.server}", "{other.server}"]
+[pools.settings]
+context_tokens = 8192
+[[routes]]
+model = "chat"
+pools = ["small"]
+[[routes]]
+model = "long"
+pools = ["wide"]
+"""
+        )
+        with up(tmp_path, str(path), "--no-probe", "--json", env=env) as running:
+            found = {m["name"]: m for m in document(running.until("serving chat, long", 120))["models"]}
+            for m in found.values():
+                judged(m["measured"])
+            taken = [on_devices(m["measured"]) for m in found.values()]
+            assert [len(places) for places in taken] == [1, 1, 2]
+            addresses = {place[place.index("[") : -1] for places in taken for place in places}
+            assert len(addresses) == 4, "three ports of one device, one of the other"
+            host, _, first = shared.server.partition("-")[0].rpartition(":")
+            ports = [f"{host}:{int(first) + n}" for n in range(3)]
+            for d, mine in ((shared, ports), (other, [other.server])):
+                printed = sum(size for places in taken for place, size in places.items() if any(f"[{a}]" in place for a in mine))
+                assert d.held == pytest.approx(printed, abs=0.08 * MIB)
+            for name in ("chat", "long", "chat"):
+                status, body = running.post("/v1/completions", {"model": name, "prompt": "the river ran", "max_tokens": 8})
+                assert status == 200, (name, body)
+            assert running.end() == ExitCode.OK
+        assert shared.until_empty()
+        assert shared.most <= shared.size
+
+
 def test_a_server_that_is_busy_or_gone_is_said(env, tmp_path):
     """One that answers another engine, and one that is not there: an error that names it, and nothing is started."""
     path = model(tmp_path, "m", L=2)

@@ -36,7 +36,7 @@ FILE_SAYS: Final = {
     "ctx_checkpoints": "",
     "gpu_layers": "",
     "tensor_split": "",
-    "rpc": "",
+    "rpc": "pools.rpc",
     "enforce_eager": "",
     "more": "",
     "pinned": "",
@@ -94,7 +94,7 @@ def household_of(
     file = read_pools(Path(path))
     check_gpus(file, path)
     pools, dry = started_here(file), bool(given["dry_run"])
-    fleet = fleet_for(pools, given["gpu"], dry=dry or bool(given["assume_gpu"]))
+    fleet = fleet_for(pools, given["gpu"], finder, dry=dry or bool(given["assume_gpu"]))
     household, of = place_pools(pools, fleet, finder, models=models, dry=dry, offline=given["offline"] or None, progress=progress, lessons=lessons)
     for line in other_versions(household, file, of):
         say(line)

@@ -103,8 +103,10 @@ def _server(text: str) -> Server:
     return Server(host=match[1], first=first, last=last)
 
 
-def reached(remotes: Sequence[Remote], door: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def reached(remotes: Sequence[Remote], door: int, doors: Sequence[int] = ()) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The addresses that an engine is given, and the names that it then has for these devices.
+
+    `door` is its port of each server, counted from the first one; `doors`: one for each server, in the order of their devices.
 
     llama.cpp numbers the devices of all servers in their order, `RPC0` on (ggml_backend_rpc_add_server).
     """
@@ -115,4 +117,4 @@ def reached(remotes: Sequence[Remote], door: int) -> tuple[tuple[str, ...], tupl
     for server, devices in servers.items():
         starts[server] = number
         number += devices
-    return tuple(s.address(door) for s in servers), tuple(f"RPC{starts[r.server] + r.place}" for r in remotes)
+    return tuple(s.address(doors[i] if doors else door) for i, s in enumerate(servers)), tuple(f"RPC{starts[r.server] + r.place}" for r in remotes)

@@ -81,6 +81,13 @@ class Pool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model: Annotated[Name, Meta(description="the model as vram plan reads it: a hub id, a path, a name of the catalogue")]
     engine: Annotated[Name, Meta(description="NAME or NAME@VERSION: vllm, sglang, llama.cpp …")] = "vllm"
     gpu: Annotated[Name, Meta(description='the GPUs of one replica: "H100 SXM 80GB", "2x L40S"')]
+    rpc: Annotated[
+        tuple[Name, ...],
+        Meta(
+            description="for vram up: RPC servers of llama.cpp that show these GPUs, HOST:PORT, or HOST:PORT-PORT where several engines share them",
+            max_length=16,
+        ),
+    ] = ()
     replicas: Annotated[tuple[Name, ...], Meta(description="base URL of each replica: http://10.0.0.1:8000", max_length=4096)] = ()
     count: Annotated[Few | None, Meta(description="how many replicas are planned, where their URLs are not known yet")] = None
     served_as: Annotated[str | None, Meta(description="the model's name in its engine; absent: as `model`")] = None
@@ -274,6 +281,9 @@ def _contradictions(file: PoolsFile) -> Iterator[tuple[str, str]]:
             if url in urls:
                 yield f"{at}.replicas[{k}]: {url} also stands in {urls[url]}", "one replica belongs to one pool: its memory is counted once"
             urls[url] = f"{at}.replicas[{k}]"
+        if pool.rpc and (pool.replicas or pool.on_host):
+            what = "its replicas have URLs" if pool.replicas else "its replicas lie in main memory"
+            yield f"{at}.rpc: {what}", "rpc says where the GPUs of replicas are that vram up starts: leave it out, or them"
         if pool.count is not None and pool.replicas and pool.count != len(pool.replicas):
             yield f"{at}.count: {pool.count}, but {len(pool.replicas)} replicas have a URL", "leave count out, or name as many URLs"
     public: dict[str, int] = {}

@@ -10,8 +10,10 @@ import msgspec
 from vram.errors import UsageError
 from vram.gateway.assemble import SLOTTED, PoolPlan, plan_pool
 from vram.hardware.fleet import Fleet
+from vram.hardware.remote import REMOTE_VENDOR
 from vram.readers.pools import Pool, PoolsFile
 from vram.runtime.choosing import Finder, choose_engine, fleet_of
+from vram.runtime.elsewhere import Doors, devices_for, together
 from vram.runtime.engines.registry import program
 from vram.runtime.lessons import Lessons, learned_of
 from vram.runtime.placing import Placed, Report, beside
@@ -105,14 +107,17 @@ def wanted_of_pool(pool: Pool, model: str) -> tuple[Wanted, ...]:
         block_size=s.block_size,
         kv_pool_bytes=pool.capacity.kv_bytes,
         tp=pool.placement.tp,
-        pp=pool.placement.pp,
+        # All devices that are named, unless fewer are asked for.
+        pp=None if pool.rpc and pool.placement.pp == 1 else pool.placement.pp,
         ep=pool.placement.ep,
     )
     return tuple(replace(one, name=pool.name if pool.size == 1 else f"{pool.name}/{k}") for k in range(pool.size))
 
 
-def fleet_for(pools: Sequence[Pool], text: str | None, *, dry: bool) -> Fleet:
-    """The GPUs for these pools: this machine's (of which `text` may name some); where only a plan is made and they are not here, those of the file.
+def fleet_for(pools: Sequence[Pool], text: str | None, finder: Finder, *, dry: bool) -> Fleet:
+    """The GPUs for these pools: this machine's (of which `text` may name some), and the devices of the RPC servers that pools name.
+
+    Where only a plan is made and this machine's are not here, those of the file.
 
     Raises:
         UsageError: this machine has no such GPUs; pools for main memory stand beside pools for GPUs.
@@ -120,6 +125,12 @@ def fleet_for(pools: Sequence[Pool], text: str | None, *, dry: bool) -> Fleet:
     """
     from vram.api import parse_gpus  # noqa: PLC0415  (reads the catalogue)
 
+    remote = devices_for(pools, finder)
+    if remote is not None:
+        here = tuple(p for p in pools if not p.rpc)
+        if any(p.on_host for p in here):
+            raise UsageError("pools in main memory stand beside pools on RPC servers", hint='start them by two files: gpu = "cpu" in one, rpc in the other')
+        return together(fleet_for(here, text, finder, dry=dry), remote) if here else remote
     on_host = [p.on_host for p in pools]
     if all(on_host):
         return fleet_of("cpu", dry=dry)
@@ -144,7 +155,7 @@ def place_pools(
     progress: Report | None = None,
     lessons: Lessons | None = None,
 ) -> tuple[Household, dict[str, str]]:
-    """Place every replica on GPUs of its own, in the order of the file; in main memory, beside each other.
+    """Place every replica on GPUs of its own, in the order of the file; in main memory and on the devices of RPC servers, beside each other.
 
     Args:
         pools: pools without addresses.
@@ -165,8 +176,8 @@ def place_pools(
     """
     from vram.api import load_model  # noqa: PLC0415  (start-up)
 
-    host = fleet.gpus[0].gpu.vendor == "host"
-    free, room = list(range(len(fleet))), fleet
+    host, doors = fleet.gpus[0].gpu.vendor == "host", Doors(fleet)
+    free, room = [i for i, g in enumerate(fleet.gpus) if g.gpu.vendor != REMOTE_VENDOR], fleet
     found: dict[str, Placed] = {}
     of: dict[str, str] = {}
     for pool in pools:
@@ -175,7 +186,8 @@ def place_pools(
         for k, one in enumerate(wanted_of_pool(pool, reference)):
             if one.name in found:
                 raise UsageError(f"two replicas are called {one.name!r}", hint="give the pools other names")
-            chosen = [0] if host else _take(pool, k, free, fleet)
+            chosen, mine = doors.take(pool) if pool.rpc else ([0] if host else _take(pool, k, free, fleet), ())
+            one = replace(one, doors=mine)  # noqa: PLW2901  (the same one, with its ports)
             part = room.only(chosen)
             engine, here = choose_engine(one, model, part, finder, dry=dry)
             placed = Placed(wanted=one, model=model, engine=engine, here=here, fleet=part, plan=plan_one(one, model, part, engine, here))

@@ -34,8 +34,10 @@ def watchable(fleet: Fleet) -> bool:
     """Whether the driver can be asked about these GPUs again.
 
     Main memory is not watched: the system takes and gives of it all the time. Nor is what RPC servers show: while an engine is there, they answer nobody.
+    Beside those the GPUs of this machine are.
     """
-    return fleet.origin is Origin.DETECTED and all(g.identifier and g.gpu.vendor not in {"host", REMOTE_VENDOR} for g in fleet.gpus)
+    here = [g for g in fleet.gpus if g.gpu.vendor != REMOTE_VENDOR]
+    return bool(here) and fleet.origin is Origin.DETECTED and all(g.identifier and g.gpu.vendor != "host" for g in here)
 
 
 def ours(fleet: Fleet, used: Mapping[str, int], held: Sequence[int]) -> tuple[int, ...]:

@@ -68,7 +68,7 @@ class Placed:
         name = str(Path(self.wanted.model).expanduser().absolute()) if path else self.wanted.model
         made = launch_of(self.plan, model=name, quant=self.wanted.quant or "", kv_dtype=self.wanted.kv_dtype or "", is_path=path)
         remotes = [r for r in map(remote_of, self.gpus) if r is not None]
-        rpc, devices = reached(remotes, self.wanted.door)
+        rpc, devices = reached(remotes, self.wanted.door, self.wanted.doors)
         # By free memory the engine would deal anew when it starts, and what is free has changed by then: a layer more here, one less there.
         dealt = tuple(map(float, layers_dealt(self.plan)))
         return replace(made, rpc=rpc, devices=devices, tensor_split=dealt if any(dealt) else ())

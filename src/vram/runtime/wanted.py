@@ -23,6 +23,7 @@ class Wanted:
         alone: no other model shares its memory, now or later.
         served_as: what its engine calls it; empty for its name.
         door: which port of an RPC server is its, from 0 on.
+        doors: the same for each of its servers, where they differ.
         more: words that the operator adds to the engine's command as they are.
         program: the engine that runs it, by name and version, once that is known: what was measured holds for no other.
     """
@@ -52,6 +53,7 @@ class Wanted:
     alone: bool = False
     served_as: str = ""
     door: int = 0
+    doors: tuple[int, ...] = ()
     more: tuple[str, ...] = ()
     program: str = field(default="", compare=False)
 
