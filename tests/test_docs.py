@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
+from upping import environment, free_port, stand_in, up
 
 from vram.cli.main import COMMANDS
 from vram.cli.main import vram as group
@@ -45,12 +46,30 @@ def test_console_examples_give_what_they_print(page):
         words = shlex.split(block["command"])
         assert words[0] == "vram"
         env = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "110", "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"}
+        # As on a machine that has no engines yet.
+        env |= {"VRAM_VLLM_PYTHON": "/nowhere/python", "VRAM_SGLANG_PYTHON": "/nowhere/python", "XDG_STATE_HOME": "/nowhere"}
         done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, env=env, check=False, encoding="utf-8")
         printed = "\n".join(line.rstrip() for line in done.stdout.splitlines()) + "\n"
         if UPDATE:
             page.write_text(page.read_text().replace(block[0], f"```console\n$ {block['command']}\n{printed}```"))
         else:
             assert printed == block["output"], f"UPDATE_DOCS=1 python -m pytest {__file__} writes it anew; stderr: {done.stderr}"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="engines are started on POSIX systems; what they hold is told by Linux")
+def test_what_up_says_is_what_the_readme_shows(tmp_path):
+    """Line by line what a run says once its engine is started, but for its figures and the memory table between."""
+    shown = re.search(r"<!-- up demo -->\n```\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1].splitlines()
+    stand_in(tmp_path)
+    with up(tmp_path, "demo", "--gpu", "cpu", env=environment(tmp_path), admin_port=free_port()) as running:
+        said = running.until("end: ").splitlines()
+
+    def masked(line):
+        return re.sub(r" --url \S+|\d[\d.,]*", "", line).replace("MiB", "GiB")
+
+    left = iter([masked(line) for line in said])
+    for line in shown:
+        assert masked(line) in left, f"{line!r} is not said, or not in that place: {said}"
 
 
 def commands_table():

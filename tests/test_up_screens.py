@@ -47,6 +47,7 @@ def test_columns_go_below_in_their_order_and_names_are_cut_last():
     assert shown[1:] == ["alpha-be…ma-delta  x", "  12 of size ·", "  in a cold mood"]
     assert clip("abcdefghij", 6) == "abc…ij"
     assert filled(["one", "two", "three"], 9, "; ") == ["one; two;", "three"]
+    assert filled(["weights 1.50 GiB + cache"], 12, "; ") == ["weights", "1.50 GiB +", "cache"]
 
 
 @pytest.mark.parametrize("width", WIDTHS)

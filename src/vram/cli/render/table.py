@@ -1,5 +1,6 @@
 """A table of columns: as wide as its cells, so that it can be read, searched and piped; where it is bounded, columns move below their row."""
 
+import re
 from collections.abc import Mapping, Sequence
 from textwrap import wrap
 
@@ -8,6 +9,7 @@ from click import style
 from vram.errors import printable
 
 GAP = 2
+_SIZE = re.compile(r"(?<=\d) (?=(?:[KMGT]i)?B\b)")
 LEAST = 10
 """Characters that are left of a cell at least, where it is cut."""
 
@@ -71,7 +73,9 @@ def filled(words: Sequence[str], width: int, between: str) -> list[str]:
             if lines and len(lines[-1]) + len(between.rstrip()) <= width:
                 lines[-1] += between.rstrip()
             # What has no space in it – an address, a name – is no better in two pieces than without its middle.
-            lines += wrap(word, width, break_on_hyphens=False) if " " in word else [clip(word, width)]
+            # A number and its unit stay together.
+            rows = wrap(_SIZE.sub("\0", word), width, break_on_hyphens=False) if " " in word else [clip(word, width)]
+            lines += [row.replace("\0", " ") for row in rows]
     return lines
 
 
