@@ -60,7 +60,7 @@ def stepped(cases: list[Case], folder: Path) -> list[Case]:
         text=True,
         check=False,
         timeout=580,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])},
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
