@@ -101,6 +101,52 @@ def test_mistakes_get_a_hint(tmp_path, args, hint):
     assert "\x1b" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("args", "error", "hint"),
+    [
+        (("usage", "--by", "modell"), "usage has no 'modell'", "model"),
+        (("usage", "--json", "--csv"), "--json and --csv", "one of them"),
+        (("usage", "--since", "day", "--until", "2020-01-01"), "--until 2020-01-01T00:00:00Z is not after --since", "--since"),
+        (("usage",), "no gateway wrote usage", "vram serve pools.toml"),
+        (("keys", "add", "c", "--model", ""), "'' is no model", "--model"),
+        (("keys", "add", "c", "--model"), "requires an argument", "vram keys add --help"),
+        (("keys", "create", "c"), "No such command 'create'", "add, list or revoke"),
+        (("keys", "revoke", "team"), "no key 'team'", "vram keys add"),
+    ],
+)
+def test_mistakes_before_there_is_a_file_are_told_and_leave_none(tmp_path, args, error, hint):
+    """A new user's first words: what is wrong is said before a file is missed, and nothing that only asks makes one."""
+    done = vram(tmp_path / "g.db", *args)
+    assert done.returncode == 2
+    assert error in done.stderr
+    assert hint in done.stderr.split("hint: ")[1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_keys_and_no_usage_are_no_errors_but_an_unknown_key_is(tmp_path):
+    """Before any key `list` says how to make one; a key that never was is told from one that used nothing yet; the nearest name is named."""
+    db = tmp_path / "g.db"
+    none = vram(db, "keys", "list")
+    assert (none.returncode, none.stdout) == (0, "")
+    assert "vram keys add" in none.stderr
+    assert json.loads(vram(db, "keys", "list", "--json").stdout)["keys"] == []
+    assert not db.exists()
+    vram(db, "keys", "add", "team-a")
+    unused = vram(db, "usage", "--key", "team-a")
+    assert (unused.returncode, unused.stdout) == (0, "")
+    assert "no usage of 'team-a' since" in unused.stderr
+    assert "when they end" in unused.stderr
+    for args in (("usage", "--key", "team-b"), ("keys", "revoke", "team-b")):
+        done = vram(db, *args)
+        assert done.returncode == 2
+        assert done.stderr == "error: no key 'team-b'\nhint: did you mean 'team-a'? All of them: vram keys list\n"
+    # Who used something and is gone is known.
+    store = Store(db)
+    store.add_usage(Groups([line(key="gone", at=time.time() - 9e7)]))
+    store.close()
+    assert vram(db, "usage", "--key", "gone").returncode == 0
+
+
 def test_a_file_that_is_not_there_or_not_ours_is_said(tmp_path):
     """No file, another program's file, a folder without permission: an error with a hint each."""
     assert "VRAM_GATEWAY_DB" in vram(tmp_path / "none.db", "usage").stderr

@@ -17,6 +17,7 @@ from gateway_thread import serving
 from test_gateway import chat, pools
 
 from vram.cli.render.top import frame
+from vram.cli.top import watching
 from vram.units import GIB
 
 TOKEN = "a-token-of-administrators"  # noqa: S105  (of this test)
@@ -96,6 +97,73 @@ def test_what_goes_wrong_is_said(tmp_path):
         assert "hint: " in done.stderr
         assert "Traceback" not in done.stderr
         assert "should not happen" not in done.stderr
+
+
+def test_who_begins_is_told_what_is_missing(tmp_path):
+    """Nothing runs, with and without a token: that is the error, not a missing token, and what starts one the hint; so in a terminal, too."""
+    no_token = {"token": "", "VRAM_ADMIN_TOKEN_FILE": str(tmp_path / "none")}
+    for more in ({}, no_token):
+        for args in (("--once",), ("--json",), ()):
+            done = top("--url", "http://127.0.0.1:1", *args, **more)
+            assert done.returncode == 1
+            assert done.stderr.startswith("error: nothing listens at http://127.0.0.1:1\n")
+            assert "vram serve pools.toml" in done.stderr
+            assert "vram up" in done.stderr
+    done = top("--url", "nonsense://x", **no_token)
+    assert done.returncode == 2
+    assert "is no address" in done.stderr
+    done = top("--url", "nobody.invalid:8090", "--once")
+    assert "http://nobody.invalid:8090 cannot be reached: " in done.stderr
+    assert "Errno" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+def test_in_a_terminal_nothing_there_is_an_error_and_no_screen():
+    """Before the first frame an error ends it; whoever stands before a gateway that is started anew goes on watching."""
+    import pty
+
+    ours, theirs = pty.openpty()
+    env = {**os.environ, "VRAM_ADMIN_TOKEN": TOKEN, "TERM": "xterm"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vram", "top", "--url", "http://127.0.0.1:1"], stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, env=env
+    )
+    os.close(theirs)
+    try:
+        assert b"nothing listens" in process.communicate(timeout=20)[1]
+        assert process.returncode == 1
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+
+
+def test_an_address_is_taken_as_it_is_printed(tmp_path):
+    """With /v1 at its end, as `vram serve` prints it, and without http://; the clients' port is told from the administrators'."""
+    with serving(tmp_path, pools, admin_port=0, admin_token=TOKEN) as (gateway, engine):
+        for url in (f"127.0.0.1:{gateway.admin_port}", f"http://127.0.0.1:{gateway.admin_port}/v1", f"http://127.0.0.1:{gateway.admin_port}/v1/"):
+            assert top("--url", url, "--once").returncode == 0
+        for url in (f"http://127.0.0.1:{gateway.port}", engine.url):
+            done = top("--url", url, "--once")
+            assert done.returncode == 1
+            assert f"{url} is no administrators' API of a gateway" in done.stderr
+            assert "8090" in done.stderr
+        done = top("--url", f"https://127.0.0.1:{gateway.admin_port}", "--once")
+        assert f"--url http://127.0.0.1:{gateway.admin_port}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("port", "host", "told"),
+    [
+        (8090, "127.0.0.1", "vram top"),
+        (8090, "0.0.0.0", "vram top"),  # noqa: S104  (told, not bound)
+        (9001, "localhost", "vram top --url http://127.0.0.1:9001"),
+        (8090, "10.0.0.7", "vram top --url http://10.0.0.7:8090"),
+        (8090, "::1", "vram top --url http://[::1]:8090"),
+    ],
+)
+def test_the_command_that_watches_a_gateway_is_told_in_full(port, host, told):
+    """What `vram serve` prints can be typed as it stands, whatever --admin-port and --admin-host are."""
+    assert watching(port, host) == told
 
 
 def test_what_sharing_saves_is_told_where_it_is_counted():

@@ -45,7 +45,12 @@ def add(
     """
     from vram.cli.stored import open_store
     from vram.costs.money import MOST_USD, parse_usd
+    from vram.errors import UsageError
 
+    if not all(model.strip() and model.isprintable() for model in models):
+        raise UsageError(
+            f"{next(m for m in models if not (m.strip() and m.isprintable()))!r} is no model", hint="--model NAME, as pools.toml and /v1/models name it"
+        )
     dollars = parse_usd(dollars_per_month, "--dollars-per-month", MOST_USD) if dollars_per_month is not None else None
     with open_store() as store:
         key = store.add_key(
@@ -70,8 +75,11 @@ def add(
 @click.argument("name")
 def revoke(name: str) -> None:
     """End the key of that NAME: a running gateway refuses it within a second. Its usage stays, its name can be used again."""
-    from vram.cli.stored import open_store
+    from vram.cli.stored import is_stored, open_store
+    from vram.gateway.store import no_key
 
+    if not is_stored():
+        raise no_key(name)
     with open_store() as store:
         store.revoke_key(name)
     click.echo(f"revoked {name!r}", err=True)
@@ -81,10 +89,12 @@ def revoke(name: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, schema vram.keys/1.")
 def listed(*, as_json: bool) -> None:
     """List the keys by name, with their limits and what each spent this month. The keys themselves are not kept."""
-    from vram.cli.stored import open_store
+    from vram.cli.stored import is_stored, open_store
 
-    with open_store() as store:
-        terms = list(store.keys().values())
+    terms: list[KeyTerms] = []
+    if is_stored():
+        with open_store() as store:
+            terms = list(store.keys().values())
     if as_json:
         from vram.cli.output import print_json
 

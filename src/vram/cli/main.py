@@ -90,13 +90,28 @@ def complain(message: str, hint: str = "") -> None:
     sys.stderr.write(troubled(printable(message, 1000), printable(hint, 1000)) + "\n")
 
 
-def _usage_hint(error: click.UsageError) -> str:
+def _asked_of(args: "Sequence[str]") -> str:
+    """The command that was asked for, as far as the words go: click does not say it of an option without its argument."""
+    found: click.Command | None = vram
+    path, context = ["vram"], click.Context(vram)
+    for word in args:
+        found = found.get_command(context, word) if isinstance(found, click.Group) and not word.startswith("-") else None
+        if found is None:
+            break
+        path.append(word)
+    return " ".join(path)
+
+
+def _usage_hint(error: click.UsageError, args: "Sequence[str]") -> str:
     if possible := getattr(error, "possibilities", None):
         # The nearest first.
         return f"did you mean {' or '.join(possible[:2])}?"
     if hint := getattr(error, "hint", ""):
         return str(hint)
-    return f"see: {error.ctx.command_path} --help" if error.ctx else "see: vram --help"
+    if error.ctx is not None and isinstance(error.ctx.command, click.Group) and error.message.startswith("No such command"):
+        *some, last = sorted(error.ctx.command.commands)
+        return f"{error.ctx.command_path} has {', '.join(some)} or {last}: {error.ctx.command_path} --help"
+    return f"see: {error.ctx.command_path if error.ctx else _asked_of(args)} --help"
 
 
 def run(args: "Sequence[str] | None" = None) -> int:
@@ -122,7 +137,9 @@ def run(args: "Sequence[str] | None" = None) -> int:
         return ExitCode.USAGE
     except click.UsageError as e:
         # click would add its guesses to the message; here they are the hint.
-        return failed(ExitCode.USAGE, e.message if getattr(e, "possibilities", None) else e.format_message(), _usage_hint(e))
+        return failed(
+            ExitCode.USAGE, e.message if getattr(e, "possibilities", None) else e.format_message(), _usage_hint(e, sys.argv[1:] if args is None else args)
+        )
     except (KeyboardInterrupt, click.Abort):
         return failed(ExitCode.INTERRUPTED, "interrupted")
     except VramError as e:

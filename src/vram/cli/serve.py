@@ -71,6 +71,7 @@ def command(
     need_extra()
     import logging
 
+    from vram.cli.top import watching
     from vram.gateway.options import Options
     from vram.gateway.ports import check_ports
     from vram.gateway.run import Started, run
@@ -94,7 +95,7 @@ def command(
         say(f"serving {', '.join(started.models)} on http://{host}:{started.port}/v1{by}")
         if started.admin_port is not None:
             token = "VRAM_ADMIN_TOKEN" if found.admin_token else str(found.admin_token_file)
-            say(f"administrators: http://{admin_host}:{started.admin_port}/v1 (token: {token}); live: vram top")
+            say(f"administrators: http://{admin_host}:{started.admin_port}/v1 (token: {token}); live: {watching(started.admin_port, admin_host)}")
         if not started.keys_required:
             say("no key is asked for; to ask for keys: vram keys add NAME")
 

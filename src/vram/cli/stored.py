@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from vram.gateway.store import Store
 
 
+def is_stored() -> bool:
+    """Whether there is a file: who only asks makes none."""
+    from vram.settings import settings
+
+    return settings().gateway_db.exists()
+
+
 @contextmanager
 def open_store(*, must_exist: bool = False) -> "Iterator[Store]":
     """Keys and usage, closed at the end.
@@ -25,7 +32,9 @@ def open_store(*, must_exist: bool = False) -> "Iterator[Store]":
 
     path = settings().gateway_db
     if must_exist and not path.exists():
-        raise UsageError(f"no gateway wrote usage to {path} yet", hint="if its file is elsewhere, name it with VRAM_GATEWAY_DB")
+        raise UsageError(
+            f"no gateway wrote usage to {path} yet", hint="to start a gateway: vram serve pools.toml; if its file is elsewhere, name it with VRAM_GATEWAY_DB"
+        )
     try:
         store = Store(path)
         try:

@@ -1,11 +1,20 @@
 """`vram top`: a running gateway's pools, leases and queue, live in the terminal."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+if TYPE_CHECKING:
+    from vram.errors import VramError
+
 ADDRESS = "http://127.0.0.1:8090"
 _MOST_BYTES = 64 * 2**20
+
+
+def watching(port: int, host: str = "127.0.0.1") -> str:
+    """The command that watches a gateway whose administrators' API listens there, for whoever is on its machine."""
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}" if host not in {"0.0.0.0", "::", "localhost"} else f"http://127.0.0.1:{port}"  # noqa: S104  (compared)
+    return "vram top" if url == ADDRESS else f"vram top --url {url}"
 
 
 @click.command(name="top", short_help="A running gateway, live: pools, leases, queue.")
@@ -27,11 +36,17 @@ def command(url: str, interval: float, *, once: bool, as_json: bool) -> None:
     import time
 
     from vram.cli.output import print_json, troubled
+    from vram.errors import VramError
     from vram.gateway.token import admin_token
     from vram.settings import settings
 
-    found = settings()
-    token = admin_token(found.admin_token, found.admin_token_file, make=False)
+    found, url = settings(), _address(url)
+    try:
+        token = admin_token(found.admin_token, found.admin_token_file, make=False)
+    except VramError:
+        # Where nothing runs, nobody made a token: that nothing runs is what is to be told.
+        _get(url, "/health", "")
+        raise
     if as_json:
         print_json(_look(url, token))
         return
@@ -42,14 +57,17 @@ def command(url: str, interval: float, *, once: bool, as_json: bool) -> None:
         return
     from shutil import get_terminal_size
 
-    from vram.errors import VramError
-
+    seen = False
     try:
         while True:
             try:
                 window = get_terminal_size()
                 text = _frame(url, token, window.columns, window.lines - 1)
+                seen = True
             except VramError as e:
+                if not seen:
+                    raise
+                # It may be started anew.
                 text = troubled(e.message, e.hint)
             # Home, each line cleared to its end, then all below: no flicker.
             click.echo("\x1b[H" + "".join(f"{line}\x1b[K\n" for line in text.splitlines()) + "\x1b[J", nl=False)
@@ -62,13 +80,33 @@ def _frame(url: str, token: str, width: int, lines: int) -> str:
     import time
 
     from vram.cli.render.top import frame
-    from vram.errors import VramError
 
     document = _look(url, token)
     try:
         return frame(document, url, time.strftime("%H:%M:%S"), width=width, lines=lines)
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise VramError(f"what {url} answers is no gateway's", hint="is that its administrators' port? vram serve says it at its start") from None
+        raise _no_gateway(url) from None
+
+
+def _address(url: str) -> str:
+    """The gateway's address, as people write it: with or without http://, with the /v1 that `vram serve` prints.
+
+    Raises:
+        UsageError: it is none.
+    """
+    from vram.errors import UsageError
+
+    whole = url if "://" in url else f"http://{url}"
+    if not whole.startswith(("http://", "https://")) or not whole.isprintable() or " " in whole or not whole.partition("://")[2]:
+        raise UsageError(f"{url!r} is no address", hint=f"write it like {ADDRESS}")
+    return whole.rstrip("/").removesuffix("/v1")
+
+
+def _no_gateway(url: str) -> "VramError":
+    from vram.errors import VramError
+
+    hint = f"vram serve and vram up say that address when they start: {ADDRESS} unless --admin-port says otherwise"
+    return VramError(f"{url} is no administrators' API of a gateway", hint=hint)
 
 
 def _look(url: str, token: str) -> dict[str, Any]:
@@ -83,15 +121,14 @@ def _look(url: str, token: str) -> dict[str, Any]:
 
 def _get(url: str, path: str, token: str) -> Any:
     import json
-    from http.client import HTTPException
+    from http.client import HTTPException, InvalidURL
+    from ssl import SSLError
     from urllib.error import HTTPError, URLError
     from urllib.request import ProxyHandler, Request, build_opener
 
     from vram.errors import UsageError, VramError
 
-    if not url.startswith(("http://", "https://")) or not url.isprintable() or " " in url:
-        raise UsageError(f"{url!r} is no address", hint=f"write it like {ADDRESS}")
-    request = Request(url.rstrip("/") + path, headers={"Authorization": f"Bearer {token}"})  # noqa: S310  (http and https only, see above)
+    request = Request(url + path, headers={"Authorization": f"Bearer {token}"})  # noqa: S310  (http and https only, see above)
     try:
         # The token goes to the gateway itself, through no proxy.
         with build_opener(ProxyHandler({})).open(request, timeout=10) as answer:
@@ -100,7 +137,20 @@ def _get(url: str, path: str, token: str) -> Any:
         e.close()
         if e.code == 401:
             raise VramError(f"{url} does not take this token", hint="set VRAM_ADMIN_TOKEN, or name its file with VRAM_ADMIN_TOKEN_FILE") from None
-        raise VramError(f"{url}{path} answers {e.code}", hint="is that the administrators' port? vram serve says it at its start") from None
+        if e.code >= 500:
+            raise VramError(f"{url}{path} answers {e.code}", hint="is the gateway being started or ended? Its log says more") from None
+        raise _no_gateway(url) from None
+    except InvalidURL:
+        raise UsageError(f"{url!r} is no address", hint=f"write it like {ADDRESS}") from None
     except (URLError, HTTPException, OSError, ValueError) as e:
         why = getattr(e, "reason", None) or e
-        raise VramError(f"{url} cannot be read: {why}", hint="does a gateway run there? vram serve pools.toml says its administrators' address") from None
+        starts = "to start a gateway: vram serve pools.toml, or vram up MODEL; of one that runs elsewhere: vram top --url http://HOST:PORT"
+        if isinstance(why, ConnectionRefusedError):
+            raise VramError(f"nothing listens at {url}", hint=starts) from None
+        if isinstance(why, SSLError):
+            raise VramError(
+                f"{url} speaks no TLS that can be read", hint=f"a gateway's administrators' API speaks plain HTTP: --url http://{url[8:]}"
+            ) from None
+        if isinstance(why, OSError):
+            raise VramError(f"{url} cannot be reached: {why.strerror or why}", hint=starts) from None
+        raise _no_gateway(url) from None

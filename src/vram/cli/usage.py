@@ -29,15 +29,25 @@ def command(by: str, since: str, until: str | None, key: str | None, *, as_json:
     import time
 
     from vram.cli.stored import open_store
+    from vram.errors import UsageError
     from vram.gateway.moment import moment
-    from vram.gateway.sums import report
+    from vram.gateway.store import check_groups
+    from vram.gateway.sums import iso, report
 
+    if as_json and as_csv:
+        raise UsageError("--json and --csv are two forms of one answer", hint="give one of them")
     now = time.time()
     begins = moment(since, now, "--since")
     ends = moment(until, now, "--until") if until is not None else None
     groups = tuple(dict.fromkeys(g.strip() for g in by.split(",") if g.strip()))
+    check_groups(groups)
+    if ends is not None and ends <= begins:
+        raise UsageError(f"--until {iso(ends)} is not after --since {iso(begins)}", hint="name the earlier moment with --since")
     with open_store(must_exist=True) as store:
         made = report(store, groups, since=begins, until=ends, key=key)
+        if key is not None and not made.total.requests and not store.usage((), key=key):
+            # One that is there used nothing yet; one that never was is a mistake.
+            store.check_key(key)
     if as_json:
         from vram.cli.output import print_json
         from vram.gateway.sums import usage_document
@@ -65,12 +75,14 @@ def _table(made: "Report") -> None:
     from vram.cli.render.amounts import seconds
     from vram.cli.render.table import table
     from vram.costs.money import show_usd
+    from vram.errors import printable
     from vram.gateway.sums import iso
     from vram.units import GIB
 
     when = f"{f'since {iso(made.since)}' if made.since else 'from the first request on'}{f', until {iso(made.until)}' if made.until is not None else ''}"
     if not made.total.requests:
-        click.echo(f"no usage {when}", err=True)
+        whose = f"of {printable(made.key, 100)!r} " if made.key is not None else ""
+        click.echo(f"no usage {whose}{when}: requests are summed when they end", err=True)
     else:
         rows = [
             (

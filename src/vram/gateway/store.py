@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
@@ -84,6 +85,23 @@ _ADD_RENT: Final = (
     "SET rent_nano_dollars = rent_nano_dollars + excluded.rent_nano_dollars, idle_nano_dollars = idle_nano_dollars + excluded.idle_nano_dollars"
 )
 GROUPS: Final = ("key", "model", "pool", "replica", "outcome")
+
+
+def check_groups(by: Sequence[str]) -> None:
+    """See that usage can be grouped so.
+
+    Raises:
+        UsageError: it has no such group.
+    """
+    for group in by:
+        if group not in GROUPS:
+            raise UsageError(f"usage has no {group!r}", hint=f"group by: {', '.join(GROUPS)}")
+
+
+def no_key(name: str, near: str = "") -> UsageError:
+    """There is no key of that name; `near`: one that was perhaps meant."""
+    hint = f"did you mean {near!r}? All of them: vram keys list" if near else "vram keys list says which there are, vram keys add NAME makes one"
+    return UsageError(f"no key {name!r}", hint=hint)
 
 
 _P = ParamSpec("_P")
@@ -229,7 +247,23 @@ class Store:
             UsageError: there is none.
         """
         if not self._db.execute("DELETE FROM keys WHERE name = ?", (name,)).rowcount:
-            raise UsageError(f"no key {name!r}", hint="vram keys list")
+            raise self._no_key(name)
+
+    @_alone
+    def check_key(self, name: str) -> None:
+        """See that there is a key of that name.
+
+        Raises:
+            UsageError: there is none.
+        """
+        with closing(self._db.execute("SELECT 1 FROM keys WHERE name = ?", (name,))) as rows:
+            if rows.fetchone() is None:
+                raise self._no_key(name)
+
+    def _no_key(self, name: str) -> UsageError:
+        with closing(self._db.execute("SELECT name FROM keys")) as rows:
+            near = get_close_matches(name, [row[0] for row in rows], n=1)
+        return no_key(name, near[0] if near else "")
 
     @_alone
     def keys(self) -> dict[bytes, KeyTerms]:
@@ -313,9 +347,7 @@ class Store:
         Raises:
             UsageError: no such group.
         """
-        for group in by:
-            if group not in GROUPS:
-                raise UsageError(f"usage has no {group!r}", hint=f"group by: {', '.join(GROUPS)}")
+        check_groups(by)
         columns = ", ".join(by)
         sums = "SUM(requests), SUM(requests * (outcome NOT IN ('ok', 'client_left'))), SUM(prompt_tokens), SUM(completion_tokens), SUM(kv_byte_seconds), SUM(gpu_microseconds), SUM(nano_dollars)"
         where, args = "at >= ? AND at < ?", [since, until]

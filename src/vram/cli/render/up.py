@@ -11,7 +11,7 @@ from click import style
 from vram.cli.render.bar import MARKS, Segment, cells
 from vram.cli.render.plan import VERDICTS
 from vram.cli.render.table import filled, table
-from vram.cli.top import ADDRESS
+from vram.cli.top import watching
 from vram.errors import printable
 from vram.hardware.remote import called
 from vram.planner.document import plan_document
@@ -210,7 +210,7 @@ def live_text(admin_port: int) -> str:
     """How a run is watched, in front of how it is ended; nothing where it has no administrators' port."""
     if not admin_port:
         return ""
-    return f"live: vram top{'' if ADDRESS.endswith(f':{admin_port}') else f' --url http://127.0.0.1:{admin_port}'}   "
+    return f"live: {watching(admin_port)}   "
 
 
 def try_text(address: str, model: str) -> str:
