@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from upping import HERE, environment, free_port, processes_with, stand_in, up, vram
@@ -84,6 +85,26 @@ def test_replicas_are_started_and_served_by_the_files_routes_and_limits(env, tmp
             assert running.post("/v1/chat/completions", {"model": "public", "messages": []})[0] == 200
         assert running.end() == ExitCode.OK
     assert not processes_with("--alias inside")
+
+
+def test_who_waits_too_long_for_the_replica_that_is_left_is_not_told_of_the_one_that_was_stopped(env, tmp_path):
+    """One of two was stopped, the other is full: that is the reason. Where both were, that is, and each by its name."""
+    text = TWO.replace("[limits]", "[limits]\nqueue_seconds = 1")
+    with up(tmp_path, pools_file(tmp_path, text), "--no-probe", env={**env, "STAND_IN_THINKS": "4"}) as running:
+        running.until("serving public")
+        assert vram("stop", "small/0", env=env).returncode == ExitCode.OK
+
+        def ask(_):
+            status, body = running.post("/v1/completions", {"model": "public", "prompt": "x", "max_tokens": 2})
+            return status, json.loads(body).get("error", {}).get("code", "")
+
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(ask, range(8)))
+        assert set(answers) == {(200, ""), (503, "overloaded")}
+        assert vram("stop", "small/1", env=env).returncode == ExitCode.OK
+        status, body = running.post("/v1/completions", {"model": "public", "prompt": "x"})
+        assert (status, json.loads(body)["error"]["code"]) == (503, "model_stopped")
+        assert "vram start small/0" in json.loads(body)["error"]["message"]
 
 
 def test_replicas_that_run_already_are_served_beside_those_started_here(env, tmp_path):

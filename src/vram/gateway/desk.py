@@ -185,15 +185,19 @@ class Desk:
         x.refuse((self._away(x.ask.model) or reasons.no_replica(x.ask.model)) if answer.down else reasons.too_long(x.ask.model, answer))
 
     def _away(self, model: str) -> Refusal | None:
-        """Why nothing of its route is there, in the words of whoever runs the engines; None: nobody said so."""
+        """Why nothing of its route is there, in the words of whoever runs the engines; None: nobody said so, or something is there."""
         counter = self.counters.get(model)
+        found: Refusal | None = None
         if counter is not None:
             for pool in counter.route.pools:
                 for books in pool.books:
                     seat: Seat = books.owner
-                    if seat.replica.health.refusal is not None:
-                        return seat.replica.health.refusal
-        return None
+                    refusal = seat.replica.health.refusal
+                    if books.usable or (books.coming and refusal is None):
+                        # There is somebody to wait for.
+                        return None
+                    found = found or refusal
+        return found
 
     async def _counted(self, x: "Exchange", need: Need, answer: Refuse) -> None:
         """It is counted first, and decided anew."""

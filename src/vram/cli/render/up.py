@@ -72,7 +72,7 @@ def board(household: "Household", width: int) -> str:
         bar += style(MARKS["free"][0] * max(room - sum(s.bytes for s in drawn), 0), fg=MARKS["free"][1])
         name = called(member)
         lines += [style(f"{name}{f' {i}' if len(fleet.gpus) > 1 and name == member.gpu.name else ''}", bold=True), f"  ▕{bar}▏ {sizes}"]
-    lines += _legend(shown, width)
+    lines += _legend(shown, width, measured=any(one.reserved for one in household.first.values()))
     lines += ["", _models(placed, width)]
     if any(one.plan.verdict is Verdict.TIGHT for one in placed):
         lines += _filled(TIGHT, width)
@@ -85,9 +85,9 @@ def _filled(text: str, width: int) -> list[str]:
     return wrap(text, max(width, 40), subsequent_indent="  ", break_on_hyphens=False)
 
 
-def _legend(shown: set[str], width: int) -> list[str]:
-    """What the bars' marks mean, those that are drawn."""
-    words = ["A planned"] if shown & set(LETTERS) else []
+def _legend(shown: set[str], width: int, *, measured: bool) -> list[str]:
+    """What the bars' marks mean, those that are drawn; `measured`: of some less is reserved than is planned."""
+    words = [f"A planned{', or what it was seen to hold where that is less' if measured else ''}"] if shown & set(LETTERS) else []
     words += ["a reserved beyond it, for the most its parts may take"] if shown & set(LETTERS.lower()) else []
     words += [f"{MARKS['used'][0]} other programs"] if MARKS["used"][0] in shown else []
     return ["  " + row for row in filled([*words, f"{MARKS['free'][0]} free"], max(width - 2, 38), ", ")]
