@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from data.make_gguf import preset
@@ -13,6 +14,7 @@ from vram.api import load_model, parse_gpus
 from vram.cli.render.up import command_text
 from vram.errors import ExitCode, UsageError
 from vram.hardware.probe.cpu import cpu_fleet
+from vram.planner.launch import layers_dealt
 from vram.runtime.choosing import Finder, choose_engine
 from vram.runtime.engines.base import Address, Installed
 from vram.runtime.engines.registry import program
@@ -153,6 +155,11 @@ def test_who_runs_a_model_of_the_store(store, tmp_path):
     made = Placed(wanted=wanted, model=model, engine=one, here=here, fleet=fleet, plan=plan_one(wanted, model, fleet, one, here))
     words = line_of(made, AT).words
     assert words[words.index("--model") + 1].startswith(str(store / "blobs" / "sha256-"))
+    # Two cards: its layers are dealt in the command, as those of any other file.
+    two = parse_gpus("2x RTX 4090")
+    dealt = replace(made, fleet=two, plan=plan_one(wanted, model, two, one, here))
+    words = line_of(dealt, AT).words
+    assert words[words.index("--tensor-split") + 1] == ",".join(map(str, layers_dealt(dealt.plan)))
     with pytest.raises(UsageError, match="GGUF"):
         choose_engine(Wanted(name="m", model=REFERENCE, engine="vllm"), model, fleet, both, dry=True)
     with pytest.raises(UsageError, match="its own store"):

@@ -115,10 +115,39 @@ def test_the_command_names_its_devices_and_deals_layers_as_planned(tmp_path):
     assert [g["capacity_bytes"] for g in model["plan"]["gpus"]] == [4096 * MIB] * 2
 
 
+@pytest.mark.parametrize("named", ["CUDA", "Vulkan"])
+def test_cards_of_this_machine_and_devices_elsewhere_hold_a_model_together(tmp_path, named):
+    """Cards first, by the names that this build's backend lists, then the devices; layers by what is free; RPC devices are in no variable."""
+    env = environment(
+        tmp_path,
+        VRAM_LLAMA_SERVER=str(lister(tmp_path, f"{named}0: NVIDIA GeForce RTX 4090 (24564 MiB, 24000 MiB free)", "RPC0: a:1 (12282 MiB, 12282 MiB free)")),
+    )
+    path = write_tiny(tmp_path / "m.gguf", Shape(layers=7))
+    done = vram("up", str(path), "--gpu", "2x RTX 4090", "--rpc", "a:1", "--dry-run", "--json", env=env)
+    assert done.returncode == ExitCode.OK, done.stderr
+    (model,) = json.loads(done.stdout)["models"]
+    words = model["words"]
+    assert words[words.index("--rpc") + 1] == "a:1"
+    assert words[words.index("--device") + 1] == f"{named}0,{named}1,RPC0"
+    # Two cards of 24 GB and a device of half of one: a fifth of seven layers and the output is on that.
+    assert sum(map(int, words[words.index("--tensor-split") + 1].split(","))) == 8
+    assert words[words.index("--tensor-split") + 1] in {"3,3,2", "4,3,1", "3,4,1"}
+    assert [g["name"].split()[0] for g in model["plan"]["gpus"]] == ["RTX", "RTX", "RPC"]
+    assert "CUDA_VISIBLE_DEVICES" not in model["variables"]
+    # Several models: each on the fewest, and one that lies elsewhere sees no card of this machine.
+    env = environment(tmp_path, VRAM_LLAMA_SERVER=str(lister(tmp_path, "RPC0: a:1 (12282 MiB, 12282 MiB free)", "CUDA0: x (1 MiB, 1 MiB free)")))
+    done = vram("up", f"a={path}", f"b={path}", "--gpu", "RTX 4090", "--rpc", "a:1-2", "--budget", "1500MiB", "--dry-run", "--json", env=env)
+    assert done.returncode == ExitCode.OK, done.stderr
+    a, b = json.loads(done.stdout)["models"]
+    assert ("--rpc" in a["words"], a["variables"].get("CUDA_VISIBLE_DEVICES")) == (False, None)
+    assert (b["words"][b["words"].index("--device") + 1], b["variables"]["CUDA_VISIBLE_DEVICES"]) == ("RPC0", "")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--gpu", "0"), "--gpu stands beside --rpc"),
+        (("--gpu", "cpu"), "--gpu cpu stands beside --rpc"),
+        (("--gpu", "9"), "this machine has"),
         (("--engine", "vllm"), "vllm knows no RPC servers"),
         (("--rpc", "a:1"), "stands twice"),
     ],

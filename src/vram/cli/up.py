@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     "--rpc",
     metavar="HOST:PORT",
     multiple=True,
-    help="Use the devices of these RPC servers of llama.cpp, and no GPUs of this machine. HOST:PORT-PORT where several models share them. Experimental, "
+    help="Use the devices of these RPC servers of llama.cpp, and of this machine only the GPUs that --gpu names. HOST:PORT-PORT where several models share them. Experimental, "
     "and unsafe on networks that others reach.",
 )
 @click.option("--engine", metavar="NAME", default="", help="The engine to start. Default: the first that is installed and can load the model.")

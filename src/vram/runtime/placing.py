@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from vram.engines.args.base import Beside, Launch
 from vram.hardware.fleet import Fleet, FleetGpu, Origin
-from vram.hardware.remote import reached, remote_of
+from vram.hardware.remote import REMOTE_VENDOR, reached, remote_of
 from vram.planner.launch import launch_of, layers_dealt
 from vram.planner.plan import Plan
 from vram.readers.ollama import is_stored
 from vram.runtime.engines.base import Address, Installed, Line, Program, visible
 from vram.runtime.planning import plan_one
+from vram.runtime.remote import local_devices
 from vram.runtime.wanted import Wanted, is_path
 from vram.sources.ollama import find_stored
 
@@ -63,12 +64,15 @@ class Placed:
     def launch(self) -> Launch:
         """What its command has to say."""
         if is_stored(self.wanted.model) and not self.engine.calls(self.wanted.model):
-            return self._of_file(find_stored(self.wanted.model))
-        path = is_path(self.wanted.model)
-        name = str(Path(self.wanted.model).expanduser().absolute()) if path else self.wanted.model
-        made = launch_of(self.plan, model=name, quant=self.wanted.quant or "", kv_dtype=self.wanted.kv_dtype or "", is_path=path)
+            made = self._of_file(find_stored(self.wanted.model))
+        else:
+            path = is_path(self.wanted.model)
+            name = str(Path(self.wanted.model).expanduser().absolute()) if path else self.wanted.model
+            made = launch_of(self.plan, model=name, quant=self.wanted.quant or "", kv_dtype=self.wanted.kv_dtype or "", is_path=path)
         remotes = [r for r in map(remote_of, self.gpus) if r is not None]
         rpc, devices = reached(remotes, self.wanted.door, self.wanted.doors)
+        if rpc and (local := len(self.gpus) - len(remotes)):
+            devices = (*local_devices(self.here.program[0] if self.here is not None else "", self.gpus[0].gpu.vendor, local), *devices)
         # By free memory the engine would deal anew when it starts, and what is free has changed by then: a layer more here, one less there.
         dealt = tuple(map(float, layers_dealt(self.plan)))
         return replace(made, rpc=rpc, devices=devices, tensor_split=dealt if any(dealt) else ())
@@ -88,11 +92,15 @@ class Placed:
     @property
     def variables(self) -> dict[str, str]:
         """What shows the engine its GPUs and no others."""
+        vendor = self.gpus[0].gpu.vendor
+        # What RPC servers show comes after the cards of this machine, and is no matter of these variables; alone it hides all of them.
+        here = [g for g in self.gpus if g.gpu.vendor != REMOTE_VENDOR]
         if self.fleet.origin is not Origin.DETECTED:
             # Cards that are only named: which of them is told where it is not simply the first ones.
-            elsewhere = self.on and self.on != tuple(range(len(self.on))) and self.gpus[0].gpu.vendor != "host"
-            return visible(self.gpus[0].gpu.vendor, map(str, self.on)) if elsewhere else {}
-        return visible(self.gpus[0].gpu.vendor, (g.identifier or str(g.index) for g in self.gpus))
+            on = self.on[: len(here)]
+            elsewhere = vendor != "host" and (on != tuple(range(len(on))) or not here)
+            return visible(vendor, map(str, on)) if elsewhere else {}
+        return visible(vendor, (g.identifier or str(g.index) for g in here))
 
 
 def line_of(placed: Placed, at: Address) -> Line:

@@ -3,6 +3,7 @@
 import re
 import socket
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from vram.errors import HardwareNotFoundError, UsageError
@@ -17,6 +18,9 @@ from vram.units import MIB
 ASK_SECONDS: Final = 10.0
 CONNECT_SECONDS: Final = 3.0
 # common_print_available_devices of llama.cpp: sizes are cut to whole MiB.
+_LOCAL: Final = re.compile(r"^\s+([A-Za-z]+)\d+: .+ \(\d+ MiB, \d+ MiB free\)", re.MULTILINE)
+# Names that ggml's backends give their devices (ggml-cuda.cu, ggml-metal.cpp, ggml-sycl.cpp).
+_BACKENDS: Final = {"nvidia": "CUDA", "amd": "ROCm", "apple": "MTL", "intel": "SYCL"}
 _DEVICE: Final = re.compile(r"^\s*RPC\d+: (\S+) \((\d+) MiB, (\d+) MiB free\)", re.MULTILINE)
 
 
@@ -52,6 +56,18 @@ def remote_fleet(servers: Sequence[Server], program: str, *, models: int = 1) ->
             remote = Remote(server=server, place=place, of=len(mine))
             gpus.append(FleetGpu(gpu=_device(total), index=len(gpus), used_bytes=max(total - free, 0), identifier=remote.identifier))
     return Fleet(gpus=tuple(gpus), hosts=(host_memory(LiveSystem()),), origin=Origin.DETECTED)
+
+
+def local_devices(program: str, vendor: str, number: int) -> tuple[str, ...]:
+    """What llama-server calls the first GPUs of this machine that it is shown: by its backend, as it lists them itself, else as it is built for the vendor."""
+    listed = _LOCAL.findall(_listed(program)) if program else []
+    name = next((word for word in listed if word != "RPC"), _BACKENDS.get(vendor.lower(), "CUDA"))
+    return tuple(f"{name}{i}" for i in range(number))
+
+
+@lru_cache(maxsize=8)
+def _listed(program: str) -> str:
+    return answer_of((program, "--list-devices"), seconds=ASK_SECONDS)
 
 
 def _trouble(host: str, port: int) -> tuple[str, str]:
