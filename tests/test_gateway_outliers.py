@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 
 import pytest
 
@@ -16,6 +17,7 @@ from test_gateway_routing import fleet
 from vram.cli.render.top import frame
 from vram.gateway import watch
 from vram.gateway.admin_pages import leases, pools, queue, workers
+from vram.gateway.front import _source_of
 from vram.gateway.store import Store
 
 RULES = "[outliers]\nleast_requests = 5\nwindow_seconds = 12\nout_seconds = 4\n"
@@ -77,7 +79,7 @@ async def settled(gateway):
 
 
 @pytest.mark.parametrize("choked", ["error-500", "die-before-head"])
-def test_what_one_conversation_breaks_puts_no_replica_out(tmp_path, choked):
+def test_what_one_conversation_breaks_puts_no_replica_out(tmp_path, choked, caplog):
     """Engines that answer everybody but one, whose every turn they fail: its replicas are healthy, and go on serving the others."""
 
     async def test():
@@ -94,8 +96,45 @@ def test_what_one_conversation_breaks_puts_no_replica_out(tmp_path, choked):
             assert set(failed) == {500} if choked == "error-500" else {502}
             assert await settled(gateway) == ["up"] * 3
             assert total(await scrape(gateway), "vram_replica_outs_total") == 0
+            # Who wonders why one that fails so much is up finds it in the log, once for each replica.
+            told = [record.getMessage() for record in caplog.records if "one source" in record.getMessage()]
+            assert len(told) == len({text.split()[0] for text in told}) <= 3
+            assert told or choked != "error-500"
 
     run(test())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="127.0.0.2 is this machine on Linux alone")
+def test_what_one_address_breaks_puts_no_replica_out_that_serves_others(tmp_path):
+    """Where no keys are asked for, an address is a client: what one of two breaks is not held against a replica that answers the other."""
+
+    async def once(gateway, address, body):
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port, local_addr=(address, 0))
+        data = json.dumps(body).encode()
+        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(data), data))
+        got = await reader.read()
+        writer.close()
+        return int(got.split()[1])
+
+    async def test():
+        async with fleet(tmp_path, 2, extra=RULES) as (gateway, engines):
+            await until(lambda: all(e.probes for e in engines))
+            engines[0].chokes_on = "choke"
+            for i in range(40):
+                assert await once(gateway, "127.0.0.2", chat(words=i) | {"user": "choke"}) in {200, 500}
+                assert await once(gateway, "127.0.0.1", chat(words=i + 100)) == 200
+            assert await settled(gateway) == ["up", "up"]
+
+    run(test())
+
+
+def test_an_address_is_known_by_its_network():
+    """IPv6 gives one client as many addresses as it likes of its /64; of IPv4 each counts. What is told of none is one client, too."""
+    same = {_source_of((host, 1, 0, 0)) for host in ("2001:db8::1", "2001:db8:0:0:ffff::2", "2001:db8::3%eth0")}
+    assert len(same) == 1
+    others = [("2001:db8:0:1::1", 1, 0, 0), ("192.0.2.1", 1), ("192.0.2.2", 1), ("2001:db8:zz", 1), None, ""]
+    assert len(same | {_source_of(peer) for peer in others}) == 6
+    assert 0 not in {_source_of(peer) for peer in others}
 
 
 def test_what_one_key_breaks_puts_no_replica_out_that_serves_others(tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from vram.gateway.health import FAILURES, Cause, Health, State
 from vram.gateway.outcomes import Outcomes, Sums
-from vram.gateway.outliers import most_out, outliers, panics
+from vram.gateway.outliers import most_out, of_one_source, outliers, panics
 from vram.gateway.sources import MOST_SOURCES
 from vram.readers.pools import Outliers
 
@@ -86,6 +86,9 @@ def test_what_is_left_without_the_worst_decides():
     assert found(asked(*three, (30, 4, 0, False)), good) == [(0, Cause.FAILING)]
     assert found(asked(*three[:2], (30, 4, 0, False)), good) == [(0, Cause.FAILING)]
     assert found(asked(*three[:1], (30, 4, 0, False)), good) == []
+    one = [asked(*three[:1], (30, 4, 0, False)), good]
+    assert [(o.number, o.own, o.others) for o in of_one_source(one, [True, True], RULES)] == [(0, 0.4, 0.0)]
+    assert of_one_source([asked(*three), good], [True, True], RULES) == of_one_source(one, [False, True], RULES) == []
     # Of the second 3 in 50: without the first that is 6 %, within a tenth of the others.
     assert found(asked(three[0], (3, 2, 2, True), (47, 4, 0, False)), good) == []
 

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from vram.gateway.outliers import outliers, panics
+from vram.gateway.health import LONGEST_HELD_SECONDS
+from vram.gateway.outliers import of_one_source, outliers, panics
 from vram.gateway.retries import RetryBudget
 from vram.readers.pools import Outliers
 
@@ -23,10 +24,11 @@ class Bench:
         retries: how many of its requests may be tried again.
         met: requests that went where others that begin alike go.
         slow_start_seconds: how long a replica that comes back takes to take all that it can.
+        spoken: when it was told of a replica, by its URL, that it fails one source alone.
         apart: requests that had such a place and went elsewhere, because it was full or loaded far above the others.
     """
 
-    __slots__ = ("apart", "met", "pool", "retries", "rules", "seats", "slow_start_seconds")
+    __slots__ = ("apart", "met", "pool", "retries", "rules", "seats", "slow_start_seconds", "spoken")
 
     def __init__(self, pool: str) -> None:
         self.pool = pool
@@ -34,6 +36,7 @@ class Bench:
         self.rules = Outliers()
         self.met = self.apart = 0
         self.retries = RetryBudget()
+        self.spoken: dict[str, float] = {}
         self.slow_start_seconds = 0.0
 
     def placed(self, *, by_key: bool) -> None:
@@ -66,10 +69,17 @@ class Bench:
         return due and len(self.seats) > 1
 
     def judge(self, sums: "Sequence[Sums]", now: float) -> list[str]:
-        """Take out whoever is unlike the others by these sums of theirs. Returns what is to be told of each."""
+        """Take out whoever is unlike the others by these sums of theirs. Returns what is to be told of each, and of those who are not for one source's sake."""
         told: list[str] = []
         for one in outliers(sums, [seat.replica.health.sound() for seat in self.seats], self.rules):
             replica = self.seats[one.number].replica
             replica.health.eject(now, one.cause, one.own, one.others, self.rules.out_seconds)
             told.append(f"{replica.url} is out for {replica.health.seconds_out(now):.0f} s: {replica.health.why}")
+        for one in of_one_source(sums, [seat.replica.health.sound() for seat in self.seats], self.rules):
+            url = self.seats[one.number].replica.url
+            if now - self.spoken.get(url, float("-inf")) >= LONGEST_HELD_SECONDS:
+                self.spoken[url] = now
+                told.append(
+                    f"{url} failed {one.own:.0%} of its requests, its peers {one.others:.0%} of theirs; but for one source's it does as they do, and is asked on"
+                )
         return told

@@ -92,6 +92,19 @@ def outliers(sums: Sequence[Sums], sound: Sequence[bool], rules: "Outliers") -> 
     return found
 
 
+def of_one_source(sums: Sequence[Sums], sound: Sequence[bool], rules: "Outliers") -> list[Outlier]:
+    """Replicas that fail more of their requests than the others do, and without one source's no more: whoever looks at them wants to know why they stay."""
+    asked = _enough(sums, [i for i in range(len(sums)) if sound[i]], rules)
+    found: list[Outlier] = []
+    if len(asked) < rules.least_replicas or rules.failure_deviations <= 0:
+        return found
+    for i in asked:
+        own, theirs = _share((sums[i],)), _share(_but(sums, asked, i))
+        if _share_without_one(sums[i]) - theirs < LEAST_GAP <= own - theirs:
+            found.append(Outlier(number=i, cause=Cause.FAILING, own=own, others=theirs))
+    return found
+
+
 def _enough(sums: Sequence[Sums], those: Sequence[int], rules: "Outliers") -> list[int]:
     """Those of them that were asked often enough to be judged."""
     return [i for i in those if sums[i].requests >= rules.least_requests]
