@@ -1,6 +1,7 @@
 """Engines as programs: what their commands say for a plan, and their start from end to end against a scripted stand-in."""
 
 import json
+import re
 import sys
 from dataclasses import replace
 
@@ -171,6 +172,10 @@ def test_the_engine_that_is_here_and_can_load_the_model_is_chosen(tmp_path, mode
         choose_engine(Wanted(name="m", model=str(gguf), engine="vllm"), load_model(str(gguf)), fleet, finder, dry=True)
     assert "--engine llama-server" in refused.value.hint
     assert not any(name in refused.value.hint for name in ("vllm", "sglang", "ollama"))
+    # It is not here either: who would refuse the model is not to be installed for it.
+    with pytest.raises(UsageError, match="GGUF") as refused:
+        choose_engine(Wanted(name="m", model=str(gguf), engine="vllm"), load_model(str(gguf)), fleet, finder, dry=False)
+    assert "pip install" not in refused.value.hint
     assert [program(name).name for name in PROGRAMS] == list(PROGRAMS)
 
 
@@ -256,3 +261,16 @@ def test_layers_on_gpus_are_refused_where_there_is_none(tmp_path, engine):
     assert after(words, "--n-gpu-layers" if engine == "llama-server" else "--n_gpu_layers") == "0"
     with pytest.raises(UsageError, match="2 shares for 1 GPU"):
         placed(engine, path, "RTX 4090", context_tokens=1024, tensor_split=(3.0, 1.0))
+
+
+@pytest.mark.parametrize("engine", ["llama-server", "llama_cpp.server"])
+def test_what_is_proposed_in_place_of_tp_is_an_option_of_up(tmp_path, engine):
+    """llama.cpp deals layers: the hint names no option that `vram up` has not."""
+    from vram.api import load_model
+    from vram.cli.up import command
+
+    gguf = write_tiny(tmp_path / "t.gguf")
+    with pytest.raises(UsageError) as refused:
+        plan_one(Wanted(name="m", model=str(gguf), engine=engine, tp=2), load_model(str(gguf)), parse_gpus("2x RTX 4090"), program(engine), None)
+    known = {opt for p in command.params for opt in p.opts}
+    assert set(re.findall(r"--[a-z-]+", refused.value.hint)) <= known

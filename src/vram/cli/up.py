@@ -94,7 +94,7 @@ if TYPE_CHECKING:
 def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> None:
     """Serve MODEL… on this machine: planned, started with the flags of the plan, and behind one OpenAI-compatible address.
 
-    As many models as fit are loaded at once, the first named before the others; one that does not fit beside them is loaded when it is asked for,
+    As many models as fit are loaded at once, the pinned before the others, then the first named; one that does not fit beside them is loaded when it is asked for,
     in place of one that is used less. MODEL is what vram plan takes; NAME=MODEL gives it another name for clients. demo is a tiny model with random weights, made on the spot: what it
     says is noise, all else is real. Engines end with this program, however it ends.
 

@@ -100,6 +100,9 @@ def choose_engine(wanted: Wanted, model: "Model", fleet: Fleet, finder: Finder, 
     launch = Launch(model=wanted.model, context_tokens=1, concurrency=wanted.concurrency, parallel=wanted.parallel, is_path=path, is_gguf=gguf)
     if wanted.engine:
         asked = program(wanted.engine)
+        # Nobody is told to install what would then refuse the model.
+        if why := asked.takes(launch):
+            raise UsageError(f"{wanted.name}: {why}", hint=_others(launch, finder, host=host))
         here = finder.find(asked)
         if here is None and not dry:
             raise UsageError(f"{asked.name} is not installed here", hint=asked.install)
@@ -108,8 +111,6 @@ def choose_engine(wanted: Wanted, model: "Model", fleet: Fleet, finder: Finder, 
                 f"{asked.name} {here.version} runs on GPUs, and none is used here",
                 hint=f"--gpu names one of this machine's; {_others(launch, finder, host=host)}",
             )
-        if why := asked.takes(launch):
-            raise UsageError(f"{wanted.name}: {why}", hint=_others(launch, finder, host=host))
         return asked, here
     able = [p for p in map(program, PROGRAMS) if not p.takes(launch) and (p.on_host or not host)]
     for one in able:

@@ -77,7 +77,9 @@ def _refuse_quant(wanted: Wanted, model: "Model", engine: Program) -> None:
 
 
 def _refuse_layers(wanted: Wanted, fleet: Fleet, engine: Program) -> None:
-    """Which layers lie where is for engines that are told, and for GPUs."""
+    """Which layers lie where is for engines that are told, and for GPUs; who deals them splits none."""
+    if engine.rules in {"llama.cpp", "ollama"} and wanted.tp is not None and wanted.tp > 1:
+        raise UsageError(f"{engine.name} deals whole layers to GPUs, it does not split them over --tp {wanted.tp}", hint="leave --tp out: --gpu names the GPUs")
     given = [flag for flag, there in (("--gpu-layers", wanted.gpu_layers is not None), ("--tensor-split", bool(wanted.tensor_split))) if there]
     if not given:
         return
