@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+from inspect import signature
 
 import pytest
 from upping import stand_in
@@ -34,11 +35,12 @@ SHARE = int(os.environ.get("MENDS_SHARE", "6"))
 def typed(text):
     """What `vram plan` makes of these words: values of its options; refused words raise."""
     given = command.make_context("plan", [*shlex.split(text)], resilient_parsing=False).params
-    del given["as_json"], given["quiet"]
     given["flash_attention"] = given["flash_attention"] == "on"
     given["tensor_split"] = shares(given["tensor_split"])
     given["kv_offload"] = not given.pop("no_kv_offload")
-    return vram.plan(given.pop("model"), **{**given, "offline": True})
+    # What is left says how the plan is printed.
+    planned = {name: value for name, value in given.items() if name in signature(vram.plan).parameters}
+    return vram.plan(**{**planned, "offline": True})
 
 
 @pytest.mark.parametrize("engine", sorted(CACHES))

@@ -180,7 +180,7 @@ def test_on_a_machine_without_a_gpu_all_lies_in_main_memory():
         (("up", "demo", "--gpu", "cpu", "--no-such-flag"), ExitCode.USAGE),
         (("up", "odd=demo", "--gpu", "cpu", "--port", "0", "--admin-port", "0"), ExitCode.ERROR),
         (("plan", "nothing.gguf", "--gpu", "RTX 4090"), ExitCode.MODEL_UNREADABLE),
-        (("top",), ExitCode.USAGE),
+        (("top", "--url", "http://127.0.0.1:9"), ExitCode.ERROR),
     ],
 )
 def test_a_failed_command_with_json_prints_its_error_as_a_document(env, args, code):
