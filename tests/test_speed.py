@@ -13,8 +13,8 @@ from vram.hardware.gpu import Gpu
 from vram.memory.placement import Placement
 from vram.memory.workload import Workload
 from vram.model.quantization.named import requantize
-from vram.speed.calibration import entry_for
-from vram.speed.clock import clock
+from vram.speed.calibration import CardClass, card_class, entry_for
+from vram.speed.clock import clock, clock_over
 from vram.speed.draft import Drafting
 from vram.speed.era import build_age, day_age
 from vram.speed.estimate import estimate, prefill_seconds, reading_seconds, why_unknown
@@ -197,6 +197,59 @@ def test_little_arithmetic_holds_up_a_lone_sequence(gpu, held_up):
     assert (rates[1] > 1.2 * rates[0]) is held_up
     assert rates[1] >= rates[0]
     assert estimate(d, "vllm").decode_tokens_per_second == estimate(free, "vllm").decode_tokens_per_second
+
+
+# ggml-org/llama.cpp#16900: Llama 3.1 8B on one Strix Halo, tokens/s with Vulkan's kernels and with ROCm's (truth/speed/found.jsonl, f0087 to f0092).
+PAIRS = {"Q2_K": (60.17, 44.26), "Q3_K_S": (48.09, 34.70), "Q4_K_S": (43.42, 35.68)}
+
+
+@pytest.mark.parametrize("quant", PAIRS)
+def test_kernels_of_rocm_unpack_slower_where_it_is_told(quant):
+    """One source measured both on one machine: the ratio that is predicted lies between none and the measured one, and a card of NVIDIA's knows none."""
+    d = demand(MODELS[0], "Ryzen AI Max+ 395 128GB", concurrency=1, quant=quant)
+    spread = Spread.of(d.placement, sequential=True)
+    vulkan, rocm = (clock_over(d, "llama.cpp", spread, backend=b).seconds(0, 0, 1, 64) for b in ("Vulkan", "ROCm"))
+    assert 1 < rocm / vulkan < PAIRS[quant][0] / PAIRS[quant][1]
+    assert clock_over(d, "llama.cpp", spread).seconds(0, 0, 1, 64) == vulkan
+
+
+def test_an_apple_chip_is_not_held_up_by_a_rate_that_apple_does_not_state():
+    """What the catalogue reports of its vector units changes nothing, and M5, of which nothing is reported, stands as M4 does."""
+    d = demand(MODELS[0], "M4 Pro 48GB", concurrency=1, quant="Q4_K_M")
+    free = replace(d, gpu=replace(d.gpu, vector_tflops=None))
+    assert estimate(d, "llama.cpp").decode_tokens_per_second == estimate(free, "llama.cpp").decode_tokens_per_second
+
+
+@pytest.mark.parametrize(("gpu", "kind"), [("Ryzen AI Max+ 395 128GB", CardClass.RADEON), ("DGX Spark", CardClass.UNIFIED), ("M4 Max 64GB", CardClass.APPLE)])
+def test_a_chip_on_a_hosts_memory_is_classed_by_whose_kernels_it_runs(gpu, kind):
+    """AMD's runs the kernels of AMD's cards."""
+    assert card_class(vram.parse_gpus(gpu).gpus[0].gpu) is kind
+
+
+def test_sampling_from_a_large_vocabulary_takes_the_host_longer():
+    """llama.cpp's server walks over all logits on the host: Gemma's 262,144 take eight times as long as Mistral's 32,768; its benchmark samples none."""
+    taken = []
+    for name in ("google/gemma-3-4b-it", "mistralai/Mistral-7B-Instruct-v0.3"):
+        d = demand(name, "RTX 4090", concurrency=1, quant="Q4_K_M")
+        spread = Spread.of(d.placement, sequential=True)
+        served, bench = (clock_over(d, "llama.cpp", spread, samples=s).seconds(0, 0, 1, 64) for s in (True, False))
+        taken.append(served - bench)
+    assert 1e-4 < taken[0] < 1e-3
+    assert taken[0] / taken[1] == pytest.approx(262_208 / 32_768, rel=1e-3)
+    d = demand(MODELS[0], "RTX 4090", concurrency=1)
+    at = [clock_over(d, "vllm", Spread.of(d.placement), samples=s).seconds(0, 0, 1, 64) for s in (True, False)]
+    assert at[0] == at[1]
+
+
+def test_a_recurrent_layer_is_launched_longer_where_kernels_are_launched_one_by_one():
+    """Qwen3.5-9B, three layers of four with linear attention, beside Qwen3-8B: 24 layers more count for llama.cpp; a short convolution counts none."""
+    d = demand("Qwen/Qwen3.5-9B", "RTX 4090", concurrency=1, quant="Q4_K_M")
+    work = work_of(d.model, Spread.of(d.placement, sequential=True), d.workload.formats)[0]
+    assert (work.layers, work.recurrent_layers) == (32, 24)
+    c = clock(d, "llama.cpp")
+    assert c.stages[0].fixed == pytest.approx(56 * c.entry.rates.layer_seconds)
+    plain = demand("Qwen/Qwen3-8B", "RTX 4090", concurrency=1, quant="Q4_K_M")
+    assert clock(plain, "llama.cpp").stages[0].fixed == pytest.approx(36 * clock(plain, "llama.cpp").entry.rates.layer_seconds)
 
 
 def test_an_older_build_is_slower_and_says_so():

@@ -11,9 +11,12 @@ from vram.accuracy.check import Checked, check
 from vram.accuracy.row import parse_rows
 from vram.accuracy.speed_check import SpeedComparison
 from vram.accuracy.speed_check import SpeedQuantity as Q
+from vram.accuracy.subject import named_gpu
 from vram.accuracy.summary import percentile, speed_table
 from vram.cli.accuracy import _SPEEDS as TITLES
 from vram.cli.accuracy import loader
+from vram.speed.calibration import base_name
+from vram.speed.table import CARDS
 
 HERE = Path(__file__).parent / "speed"
 FILES = ("batch_one.jsonl", "community.jsonl", "found.jsonl", "found_again.jsonl", "serving_tpot.jsonl", "serving_ttft.jsonl")
@@ -105,7 +108,7 @@ def section() -> list[str]:
             cells.append(f"{percentile(errors, 0.5):.1%}, p90 {percentile(errors, 0.9):.1%}" if errors else "")
         shipped = f"{line.median:.1%} | {line.p90:.1%} | {line.inside:.0%} | {line.width:.0%}"
         out.append(f"| {line.engine} | {TITLES[line.quantity]} | {line.n} | {shipped} | {' | '.join(cells)} |")
-    out += ["", *sources_differ(), *first_sight()]
+    out += ["", *own_bands(), "", *sources_differ(), *first_sight()]
     out += ["", "### No evidence, counted apart", "", "| why | rows |", "|---|---|"]
     out += [f"| {why} | {n} |" for why, n in Counter(short(u.reason) for u in flagged).most_common()]
     out += ["", "Their errors all the same:", "", "| engine | speed | rows | median | p90 |", "|---|---|---|---|---|"]
@@ -117,7 +120,13 @@ def section() -> list[str]:
     return out
 
 
-FIRST = ("found_first.json", "found_again_first.json")
+FIRST = ("found_first.json", "found_again_first.json", "configs_first.json")
+
+
+def named() -> set[str]:
+    """Rows whose model the catalogue did not have when they were entered: they name a config of truth/speed/configs."""
+    rows = (json.loads(line) for name in FILES[:4] for line in (HERE / name).read_text(encoding="utf-8").splitlines())
+    return {r["id"] for r in rows if r.get("config")}
 
 
 def first_sight() -> list[str]:
@@ -134,13 +143,48 @@ def first_sight() -> list[str]:
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for first in rounds:
-        today = {(x.engine, x.quantity): x for x in speed_table(checked()[first["file"]].speeds)}
+        rows = checked()[first["file"]].speeds if first["file"] in checked() else [c for c in speeds() if c.id in named()]
+        today = {(x.engine, x.quantity): x for x in speed_table(rows)}
         for line in first["lines"]:
             now = today.get((line["engine"], Q(line["quantity"])))
             cells = f"{now.n} | {now.median:.1%} | {now.p90:.1%} | {now.inside:.0%}" if now else "0 | | |"
             was = f"{line['n']} | {line['median']:.1%} | {line['p90']:.1%} | {line['inside']:.0%}"
             out.append(f"| {first['file']} | {line['engine']} | {TITLES[Q(line['quantity'])]} | {was} | {cells} |")
     return out
+
+
+SIZES = ((1, 5), (6, 15), (16, 10**6))
+
+
+def held_by_own() -> dict[tuple[int, int], list[bool]]:
+    """Of cards with so many rows: whether a card's band holds a row that is predicted without itself, by its card's other rows alone."""
+    bands = {(engine, card): (rows, doubt) for engine, card, rows, _, doubt in CARDS}
+    out: dict[tuple[int, int], list[bool]] = {s: [] for s in SIZES}
+    for name in FILES[:4]:
+        for row in map(json.loads, (HERE / name).read_text(encoding="utf-8").splitlines()):
+            logarithm = record()["own"].get(row["id"])
+            gpu = named_gpu(row["gpu"].replace("_", " ")) if logarithm is not None else None
+            if logarithm is not None and gpu is not None:
+                engine = "mlx" if row["engine"] == "mlx" else "llama.cpp"
+                rows, doubt = bands[engine, base_name(gpu)]
+                out[next(s for s in SIZES if s[0] <= rows <= s[1])].append(abs(logarithm) <= math.log(doubt))
+    return out
+
+
+def own_bands() -> list[str]:
+    """Whether the bands of cards that were measured hold a row that they have not seen."""
+    out = [
+        "A card's own band (`CARDS` of src/vram/speed/table.py), one sequence: each row is left out and predicted by its class and its card's other rows.",
+        "",
+        "| cards with | rows | held by the card's band |",
+        "|---|---|---|",
+    ]
+    told = held_by_own()
+    for (least, most), held in told.items():
+        what = f"{least} to {most} rows" if most < 10**6 else f"{least} rows and more"
+        out.append(f"| {what} | {len(held)} | {sum(held) / len(held):.0%} |")
+    everyone = [x for held in told.values() for x in held]
+    return [*out, f"| any number | {len(everyone)} | {sum(everyone) / len(everyone):.0%} |"]
 
 
 def sources_differ() -> list[str]:

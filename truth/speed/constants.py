@@ -44,15 +44,15 @@ POOLED = "servers"
 class Fit:
     """One group's constants: the group's own, what its weights' classes change, and what a year's age adds to what is fixed."""
 
-    def __init__(self, rows, prior, *, sigma, cited=(), warm=None, yearly=None):
-        """`yearly`: by how much (a logarithm) a year's age lengthens layers and steps; None: it is fitted too."""
+    def __init__(self, rows, prior, *, sigma, cited=(), warm=None, yearly=None, launches=1.0):
+        """`launches`: how much wider than `sigma` what no byte explains of a layer is taken to lie. `yearly`: by how much (a logarithm) a year's age lengthens layers and steps; None: it is fitted too."""
         self.classes = sorted({r["weights"] for r in rows})
         self.prior, self.lows, self.highs = (np.log([prior[n] if k == 0 else PRIOR[n][k] for n in NAMES]) for k in range(3))
         a, own = columns(rows), len(NAMES)
         self.slots = [(n, w) for n in BY_WEIGHTS for w in self.classes if len(self.classes) > 1]
         pulls = [(NAMES.index(c["name"]), c) for c in cited if c["weights"] in {"", *self.classes}]
         which = {w: a["weights"] == w for w in self.classes}
-        widths = np.array([max(sigma, 0.3) if n in LOAD else sigma * NARROWER.get(n, 1.0) for n in NAMES])
+        widths = np.array([max(sigma, 0.3) if n in LOAD else sigma * NARROWER.get(n, launches if n == "layer_seconds" else 1.0) for n in NAMES])
         ages = yearly is None and bool(a["years"].any())
         self.fixed_yearly = yearly or 0.0
         logs, weight = np.log(a["seconds"]), np.array([WEIGHT.get(k, 1.0) for k in a["kind"]]) * np.sqrt(a.get("mass", np.ones(len(rows))))

@@ -33,6 +33,8 @@ CLASS_SIGMA = 0.2
 """How far (in logarithms) a class of card is taken to lie from its engine before its rows are looked at; local engines."""
 ALIKE_IN_SOURCE, ALIKE_IN_CLASS = 0.5, 0.5
 """How much rows of one card in one source repeat each other, and a card's deviation weighed against a source's from its card."""
+LAUNCHES = 3.0
+"""How much wider than that what no byte explains of a layer may lie: kernels are launched by another driver (CUDA's graphs, Metal, Vulkan, ROCm)."""
 NEAREST = "gddr"
 """The class whose constants the other classes of an engine start from: the one with the most cards."""
 
@@ -61,7 +63,7 @@ def fit_engine(engine, experts, rows, cited, warm=None):
         sigma = 0.2 if experts == "dense" else 0.03
         base = Fit(mine, shared.rates(), sigma=sigma, warm=warm.get((engine, experts, "")))
     else:
-        base = Fit(mine, START, sigma=0.5, warm=warm.get((engine, experts, "")))
+        base = Fit(mine, START, sigma=0.5, warm=warm.get((engine, experts, "")), launches=LAUNCHES)
     out[engine, experts, ""] = base
     cards = sorted({r["card"] for r in mine}, key=lambda c: (c != NEAREST, c))
     for card in cards:
@@ -74,7 +76,7 @@ def fit_engine(engine, experts, rows, cited, warm=None):
             near = out.get((engine, experts, NEAREST), base)
             out[key] = Fit(some, near.rates(), sigma=0.2, cited=told, warm=warm.get(key))
         else:
-            out[key] = Fit(some, base.rates(), sigma=CLASS_SIGMA, cited=told, warm=warm.get(key), yearly=base.yearly)
+            out[key] = Fit(some, base.rates(), sigma=CLASS_SIGMA, cited=told, warm=warm.get(key), yearly=base.yearly, launches=LAUNCHES)
     return out
 
 
@@ -97,20 +99,33 @@ def weigh(rows):
 
 
 def own_factors(rows, fits):
-    """(engine, card) -> rows, factor: how much longer one sequence takes on a card than its class says, drawn in where few sources say so."""
+    """How much longer one sequence takes on a card than its class says, drawn in where few sources say so.
+
+    (engine, card) -> rows, factor; and row -> logarithm of predicted over measured where the card's other rows alone say so.
+    """
     found = defaultdict(list)
     for (engine, experts), mine in groups_of(rows).items():
         for r in mine if engine not in SERVERS else ():
             if r["kind"] == "decode" and r["sequences"] == 1:
                 fit = fits[engine, experts, r["card"]]
-                found[engine, r["gpu"]].append((r["mass"], np.log(r["seconds"] / fit.predicted([r])[0])))
-    out = {}
+                found[engine, r["gpu"]].append((r["id"], r["mass"], float(np.log(r["seconds"] / fit.predicted([r])[0]))))
+    out, left = {}, {}
     for key, told in found.items():
-        mass, logs = np.array(told).T
-        at = np.median(logs)
-        mean = float(np.average(np.clip(logs, at - 0.2, at + 0.2), weights=mass))
-        out[key] = len(told), float(np.exp(mean * mass.sum() / (mass.sum() + ALIKE_IN_CLASS)))
-    return out
+        ids, mass, logs = [t[0] for t in told], np.array([t[1] for t in told]), np.array([t[2] for t in told])
+        out[key] = len(told), float(np.exp(drawn_in(mass, logs)))
+        for i, name in enumerate(ids):
+            others = np.arange(len(told)) != i
+            left[name] = drawn_in(mass[others], logs[others]) - float(logs[i])
+    return out, left
+
+
+def drawn_in(mass, logs):
+    """What rows say of their card, as a logarithm: 0 where there are none, nearer to 0 the fewer sources they are of."""
+    if not len(logs):
+        return 0.0
+    at = np.median(logs)
+    mean = float(np.average(np.clip(logs, at - 0.2, at + 0.2), weights=mass))
+    return mean * float(mass.sum() / (mass.sum() + ALIKE_IN_CLASS))
 
 
 def yearly_of(fits):
@@ -153,7 +168,7 @@ def main():
     by_card = held_out(good, pulls, fits, "gpu", lambda engine, _: engine not in SERVERS)
     by_model = held_out(good, pulls, fits, "model", lambda engine, _: engine in SERVERS)
     by_system = held_out(good, pulls, fits, "gpu", lambda engine, _: engine in SERVERS)
-    owns = own_factors(good, fits)
+    owns, own = own_factors(good, fits)
     fitted = {}
     for (engine, experts), mine in groups_of(good).items():
         for r in mine:
@@ -162,7 +177,7 @@ def main():
             fitted[r["id"]] = seconds * (factor if r["kind"] in {"decode", "tpot"} else 1.0)
     # Where one model is all that a group has, leaving it out leaves nothing: its cards are left out instead.
     outside = {**by_system, **by_model, **by_card}
-    text = table(entries(good, fits, (fitted, outside), cited), own_doubts(good, owns, fitted), yearly_of(fits))
+    text = table(entries(good, fits, (fitted, outside), cited), own_doubts(good, owns, own), yearly_of(fits))
     if args.check:
         if text != TABLE.read_text(encoding="utf-8"):
             sys.exit("truth/speed/fit.py gives another src/vram/speed/table.py: run it without --check")
@@ -173,6 +188,7 @@ def main():
         name: {i: float(f"{np.log(s / told[i]['seconds']):.4f}") for i, s in sorted(found.items())}
         for name, found in (("fitted", fitted), ("card", by_card), ("model", by_model), ("system", by_system))
     }
+    document["own"] = {i: float(f"{v:.4f}") for i, v in sorted(own.items())}
     (HERE / "held_out.json").write_text(json.dumps(document, separators=(",", ":")).replace('},"', '},\n"') + "\n")
     report(good, document)
 

@@ -14,7 +14,7 @@ from vram.accuracy.speed_row import Metric, parse_speed_row
 from vram.cli.accuracy import loader
 from vram.errors import VramError
 from vram.speed.calibration import base_name, card_class, weight_class
-from vram.speed.clock import HOP_MESSAGES, SLOW_LINK, engine_peak, vector_flops
+from vram.speed.clock import HOP_MESSAGES, SLOW_LINK, engine_peak, launched_layers, sampling_seconds, vector_flops
 from vram.speed.estimate import chunk_tokens
 from vram.speed.work import work_of
 
@@ -73,15 +73,16 @@ def features(case: Case) -> dict:
         "expert_bytes": total("expert_bytes"),
         "expert_ops": total("expert_ops"),
         "all_expert_ops": total("all_expert_ops"),
-        "vector": vector_flops(engine, gpu, demand.model.quantization) or NO_PEAK,
+        "vector": vector_flops(engine, gpu, demand.model.quantization, row.backend) or NO_PEAK,
         "unvisited": 1 - min(w.experts_per_token, w.experts) / w.experts if w.experts else 1.0,
         "cache_bytes": float(sum(x.reads.at(held) for x in works) * n),
         "cache_ops": float(sum(x.decode_pair * held * n + windows(x, n, held) for x in works)),
         "prompt": float(prompt),
         "chunks": float(chunks),
         "prompt_ops": float(sum(x.prefill_pair * pairs + windows(x, prompt, mean) for x in works)),
-        "layers": total("layers"),
+        "layers": launched_layers(engine, total("layers"), total("recurrent_layers")),
         "expert_layers": total("expert_layers"),
+        "sampled": sampling_seconds(engine, total("head_ops"), w.message_bytes) if row.samples else 0.0,
         "exchanges": 2 * total("layers") if spread.expert_ranks > 1 else 0.0,
         "hops": float(spread.pp - 1),
         "message": w.message_bytes * 2 * (spread.expert_ranks - 1) / spread.expert_ranks,
@@ -122,7 +123,7 @@ def predict(a, p, yearly=0.0):
 
     n = a["sequences"]
     attention = roof(cache, a["cache_ops"] / (p["attention_share"] * a["half_peak"]))
-    step = pass_(n, n) + attention + p["sequence_seconds"] * n
+    step = pass_(n, n) + attention + (p["sequence_seconds"] + a["sampled"]) * n
     prefill = a["chunks"] * pass_(a["prompt"] / a["chunks"], 1) + a["prompt_ops"] / (p["attention_share"] * a["half_peak"])
     tpot = step + p["interleave"] * (n - 1) / a["output"] * prefill
     ttft = p["first_seconds"] + prefill * (1 + p["queue"] * (n - 1))

@@ -85,19 +85,33 @@ def entries(rows, fits, seconds, cited):
     return out + cited_entries(fits, cited)
 
 
-def own_doubts(rows, owns, fitted):
-    """(engine, card) -> rows, factor, doubt: what holds 92 of 100 of a card's own figures, and of all cards' where few are its own."""
+CARD_FEW, CARD_MANY = 5, 16
+"""Rows of one sequence up to which a card has few of its own, and from which it has enough to say how far they scatter."""
+
+
+def own_doubts(rows, owns, left):
+    """(engine, card) -> rows, factor, doubt: what holds 92 of 100 figures of cards with as few rows, each predicted without itself.
+
+    `left`: row -> logarithm of predicted over measured, its card's other rows alone counted. A fitted figure says nothing of a card with one row.
+    """
     logs = defaultdict(list)
     for r in rows:
-        if (r["engine"], r["gpu"]) in owns and r["kind"] == "decode" and r["sequences"] == 1:
-            logs[r["engine"], r["gpu"]].append(abs(float(np.log(fitted[r["id"]] / r["seconds"]))))
+        if r["id"] in left:
+            logs[r["engine"], r["gpu"]].append(abs(left[r["id"]]))
     out = {}
     for key, (n, factor) in owns.items():
-        everyone = [e for (engine, _), some in logs.items() if engine == key[0] for e in some]
-        own = float(np.quantile(logs[key], COVER)) if n >= 16 else 0.0
-        doubt = max(LEAST["decode"], float(np.exp(max(own, float(np.quantile(everyone, COVER))))))
+        alike = [e for card, some in logs.items() if card[0] == key[0] and size(len(some)) == size(n) for e in some]
+        if len(alike) < FEW:
+            alike = [e for card, some in logs.items() if card[0] == key[0] for e in some]
+        own = float(np.quantile(logs[key], COVER)) if n >= CARD_MANY else 0.0
+        doubt = max(LEAST["decode"], float(np.exp(max(own, float(np.quantile(alike, COVER))))))
         out[key] = n, factor, round(doubt, 3)
     return out
+
+
+def size(rows):
+    """Whether so many rows of a card are few, some or many."""
+    return (rows > CARD_FEW) + (rows >= CARD_MANY)
 
 
 def cited_entries(fits, cited):

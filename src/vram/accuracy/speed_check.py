@@ -145,7 +145,7 @@ def compare(case: Case, other: str | None = None) -> SpeedComparison:
     """
     row = case.row
     engine = engine_of(other or row.engine)
-    c = clock_over(case.demand, engine, case.spread, years=case.years)
+    c = clock_over(case.demand, engine, case.spread, years=case.years, backend=row.backend, samples=row.samples)
     doubt = c.entry.doubt
     if row.metric in {Metric.PREFILL, Metric.TTFT} and peak_flops(case.demand.gpu, "bf16") is None:
         raise UsageError(f"the arithmetic of {case.demand.gpu.name} is not known")

@@ -31,6 +31,8 @@ ENGINES: Final = {
     "tensorrt": "tensorrt-llm",
     "hf": "transformers",
 }
+BENCHES: Final = frozenset({"llama.cpp", "llama-bench"})
+"""What rows call figures of llama-bench."""
 MOST: Final = 1e9
 MOST_LETTERS: Final = 300
 
@@ -50,6 +52,8 @@ class SpeedRow:
         held_tokens: cached tokens before the first decoded one, where a benchmark says so (llama-bench's depth).
         value: the figure in the metric's unit.
         date: the day that it was measured or published (`2024-12-14`), empty: not told.
+        backend: what the kernels were written for (`ROCm`, `Vulkan`, `CUDA`, `Metal`, `SYCL`), empty: not told.
+        samples: whether tokens were sampled: figures of engine `llama.cpp` are its benchmark's, which samples none; `llamacpp` is its server.
         flag: why the row is no evidence, empty when it is.
     """
 
@@ -77,6 +81,8 @@ class SpeedRow:
     source: str
     note: str
     date: str
+    backend: str
+    samples: bool
     flag: str
 
     @property
@@ -140,6 +146,8 @@ def parse_speed_row(row: Mapping[str, Any], where: str = "") -> SpeedRow:
         source=_text(row, "source"),
         note=_text(row, "note"),
         date=_day(row),
+        backend=_text(row, "backend"),
+        samples=engine not in BENCHES,
         flag=_text(row, "flag"),
     )
 

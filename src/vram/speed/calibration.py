@@ -32,13 +32,13 @@ class CardClass(StrEnum):
     PLAIN = "plain"
     """Graphics memory, without matrix units: NVIDIA's Pascal and older."""
     RADEON = "radeon"
-    """AMD's desktop and workstation cards."""
+    """AMD's desktop and workstation cards, and its chips on a host's own memory (Strix Halo): kernels are the same."""
     ARC = "arc"
     """Intel's desktop and workstation cards."""
     APPLE = "apple"
     """Apple's chips."""
     UNIFIED = "unified"
-    """A host's own memory: DGX Spark, Strix Halo, Jetson."""
+    """NVIDIA's chips on a host's own memory: DGX Spark, Jetson."""
 
 
 _HBM = ("H100", "H200", "H20", "H800", "GH200", "B200", "B100", "B300", "GB200", "GB300", "A100", "A800", "A30 ", "V100", "P100", "TITAN V")
@@ -49,7 +49,7 @@ def card_class(gpu: Gpu) -> CardClass:
     """The class of a card."""
     if gpu.vendor == "Apple":
         return CardClass.APPLE
-    if gpu.unified_memory and not gpu.name.startswith("MI"):
+    if gpu.unified_memory and gpu.vendor != "AMD":
         return CardClass.UNIFIED
     stacked = _HBM_AMD if gpu.vendor == "AMD" else _HBM
     if gpu.name.startswith(stacked) or gpu.vendor not in {"NVIDIA", "AMD", "Intel"} or gpu.name.startswith("Data Center GPU Max"):

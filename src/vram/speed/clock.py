@@ -6,6 +6,7 @@ layer takes beside that, and the exchange between ranks, is added.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from vram.engines.base import Demand
 from vram.engines.registry import engine as engine_named
@@ -22,8 +23,17 @@ from vram.speed.work import Work, work_of
 SLOW_LINK = 16e9
 """Bytes a second of a link that the catalogue does not tell: PCIe 3.0 x16, what any host has."""
 LLAMA_CPP = frozenset({"llama.cpp", "ollama"})
-UNPACKING = LLAMA_CPP | {"mlx"}
-"""Engines whose kernels unpack weights beside multiplying them, whatever the card."""
+LOCAL = LLAMA_CPP | {"mlx"}
+"""Engines whose kernels for a lone sequence unpack weights beside multiplying them, and are launched one by one."""
+RECURRENT = 2
+"""Times as long as another's that what no byte explains takes of a recurrent layer there: its convolution, gates, norms of keys and queries and
+the state's own update are kernels each. Chosen among 1, 1.5, 2 and 3 by leaving every card out (truth/speed/README.md)."""
+ROCM_VECTORS = 0.7
+"""Share of the vector units' work, against Vulkan's kernels, that ROCm's do while they unpack: chosen likewise among 0.5 to 1; pairs of rows that
+one source measured on one card differ by 1.04 to 1.39, the most where most is unpacked."""
+SAMPLING_SECONDS = 2e-9
+"""What llama.cpp's sampler takes on the host for every entry of the vocabulary: it copies its logit into a list of candidates and sorts the
+largest out. Chosen among 1, 2 and 3 ns as `RECURRENT` was."""
 HOP_MESSAGES = 10
 """Handing a step to the next stage waits for this many exchanges' time: it is not overlapped, as an exchange is."""
 _NO_PEAK = 1e30
@@ -46,6 +56,7 @@ class StageClock:
     decode_windows: tuple[float, ...]
     prefill_pair: float
     fixed: float
+    sampled_row: float
     message_token: float
 
     def seconds(self, prefill_tokens: float, prefill_pairs: float, decode_sequences: float, kv_tokens: float) -> float:
@@ -60,7 +71,9 @@ class StageClock:
             ops = self.decode_pair * kv_tokens
             for one, (_, window) in zip(self.decode_windows, self.work.reads.windows, strict=True):
                 ops += one * decode_sequences * min(held, window)
-            total += roof(self.cache_byte * decode_sequences * self.work.reads.at(held), ops) + self.rates.sequence_seconds * decode_sequences
+            total += (
+                roof(self.cache_byte * decode_sequences * self.work.reads.at(held), ops) + (self.rates.sequence_seconds + self.sampled_row) * decode_sequences
+            )
         if prefill_tokens:
             held = prefill_pairs / prefill_tokens
             total += self.prefill_pair * prefill_pairs
@@ -146,18 +159,40 @@ def engine_peak(engine: str, gpu: Gpu, computes_in: str, stored_bits: float) -> 
     return peak_flops(gpu, computes_in)
 
 
-def vector_flops(engine: str, gpu: Gpu, quantization: str = "") -> float | None:
+def vector_flops(engine: str, gpu: Gpu, quantization: str = "", backend: str = "") -> float | None:
     """Operations a second of the units that unpack quantised weights for a single sequence; None where nothing is known to wait for them.
 
-    Kernels for one sequence multiply on them too, the longer the more a `quantization` takes to unpack (speed/unpacking.py), so a card with little beside much bandwidth (GTX 1050 Ti, MI50, M1 Max) is held up by
+    Kernels for one sequence multiply on them too, the longer the more a `quantization` takes to unpack (speed/unpacking.py), so a card with little beside much bandwidth (GTX 1050 Ti, MI50) is held up by
     arithmetic before its memory is. Volta's and Turing's issue integers beside floats, which later cards' figures count already.
+    Apple states no such rate (the figures that are told stand on reports, and of M5 on nothing), and all of its chips have about as much of it a
+    byte: what unpacking takes there is in the share of bandwidth.
     """
-    if engine not in UNPACKING or gpu.vector_tflops is None:
+    if engine not in LOCAL or gpu.vector_tflops is None or gpu.vendor == "Apple":
         return None
-    return gpu.vector_tflops * (2e12 if gpu.architecture in {"Volta", "Turing"} else 1e12) / unpacking(quantization)
+    rate = gpu.vector_tflops * (2e12 if gpu.architecture in {"Volta", "Turing"} else 1e12)
+    return rate * (ROCM_VECTORS if backend == "ROCm" else 1.0) / unpacking(quantization)
 
 
-def clock_over(demand: Demand, engine: str, spread: Spread, *, years: float | None = None) -> Clock:
+def launched_layers(engine: str, layers: Any, recurrent: Any) -> Any:
+    """So many layers of the plain kind would take as long beside their bytes: recurrent ones count `RECURRENT` times where kernels are launched one by one.
+
+    Numbers or arrays.
+    """
+    return layers + (RECURRENT - 1) * recurrent if engine in LOCAL else layers
+
+
+def sampling_seconds(engine: str, head_ops: Any, message_bytes: Any) -> Any:
+    """What sampling a token takes on the host beside the card's work; numbers or arrays.
+
+    Args:
+        engine: whose sampler.
+        head_ops: operations of the output layer for a token, two for each of hidden size times vocabulary.
+        message_bytes: a token's activations, two bytes for each of hidden size.
+    """
+    return SAMPLING_SECONDS * head_ops / message_bytes if engine in LLAMA_CPP else 0.0 * head_ops
+
+
+def clock_over(demand: Demand, engine: str, spread: Spread, *, years: float | None = None, backend: str = "", samples: bool = True) -> Clock:
     """`clock` for a spread that a plan's placement cannot say (data-parallel attention).
 
     Args:
@@ -165,6 +200,8 @@ def clock_over(demand: Demand, engine: str, spread: Spread, *, years: float | No
         engine: name of the engine.
         spread: how ranks share a step.
         years: how old the engine's build is; None: as old as the version of the settings, today's where it names no build.
+        backend: what the kernels were written for, where it is known (`ROCm`, `Vulkan`, `CUDA`, `Metal`, `SYCL`); empty: it is not.
+        samples: whether tokens are sampled: a server does, llama-bench does not.
 
     Raises:
         UsageError: no such engine, or the card's bandwidth is not known.
@@ -177,8 +214,8 @@ def clock_over(demand: Demand, engine: str, spread: Spread, *, years: float | No
     works = work_of(model, spread, demand.workload.formats)
     age = (build_age(demand.settings.version) if engine in LLAMA_CPP else 0.0) if years is None else years
     entry = entry_for(engine, gpu, works[0].stored_bits, experts=works[-1].experts > 0, version=demand.settings.version, years=age)
-    vector = vector_flops(engine, gpu, model.quantization)
-    return Clock(stages=tuple(_stage(w, gpu, bandwidth, entry.rates, spread, engine, vector) for w in works), spread=spread, entry=entry)
+    vector = vector_flops(engine, gpu, model.quantization, backend)
+    return Clock(stages=tuple(_stage(w, gpu, bandwidth, entry.rates, spread, engine, vector, samples=samples) for w in works), spread=spread, entry=entry)
 
 
 def _read(reading: float, operations: float, r: Rates, vector: float | None) -> float:
@@ -186,7 +223,7 @@ def _read(reading: float, operations: float, r: Rates, vector: float | None) -> 
     return reading if vector is None else roof(reading, operations / (r.vector_share * vector))
 
 
-def _stage(w: Work, gpu: Gpu, bandwidth: float, r: Rates, spread: Spread, engine: str, vector: float | None) -> StageClock:
+def _stage(w: Work, gpu: Gpu, bandwidth: float, r: Rates, spread: Spread, engine: str, vector: float | None, *, samples: bool) -> StageClock:
     dense, expert = (r.compute_share * (engine_peak(engine, gpu, t, w.stored_bits) or _NO_PEAK) for t in (w.dense_type, w.expert_type))
     half = engine_peak(engine, gpu, "bf16", 16) or _NO_PEAK
     attention = r.attention_share * half
@@ -206,7 +243,10 @@ def _stage(w: Work, gpu: Gpu, bandwidth: float, r: Rates, spread: Spread, engine
         decode_pair=w.decode_pair / attention,
         decode_windows=tuple(one / attention for one in w.decode_windows),
         prefill_pair=w.prefill_pair / attention,
-        fixed=r.layer_seconds * w.layers + r.expert_layer_seconds * w.expert_layers + exchanges * r.message_seconds,
+        fixed=r.layer_seconds * launched_layers(engine, w.layers, w.recurrent_layers)
+        + r.expert_layer_seconds * w.expert_layers
+        + exchanges * r.message_seconds,
+        sampled_row=float(sampling_seconds(engine, w.head_ops, w.message_bytes)) if samples else 0.0,
         # A ring passes every number twice, less each rank's own share (NCCL's all-reduce).
         message_token=exchanges * 2 * (ranks - 1) / ranks * w.message_bytes / (r.link_share * link),
     )

@@ -63,6 +63,7 @@ class Work:
         prefill_pair: the same for a prompt's tokens, where latents are unfolded.
         layers: decoder layers of the stage.
         expert_layers: of which so many have routed experts.
+        recurrent_layers: of which so many keep a recurrent state (SSM, linear attention; not a convolution alone).
         message_bytes: one token's activations, sent after each half of a layer.
         stored_bits: mean stored bits of a linear weight: what class of quantization it is.
         dense_type: what the dense weights' kernels compute in where the card can (`bf16`, `fp8`, `fp4`, `int8`).
@@ -84,6 +85,7 @@ class Work:
     prefill_pair: float
     layers: int
     expert_layers: int
+    recurrent_layers: int
     message_bytes: int
     stored_bits: float
     dense_type: str
@@ -218,6 +220,11 @@ def _attention(model: Model, layers: tuple[int, int], spread: Spread, formats: C
     return reads, decode, tuple(windows[w][1] for w in ordered), prefill
 
 
+def _recurrent(model: Model, layers: tuple[int, int]) -> int:
+    """Layers of these that keep a recurrent state."""
+    return sum(any(isinstance(c, StateCache) and c.state_elements for c in layer.caches) for layer in model.layers[layers[0] : layers[1]])
+
+
 @once_per_model
 def work_of(model: Model, spread: Spread, formats: CacheFormats) -> tuple[Work, ...]:
     """The work of every pipeline stage.
@@ -263,6 +270,7 @@ def work_of(model: Model, spread: Spread, formats: CacheFormats) -> tuple[Work, 
                 prefill_pair=prefill,
                 layers=stage.last - stage.first,
                 expert_layers=len(expert_layers),
+                recurrent_layers=_recurrent(model, (stage.first, stage.last)),
                 message_bytes=2 * g.hidden_size,
                 stored_bits=8 * stored / parameters if parameters else 16.0,
                 dense_type=_main_type(types, "dense"),

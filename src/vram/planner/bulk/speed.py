@@ -25,7 +25,7 @@ from vram.planner.bulk.table import Speeds, Table
 from vram.planner.make import _formats
 from vram.speed import work as scalar
 from vram.speed.calibration import WEIGHTS_16_BITS, entry_for, weight_class
-from vram.speed.clock import _NO_PEAK, HOP_MESSAGES, SLOW_LINK, engine_peak, peak_flops, vector_flops
+from vram.speed.clock import _NO_PEAK, HOP_MESSAGES, SLOW_LINK, engine_peak, launched_layers, peak_flops, sampling_seconds, vector_flops
 from vram.speed.estimate import chunk_tokens, decode_seconds, prefill_seconds, tpot_seconds, ttft_seconds
 from vram.speed.rates import Rates
 from vram.speed.spread import Spread
@@ -33,6 +33,8 @@ from vram.speed.unpacking import unpacking
 
 _AT = {name: i for i, name in enumerate(MOVED)}
 _KINDS = (*(Split(name) for name in SPLITS), Split.EXPERT)
+_OF_KIND = 5
+"""Numbers that every layer of a kind adds to a stage, windows aside."""
 
 
 def speeds_of(table: Table, rows: Ints) -> Speeds:
@@ -128,8 +130,8 @@ def _clock(batch: Batch, cards: _Cards, engine: str) -> Any:
     exchanges = 2 * layers if ranks > 1 else 0 * layers
     message = 2 * _by_subject(batch, lambda s: s.model.geometry.hidden_size)
     reads = _reads(batch, spread)
-    growing, fixed, pair, prefill = (reads[:, :, i] for i in range(4))
-    windows = [tuple(reads[:, :, 4 + 3 * i + k] for k in range(3)) for i in range((reads.shape[2] - 4) // 3)]
+    growing, fixed, pair, prefill, recurrent = (reads[:, :, i] for i in range(_OF_KIND))
+    windows = [tuple(reads[:, :, _OF_KIND + 3 * i + k] for k in range(3)) for i in range((reads.shape[2] - _OF_KIND) // 3)]
     vector = cards.each([vector_flops(engine, g) or 0.0 for g in cards.gpus]) / _unpacking(batch)
 
     def read(nbytes: Floats, share: Any, operations: Floats) -> Floats:
@@ -146,7 +148,8 @@ def _clock(batch: Batch, cards: _Cards, engine: str) -> Any:
         expert_read = read(moved[:, :, _AT["expert_bytes"]] * expert_share, rates.expert_share, expert_ops)
     dense_token, head_row, expert_token = dense_ops / peaks[0], head_ops / (rates.compute_share * half), expert_ops * active / peaks[1]
     cache_byte = 1 / (rates.cache_share * bandwidth)
-    always = rates.layer_seconds * layers + rates.expert_layer_seconds * expert_layers + exchanges * rates.message_seconds
+    always = rates.layer_seconds * launched_layers(engine, layers, recurrent) + rates.expert_layer_seconds * expert_layers + exchanges * rates.message_seconds
+    sampled = sampling_seconds(engine, head_ops, message)
     message_token = exchanges * 2 * (ranks - 1) / ranks * message / (rates.link_share * link)
     missed = 1.0 - np.where(expert_layers > 0, active, 0.0)
 
@@ -161,7 +164,7 @@ def _clock(batch: Batch, cards: _Cards, engine: str) -> Any:
             for row, window, one in windows:
                 operations = operations + one / attention * sequences * np.minimum(held, window)
                 read = read + row * np.minimum(held, window)
-            total = total + _roof(cache_byte * sequences * read, operations) + rates.sequence_seconds * sequences
+            total = total + _roof(cache_byte * sequences * read, operations) + (rates.sequence_seconds + sampled) * sequences
         if prefill_tokens:
             held = pairs / prefill_tokens
             total = total + prefill / attention * pairs
@@ -236,7 +239,7 @@ def _entries(cards: _Cards, engine: str, bits: Floats, sparse: Any) -> tuple[Any
 def _reads(batch: Batch, spread: Spread) -> Floats:
     """What attention reads and computes on each stage.
 
-    Growing and fixed bytes, operations of a pair while decoding and in a prefill; then for each window bytes of a token, tokens, operations.
+    Growing and fixed bytes, operations of a pair while decoding and in a prefill, recurrent layers; then for each window bytes of a token, tokens, operations.
     """
     values = [_reads_of(batch, s, spread) for s in batch.subjects]
     most = max(len(v[0]) for v in values)
@@ -252,7 +255,7 @@ def _reads_of(batch: Batch, s: Subject, spread: Spread) -> list[list[float]]:
     kinds, windows, widths = _kinds(s.model, s.body.layers, Spread(tp=spread.tp), batch.workload(s).formats)
     out = []
     for counts in batch.facts.stage_kinds(s.body, batch.placement.pp):
-        numbers = [sum([n * kinds[kind][i] for kind, n in counts.items()]) for i in range(4)]
+        numbers = [sum([n * kinds[kind][i] for kind, n in counts.items()]) for i in range(_OF_KIND)]
         for w in widths:
             row = sum([n * windows[kind].get(w, (0.0, 0.0))[0] for kind, n in counts.items()])
             one = sum([n * windows[kind].get(w, (0.0, 0.0))[1] for kind, n in counts.items()])
@@ -272,6 +275,6 @@ def _kinds(model: Model, layers: bytes, spread: Spread, formats: CacheFormats) -
     for i, kind in enumerate(layers):
         if kind not in kinds:
             reads, decode, window_pairs, prefill = scalar._attention(model, (i, i + 1), spread, formats)  # noqa: SLF001  (the clock's own rule)
-            kinds[kind] = reads.growing, reads.fixed, decode, prefill
+            kinds[kind] = reads.growing, reads.fixed, decode, prefill, float(scalar._recurrent(model, (i, i + 1)))  # noqa: SLF001
             windows[kind] = {w: (row, one) for (row, w), one in zip(reads.windows, window_pairs, strict=True)}
     return kinds, windows, tuple(sorted({w for kept in windows.values() for w in kept}))
