@@ -13,6 +13,7 @@ from vram.api import load_model, parse_gpus, plan
 from vram.cli.main import vram as main
 from vram.hardware.fleet import Fleet
 from vram.hardware.gpu import Gpu
+from vram.planner.launch import launch_of
 from vram.units import GIB, MIB
 
 MAC = parse_gpus("M4 Max 128GB")
@@ -70,12 +71,14 @@ def test_where_main_memory_is_the_gpus_they_count(fleet):
     """What stands beside a card's plan is in a Mac's and in a processor's: band and expectation, in a part that no start-up log measures."""
     model = from_config("gemma3-27b", "Q4_K_M")
     beside = dict(planned(model, context_tokens=8192).host)["checkpoints"]
-    with_them, without = (planned(model, fleet, context_tokens=8192, ctx_checkpoints=n).gpus[0].parts for n in (None, 0))
+    with_them, without, told = (planned(model, fleet, context_tokens=8192, ctx_checkpoints=n).gpus[0].parts for n in (32, 0, None))
     assert with_them.runtime.high - without.runtime.high == beside.high
     assert with_them.runtime.bytes - without.runtime.bytes == beside.bytes
     assert with_them.runtime.low == without.runtime.low
     assert replace(with_them, runtime=without.runtime) == without
     assert "checkpoints" in with_them.runtime.why
+    # Nobody says how many: one of each slot, as commands give the number that there is room for.
+    assert 32 * (told.runtime.high - without.runtime.high) == beside.high
     # Commands for such machines switch the cache of prompts off.
     assert "prompt_cache" not in dict(planned(model, fleet).host)
     on_card = [planned(model, RTX, ctx_checkpoints=n).gpus for n in (None, 0)]
@@ -83,10 +86,10 @@ def test_where_main_memory_is_the_gpus_they_count(fleet):
 
 
 def test_the_verdict_turns_on_them():
-    """A 27B of windows on a Mac of 48 GiB: it fits with few checkpoints, and with 32 of each slot only perhaps."""
+    """A 27B of windows on a Mac of 48 GiB: it fits with few checkpoints, and with llama-server's own 32 of each slot only perhaps."""
     model = from_config("gemma3-27b", "Q4_K_M")
     mac = parse_gpus("M4 Pro 48GB")
-    few, many = (planned(model, mac, context_tokens=8192, ctx_checkpoints=n) for n in (1, None))
+    few, many = (planned(model, mac, context_tokens=8192, ctx_checkpoints=n) for n in (None, 32))
     assert (few.verdict, many.verdict) == ("fits", "tight")
 
 
@@ -118,3 +121,17 @@ def test_the_command_line_tells_and_takes_them():
     assert "--cache-ram" not in said
     said = CliRunner().invoke(main, ["args", *common, "--gpu", "M4 Max 128GB", "--target", "llama.cpp", "--quant", "Q4_K_M"]).stdout
     assert "--cache-ram 0" in said
+    assert "--ctx-checkpoints 3" in said
+
+
+@pytest.mark.parametrize(("fleet", "most"), [("M4 Max 128GB", 32), ("M4 Pro 48GB", 31), ("M4 Pro 24GB", 1)])
+def test_the_command_says_as_many_as_there_is_room_for(fleet, most):
+    """Where nobody says how many: with the command's number all parts fit at their most, with one more they do not; never none."""
+    model, fleet = from_config("gemma3-27b", "Q4_K_M"), parse_gpus(fleet)
+    number = launch_of(planned(model, fleet, context_tokens=8192), model="m.gguf").ctx_checkpoints
+    assert 1 <= number <= most
+    with_it, more = (planned(model, fleet, context_tokens=8192, ctx_checkpoints=n).gpus[0] for n in (number, number + 1))
+    assert with_it.short_bytes <= 0 or number == 1
+    assert more.short_bytes > 0 or number == 32
+    assert launch_of(planned(model, context_tokens=8192), model="m.gguf").ctx_checkpoints is None
+    assert launch_of(planned(from_config("llama3.1-8b"), MAC), model="m.gguf").ctx_checkpoints is None

@@ -43,7 +43,7 @@ def words(found, flag):
 
 def test_alone_it_gets_its_own_number_or_what_fits():
     """In 256 GiB llama-server's 32 a slot; in less the most with which all parts fit at their most, and one more would not; never none."""
-    assert words(placed(host_of(256), alone=True), "--ctx-checkpoints") is None
+    assert words(placed(host_of(256), alone=True), "--ctx-checkpoints") == "32"
     seen = set()
     for gib in (12, 16, 20, 24, 28):
         for fleet in (host_of(gib), parse_gpus("M4 Pro 24GB")):
@@ -80,7 +80,7 @@ def test_the_household_knows_who_is_alone(monkeypatch):
         asked = [Wanted(name=n, model="m.gguf", engine="llama-server", context_tokens=8192) for n in names]
         return [p.plan.settings.ctx_checkpoints for p in place_together(asked, host_of(256), Here()).placed]
 
-    assert told("a") == [None]
+    assert told("a") == [32]
     assert told("a", "b") == [3, 3]
 
 

@@ -163,7 +163,8 @@ def plan(
         kv_unified: llama.cpp's slots share one cache; as its build starts them when None.
         kv_offload: false where llama.cpp's caches stay on the host.
         swa_full: llama.cpp's windowed layers keep every token.
-        ctx_checkpoints: checkpoints of past prompts that each of llama-server's slots keeps in main memory; its own number when None.
+        ctx_checkpoints: checkpoints of past prompts that each of llama-server's slots keeps in main memory; when None its own number or, where that memory
+            is the GPU's, one, and commands say what fits.
         enforce_eager: no CUDA graphs are captured (vLLM, SGLang).
         prefix_caching: whether vLLM keeps equal prefixes; as its version does when None.
         mmproj: the GGUF file of a vision or sound tower that llama.cpp loads beside the model.

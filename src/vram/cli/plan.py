@@ -53,7 +53,9 @@ if TYPE_CHECKING:
 @click.option("--prefix-caching/--no-prefix-caching", default=None, help="vLLM keeps equal prefixes, or does not. Default: as its version does.")
 @click.option("--swa-full", is_flag=True, help="llama.cpp's windowed layers keep every token.")
 @click.option(
-    "--ctx-checkpoints", type=click.IntRange(min=0), help="Checkpoints of past prompts that each of llama-server's slots keeps. Default: its own number."
+    "--ctx-checkpoints",
+    type=click.IntRange(min=0),
+    help="Checkpoints of past prompts that each of llama-server's slots keeps. Default: its own number; where a GPU shares main memory one, and commands say what fits.",
 )
 @click.option("--mmproj", metavar="FILE", help="GGUF file of the tower for images or sound that llama.cpp loads beside the model.")
 @click.option("--draft", metavar="MODEL", help="What drafts tokens for the model to verify: mtp for its own multi-token-prediction layers, or a smaller model.")

@@ -17,6 +17,8 @@ from vram.units import MIB
 
 MOST: Final = 32
 """`--ctx-checkpoints` of a server that is told none, for each slot (common/common.h)."""
+LEAST: Final = 1
+"""A slot that keeps none reads a chat anew from its beginning wherever the last answer's words come back otherwise."""
 OF_ONE_REQUEST: Final = 3
 """Where its last message starts, a physical batch and four tokens before its end, and four tokens before that."""
 CELL_BYTES: Final = 12

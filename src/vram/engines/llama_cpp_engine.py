@@ -15,7 +15,7 @@ from vram.engines.generic import RUNTIME, RUNTIME_REMOTE, RUNTIME_UNIFIED, UNKNO
 from vram.engines.llama_cpp import PADDING, KvReservation, is_gguf, layer_kinds, reserve_kv
 from vram.engines.llama_cpp_buffers import Offload, Spread, cache_spread, offload, weight_spread
 from vram.engines.llama_cpp_build import Build, build_of
-from vram.engines.llama_cpp_checkpoints import checkpoint_bytes, checkpoints_part
+from vram.engines.llama_cpp_checkpoints import LEAST, checkpoint_bytes, checkpoints_part
 from vram.engines.llama_cpp_compute import compute_spread, head_bytes, streamed_bytes, widths
 from vram.engines.llama_cpp_draft import DRAFT_TOKENS, Drafter, drafter, rolls_back
 from vram.engines.llama_cpp_host import HOST_VENDOR, on_host
@@ -306,7 +306,9 @@ class LlamaCpp(Engine):
         """What all slots keep in the host's memory, the drafter's beside the target's."""
         s, formats = demand.settings, demand.workload.formats
         build = self.build(s)
-        most = build.checkpoints if s.ctx_checkpoints is None or not build.checkpoints else s.ctx_checkpoints
+        # Where they take the GPU's own memory our commands say how many there may be: one at least, and what else there is room for.
+        default = min(build.checkpoints, LEAST) if _shared(demand) else build.checkpoints
+        most = default if s.ctx_checkpoints is None or not build.checkpoints else s.ctx_checkpoints
         if not most or not demand.model.caches_known:
             return None
         full = s.swa_full or build.full_windows

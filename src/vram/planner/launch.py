@@ -3,11 +3,13 @@
 from dataclasses import replace
 
 from vram.engines.args.base import Beside, Launch
+from vram.engines.llama_cpp_checkpoints import MOST
 from vram.engines.llama_cpp_engine import LlamaCpp
 from vram.engines.llama_cpp_host import HOST_VENDOR
 from vram.engines.registry import engine
 from vram.planner.make import free_bytes
 from vram.planner.plan import Plan
+from vram.planner.reserve import kept_that_fit, later_bytes
 
 NOTHING = Beside()
 
@@ -57,7 +59,7 @@ def launch_of(plan: Plan, *, model: str, quant: str = "", kv_dtype: str = "", is
         kv_unified=s.kv_unified,
         kv_offload=s.kv_offload,
         swa_full=s.swa_full,
-        ctx_checkpoints=s.ctx_checkpoints,
+        ctx_checkpoints=kept_that_fit(plan, MOST) if s.ctx_checkpoints is None and later_bytes(plan) else s.ctx_checkpoints,
         enforce_eager=s.enforce_eager,
         prefix_caching=s.prefix_caching,
         draft=s.draft,

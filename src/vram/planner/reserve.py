@@ -37,7 +37,7 @@ def kept_that_fit(plan: Plan, most: int) -> int:
     """How many times what `plan` keeps of past requests fits beside all else at its most: `most` at most, and 1 at least.
 
     Args:
-        plan: planned with one checkpoint a slot.
+        plan: planned with one of each.
         most: no more than so many.
     """
     one = later_bytes(plan)

@@ -48,12 +48,9 @@ def plan_one(wanted: Wanted, model: "Model", fleet: Fleet, engine: Program, here
 
 
 def _with_checkpoints(wanted: Wanted, model: "Model", fleet: Fleet, engine: Program, here: Installed | None, made: Plan) -> Plan:
-    """Where its own number of checkpoints would not fit, or take the room of others: those that one request leaves, or as many as there is room for."""
-    if wanted.alone and all(g.short_bytes <= 0 for g in made.gpus):
-        return made
-    one = replace(wanted, ctx_checkpoints=1, ubatch=made.settings.ubatch)
-    few = kept_that_fit(_planned(one, model, fleet, engine, here, wanted.kv_pool_bytes), MOST if wanted.alone else OF_ONE_REQUEST)
-    return _planned(replace(one, ctx_checkpoints=few), model, fleet, engine, here, wanted.kv_pool_bytes)
+    """With as many checkpoints of past prompts as there is room for beside the rest; beside other models no more than one request leaves."""
+    few = kept_that_fit(made, MOST if wanted.alone else OF_ONE_REQUEST)
+    return _planned(replace(wanted, ctx_checkpoints=few, ubatch=made.settings.ubatch), model, fleet, engine, here, wanted.kv_pool_bytes)
 
 
 def _refuse_quant(wanted: Wanted, model: "Model", engine: Program) -> None:

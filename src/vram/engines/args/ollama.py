@@ -45,6 +45,12 @@ def command(launch: Launch) -> Command:
             Variable(name="OLLAMA_KV_CACHE_TYPE", value=kv, reason="the planned type of the KV cache; needs flash attention where it is quantised")
         )
     environment.append(Variable(name="OLLAMA_FLASH_ATTENTION", value="1" if launch.flash_attention else "0", reason="fused attention, as planned"))
+    if launch.host_shared:
+        why = "prompts of the past would take memory that the plan has not: it is the GPU's, too"
+        environment.append(Variable(name="LLAMA_ARG_CACHE_RAM", value="0", reason=why))
+    if launch.ctx_checkpoints is not None:
+        why = "checkpoints of past prompts in main memory, a slot, as planned"
+        environment.append(Variable(name="LLAMA_ARG_CTX_CHECKPOINTS", value=str(launch.ctx_checkpoints), reason=why))
     lines = ["# Save as Modelfile, then: ollama create planned -f Modelfile && ollama run planned"]
     lines += [f"# note: {n}" for n in notes]
     lines += [f"# {v.name}={v.value} for `ollama serve`: {v.reason}" for v in environment]
