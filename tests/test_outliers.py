@@ -1,7 +1,7 @@
 """Who is unlike its pool: found where it is, by a test of proportions that a table of chi-square confirms; and most of a pool never goes out by it."""
 
 from copy import copy
-from math import log
+from math import comb, log
 
 import pytest
 from hypothesis import given
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from vram.gateway.health import FAILURES, Cause, Health, State
 from vram.gateway.outcomes import Outcomes, Sums
-from vram.gateway.outliers import most_out, of_one_source, outliers, panics
+from vram.gateway.outliers import by_chance, most_out, of_one_source, outliers, panics
 from vram.gateway.sources import MOST_SOURCES
 from vram.readers.pools import Outliers
 
@@ -91,6 +91,41 @@ def test_what_is_left_without_the_worst_decides():
     assert of_one_source([asked(*three), good], [True, True], RULES) == of_one_source(one, [False, True], RULES) == []
     # Of the second 3 in 50: without the first that is 6 %, within a tenth of the others.
     assert found(asked(three[0], (3, 2, 2, True), (47, 4, 0, False)), good) == []
+
+
+@pytest.mark.parametrize("few", [[(1, 2, 2, True)], [(1, 2, 2, True), (4, 2, 0, False)], [(2, 2, 2, True), (20, 2, 0, False)]])
+def test_what_one_source_breaks_and_a_failure_beside_it_put_nobody_out(few):
+    """A client whose 200 requests fail, and beside it a request or two of another, which may fail by chance: that proves nothing of the replica."""
+    good = asked((200, 4, 0, False))
+    one = [(100, 1, 1, True), (100, 1, 3, True)]
+    assert found(asked(*one, *few), good) == found(asked(*few, *one), good) == []
+
+
+def test_what_is_certain_and_little_without_one_source_puts_nobody_out():
+    """Without a client whose every request fails, 60 of 1,000 are failed where the others fail none: that is no chance, and less than a tenth."""
+    rest = [*((1, 2 + i % 6, 100 + i, True) for i in range(60)), (940, 2, 0, False)]
+    assert found(asked(*((1, 1, 1000 + i, True) for i in range(100)), *rest), asked((1000, 4, 0, False))) == []
+
+
+def test_two_failures_of_others_are_enough_where_nobody_else_is_failed():
+    """One client asks for nearly all, and fails; two requests of another do as well, where of the others' thousand none does: that is no chance."""
+    good = asked((1000, 4, 0, False))
+    assert found(asked((100, 1, 1, True), (100, 1, 3, True), (2, 2, 2, True)), good) == [(0, Cause.FAILING)]
+
+
+def test_who_fails_as_often_as_all_do_hides_nobody_who_fails_everything():
+    """All replicas fail 150 of 1,000 requests of a large client. Another is failed 149 times at one of them: without it that one is like all."""
+    large = [*((1, 2, 1000 + i, True) for i in range(150)), (850, 2, 0, False)]
+    assert found(asked(*((1, 1, i + 1, True) for i in range(149)), *large), asked(*large)) == []
+
+
+@given(st.integers(1, 40), st.integers(1, 60), st.data())
+def test_what_chance_does_is_counted_out(requests, others, data):
+    """Against every way to strew the failures over all requests, each as likely: with fractions, term by term."""
+    failed, theirs = data.draw(st.integers(0, requests)), data.draw(st.integers(0, others))
+    bad, every = failed + theirs, requests + others
+    ways = sum(comb(requests, k) * comb(others, bad - k) for k in range(failed, min(requests, bad) + 1))
+    assert by_chance(failed, requests, theirs, others) == pytest.approx(ways / comb(every, bad), rel=1e-6)
 
 
 @given(st.lists(st.tuples(st.integers(1, 400), st.booleans()), min_size=300, max_size=600))

@@ -10,8 +10,9 @@ engines are small and their answers long:
   (a test of two proportions), which tells from two replicas on.
 - Engines turn slow before they fail: time to first token is compared as well, prompts of like length with each other, so that whoever
   gets the long ones is not taken for slow (indirect standardisation, on logarithms).
-- Envoy counts failures whoever asked. Here no verdict on failures hangs on one source (`sources`): without the one that was failed most, a
-  replica still has to fail its share, or a tenth more than the others do.
+- Envoy counts failures whoever asked. Here no verdict on failures hangs on one source (`sources`): without it a replica still has to fail its
+  share, three times at least, or a tenth more than the others do, by more than chance. What is left may be a request or two, of which
+  standard deviations tell nothing: that chance is counted out (Fisher's exact test of a table of two by two).
 
 Its panic threshold is kept, too (…/upstream/load_balancing/panic_threshold): where most of a pool is out, what requests tell is more
 likely about the requests than about the replicas.
@@ -19,10 +20,10 @@ likely about the requests than about the replicas.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, sqrt
+from math import erfc, exp, lgamma, sqrt
 from typing import TYPE_CHECKING, Final
 
-from vram.gateway.health import Cause
+from vram.gateway.health import FAILURES, Cause
 from vram.gateway.outcomes import CLASSES, Sums
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def outliers(sums: Sequence[Sums], sound: Sequence[bool], rules: "Outliers") -> 
     left = [i for i, one in enumerate(sums) if sound[i]]
     room = most_out(len(sums), rules.most_out_share) - (len(sums) - len(left))
     asked = _enough(sums, left, rules)
-    over = [i for i in asked if 0 < rules.failure_share <= min(_share((sums[i],)), _share_without_one(sums[i]))]
+    over = [i for i in asked if 0 < rules.failure_share <= _share((sums[i],)) and _fails_without(sums[i], rules.failure_share)]
     found: list[Outlier] = []
     if len(asked) >= rules.least_replicas and len(over) <= room:
         # Of more than may go out it is not they who are unlike the others.
@@ -99,8 +100,9 @@ def of_one_source(sums: Sequence[Sums], sound: Sequence[bool], rules: "Outliers"
     if len(asked) < rules.least_replicas or rules.failure_deviations <= 0:
         return found
     for i in asked:
-        own, theirs = _share((sums[i],)), _share(_but(sums, asked, i))
-        if _share_without_one(sums[i]) - theirs < LEAST_GAP <= own - theirs:
+        others = _but(sums, asked, i)
+        own, theirs = _share((sums[i],)), _share(others)
+        if _stands_out(sums[i], others) >= rules.failure_deviations and not _stands_out_without(sums[i], others, rules.failure_deviations):
             found.append(Outlier(number=i, cause=Cause.FAILING, own=own, others=theirs))
     return found
 
@@ -119,8 +121,45 @@ def _share(sums: Sequence[Sums]) -> float:
     return sum(one.failed for one in sums) / requests if requests else 0.0
 
 
-def _share_without_one(one: Sums) -> float:
-    return one.sources.share_without_one(one.requests, one.failed)
+def _fails_without(one: Sums, share: float) -> bool:
+    """Whether it fails such a share whichever source is left out: no fewer requests of it than put out a replica when they fail in a row."""
+    return all(failed >= FAILURES and failed >= share * requests for requests, failed in one.sources.rests(one.requests, one.failed))
+
+
+def _stands_out(one: Sums, others: Sequence[Sums]) -> float:
+    """By how many standard deviations its share of failures is above that of the others; 0 where it is less than a tenth."""
+    own, theirs = _share((one,)), _share(others)
+    if own - theirs < LEAST_GAP:
+        return 0.0
+    both, n, m = _share((one, *others)), one.requests, sum(other.requests for other in others)
+    return (own - theirs) / sqrt(both * (1 - both) * (1 / n + 1 / m))
+
+
+def _stands_out_without(one: Sums, others: Sequence[Sums], deviations: float) -> bool:
+    """Whether it fails more than the others do, by more than chance, whichever source is left out."""
+    theirs, asked = sum(other.failed for other in others), sum(other.requests for other in others)
+    chance = erfc(deviations / sqrt(2)) / 2
+    for requests, failed in one.sources.rests(one.requests, one.failed):
+        if requests <= 0 or failed / requests - theirs / asked < LEAST_GAP or by_chance(failed, requests, theirs, asked) > chance:
+            return False
+    return True
+
+
+def by_chance(failed: int, requests: int, others_failed: int, others: int) -> float:
+    """How likely so many failures or more are among these requests, were all of them strewn over these and the others' by chance."""
+    every, bad = requests + others, failed + others_failed
+    log_term = _log_choose(bad, failed) + _log_choose(every - bad, requests - failed) - _log_choose(every, requests)
+    term = found = exp(log_term)
+    for k in range(failed, min(requests, bad)):
+        term *= (bad - k) * (requests - k) / ((k + 1) * (every - bad - requests + k + 1))
+        found += term
+        if term <= 1e-9 * found:
+            break
+    return found
+
+
+def _log_choose(n: int, k: int) -> float:
+    return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
 
 
 def _worst_failing(sums: Sequence[Sums], asked: Sequence[int], rules: "Outliers") -> Outlier | None:
@@ -131,14 +170,10 @@ def _worst_failing(sums: Sequence[Sums], asked: Sequence[int], rules: "Outliers"
         return found
     for i in asked:
         others = _but(sums, asked, i)
-        own, theirs = _share((sums[i],)), _share(others)
-        if min(own, _share_without_one(sums[i])) - theirs < LEAST_GAP:
-            continue
-        both, n, m = _share((sums[i], *others)), sums[i].requests, sum(one.requests for one in others)
-        deviations = (own - theirs) / sqrt(both * (1 - both) * (1 / n + 1 / m))
-        if deviations >= most:
+        deviations = _stands_out(sums[i], others)
+        if deviations >= most and _stands_out_without(sums[i], others, rules.failure_deviations):
             most = deviations
-            found = Outlier(number=i, cause=Cause.FAILING, own=own, others=theirs)
+            found = Outlier(number=i, cause=Cause.FAILING, own=_share((sums[i],)), others=_share(others))
     return found
 
 

@@ -93,20 +93,27 @@ class Sources:
         """Whether anybody but this client was answered well."""
         return any(other != client and asked.requests > asked.failed for other, asked in self.clients.items())
 
-    def share_without_one(self, requests: int, failed: int) -> float:
-        """Share of all these requests that were failed, without the group that was failed most or without the client: the smaller of both.
+    def rests(self, requests: int, failed: int) -> list[tuple[int, int]]:
+        """What is left of all these requests, and how many of that were failed, without one source: each that a verdict may hang on.
 
-        Of one group alone nothing is left: 0. A client that alone asked hides nobody's good answers, so it may speak for itself.
+        Without the group that was failed most (of one group alone nothing is left), without the client that was failed most, and without the
+        one whose leaving lowers the share of failures most: whoever fails as many as all do hides one who fails everything. A client that
+        alone asked hides nobody's good answers, so it may speak for itself.
         """
         most = 0
         for of_group in self.groups.values():
             most = max(most, of_group)
-        rest = requests - most
-        share = (failed - most) / rest if rest > 0 else 0.0
+        found: list[tuple[int, int]] = [(requests - most, failed - most)] if most else []
         worst: Asked | None = None
+        heaviest: Asked | None = None
+        least = 2.0
         for asked in self.clients.values():
-            if asked.failed and (worst is None or asked.failed > worst.failed):
+            rest = requests - asked.requests
+            if not asked.failed or rest <= 0:
+                continue
+            if worst is None or asked.failed > worst.failed:
                 worst = asked
-        if worst is not None and requests > worst.requests:
-            share = min(share, (failed - worst.failed) / (requests - worst.requests))
-        return share
+            share = (failed - asked.failed) / rest
+            if share < least:
+                least, heaviest = share, asked
+        return found + [(requests - one.requests, failed - one.failed) for one in (worst, heaviest) if one is not None]
