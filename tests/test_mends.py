@@ -1,5 +1,6 @@
 """Every mend is a command that works: over the catalogue and the engines it parses, its engine accepts it, and what is planned with it fits."""
 
+import json
 import os
 import re
 import shlex
@@ -85,7 +86,7 @@ def mended(capsys, *words):
     """What `vram up --dry-run` shows as mends, each as words to type behind the same command; and how it ended."""
     code = run(["up", *words, "--dry-run", "--offline"])
     out = capsys.readouterr().out
-    found = re.findall(r"^.*: what would mend it: (.*)$", out, re.MULTILINE)
+    found = re.findall(r"^.*: what would mend it(?:, each by itself)?: (.*)$", out, re.MULTILINE)
     return code, [shlex.split(flags) for line in found for flags in line.split(", or ")]
 
 
@@ -125,6 +126,19 @@ def test_every_mend_of_a_files_budget_works(models, budget, more, capsys, monkey
         assert again == 0, one
         if "--budget" in one:
             assert not left
+
+
+def test_the_budget_for_all_at_once_holds_all_at_once(capsys, monkeypatch, tmp_path):
+    """Three models of which one fits: with the budget that is told they are all loaded at the start, and with 0.2 GiB less they are not."""
+    for name in ("STATE", "DATA", "CACHE"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name))
+    monkeypatch.setenv("VRAM_LLAMA_SERVER", str(stand_in(tmp_path)))
+    words = ("up", "a=demo", "b=demo", "c=demo", "--gpu", "cpu", "--engine", "llama-server", "--dry-run", "--offline")
+    run([*words, "--budget", "700MiB"])
+    (tenths,) = re.findall(r"^all of them at once: --budget ([\d.]+)GiB$", capsys.readouterr().out, re.MULTILINE)
+    for budget, most in ((float(tenths), 3), (float(tenths) - 0.2, 2)):
+        assert run([*words, "--budget", f"{budget:.1f}GiB", "--json"]) == 0
+        assert sum(m["loaded_first"] for m in json.loads(capsys.readouterr().out)["models"]) == most
 
 
 def test_weights_that_nobody_makes_are_refused(capsys, tmp_path, monkeypatch):

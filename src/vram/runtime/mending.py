@@ -42,6 +42,16 @@ def mends_of(household: Household, one: Placed) -> list[str]:
     return [flag for flag in found if flag][:MOST_SHOWN]
 
 
+def all_at_once(household: Household) -> str:
+    """The budget with which all models are loaded at the start, in steps of 0.1 GiB; empty where they are, or where several GPUs or the machine's room decide."""
+    machine = household.machine
+    if machine is None or len(machine) != 1 or len(household.first) == len(household.ways):
+        return ""
+    most = sum(sum(p.reserved) or max(p.plan.gpus[0].parts.high_bytes, p.plan.gpus[0].total_bytes) for p in household.placed)
+    tenths = ceil(most / BUDGET_STEP_BYTES)
+    return f"--budget {tenths / 10:g}GiB" if tenths * GIB // 10 <= machine.gpus[0].free_bytes else ""
+
+
 def _works(household: Household, one: Placed, flags: str) -> bool:
     """Whether a model is accepted and fits with those flags behind the command."""
     words = shlex.split(flags)

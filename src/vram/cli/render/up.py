@@ -18,7 +18,7 @@ from vram.planner.document import plan_document
 from vram.planner.plan import Verdict
 from vram.planner.reserve import beyond_plan, planned_bytes
 from vram.runtime.engines.base import Address
-from vram.runtime.mending import mends_of
+from vram.runtime.mending import all_at_once, mends_of
 from vram.runtime.placing import line_of
 from vram.runtime.together import reserved_of
 from vram.units import gib
@@ -156,8 +156,11 @@ def _told(household: "Household") -> "Iterator[str]":
                 mended.setdefault(", or ".join(mends), []).append(printable(one.wanted.name))
             elif one.plan.verdict is Verdict.DOES_NOT_FIT:
                 yield f"{printable(one.wanted.name)}: nothing that this machine has makes it fit; vram plan --gpu says what would"
+    if whole_budget := all_at_once(household):
+        yield f"all of them at once: {whole_budget}"
+    each = ", each by itself" if len(household.ways) > 1 else ""
     for flags, names in mended.items():
-        yield f"{', '.join(names)}: what would mend it: {flags}"
+        yield f"{', '.join(names)}: what would mend it{each}: {flags}"
 
 
 def commands(placed: "Sequence[Placed]") -> str:
