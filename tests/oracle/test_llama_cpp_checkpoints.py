@@ -107,6 +107,22 @@ def test_a_checkpoint_is_as_large_as_planned(tmp_path, name):
     assert 0 < planned.bytes <= planned.high
 
 
+@pytest.mark.parametrize("drafter", ["windows", "every token kept"])
+def test_a_drafter_adds_its_own(tmp_path, drafter):
+    """A draft model with windows adds what they see; one whose cache keeps every token adds all of that, as it was when the checkpoint was made."""
+    path, draft = write(tmp_path / "m.gguf", **SHAPES["windows"]), write(tmp_path / "d.gguf", **SHAPES[drafter])
+    most, context = 4, 1536
+    made = plan(str(path), gpu="RTX 4090", engine="llama.cpp@b11434", context_tokens=context, parallel=1, ctx_checkpoints=most, draft=str(draft))
+    one = dict(made.host)["checkpoints"].high / most / MIB
+    flags = ("-c", str(context), "-np", "1", "--ctx-checkpoints", str(most), "--cache-ram", "0", "--model-draft", str(draft), "--spec-type", "draft-simple")
+    with serving(path, *flags) as (ask, _, said):
+        for words in (300, 900, context - 8):
+            ask(text(words), 0)
+        largest = max(float(size) for _, size in PRINTED.findall(said()))
+    print(drafter, "planned", round(one, 4), "printed", largest)
+    assert largest - 0.0005 <= one <= largest * 1.03
+
+
 def test_a_server_without_a_gpu_grows_by_them(tmp_path):
     """Private memory with 20 checkpoints a slot, less that with none: no more than the plan's high end says, and most of it."""
     path = write(tmp_path / "m.gguf", arch="gemma3", L=12, swa=512, qk_norm=True, tied=True, kv=8, hd=128, h=8)

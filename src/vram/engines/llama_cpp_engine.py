@@ -15,7 +15,7 @@ from vram.engines.generic import RUNTIME, RUNTIME_REMOTE, RUNTIME_UNIFIED, UNKNO
 from vram.engines.llama_cpp import PADDING, KvReservation, is_gguf, layer_kinds, reserve_kv
 from vram.engines.llama_cpp_buffers import Offload, Spread, cache_spread, offload, weight_spread
 from vram.engines.llama_cpp_build import Build, build_of
-from vram.engines.llama_cpp_checkpoints import LEAST, checkpoint_bytes, checkpoints_part
+from vram.engines.llama_cpp_checkpoints import CELL_BYTES, HEAD_BYTES, LEAST, checkpoint_bytes, checkpoints_part
 from vram.engines.llama_cpp_compute import compute_spread, head_bytes, streamed_bytes, widths
 from vram.engines.llama_cpp_draft import DRAFT_TOKENS, Drafter, drafter, rolls_back
 from vram.engines.llama_cpp_host import HOST_VENDOR, on_host
@@ -328,7 +328,7 @@ class LlamaCpp(Engine):
         if own.layers is not None:
             spread = cache_spread(r, own.layers)
             held = spread.host + sum(spread.devices)
-        return -(-held * context_tokens // r.context_tokens) if r.context_tokens else 0
+        return -(-held * context_tokens // r.context_tokens) + CELL_BYTES * context_tokens + HEAD_BYTES if r.context_tokens else 0
 
     # What the flags come to
 
