@@ -574,6 +574,25 @@ def test_what_one_source_fails_at_all_workers_is_one_sources(requests):
     both.block.close()
 
 
+@pytest.mark.parametrize("failing", [0, 12])
+def test_whom_another_worker_answers_is_another_client_as_well(failing):
+    """One client's connection is at one worker, all others' are at another: there they are answered, though more clients fail than are told of."""
+    both = Seats()
+    desks = [SharedDesk(ledger, {}, Shares()) for ledger in both.ledgers]
+    seats = [books.owner for books in both.books]
+    told = Sums()
+    for client in range(100, 100 + failing):
+        told.fail(client, client)
+    told.answer(9)
+    tell_outcomes(both.block, both.books[1], told)
+    assert [desk.served_others(seat, 1) for desk, seat in zip(desks, seats, strict=True)] == [True, False]
+    # Its own good answers at the other worker are no other's, unless that is not to be told from them.
+    assert desks[0].served_others(seats[0], 9) == (failing > 0)
+    seats[1].replica.outcomes.now.answer(1)
+    assert [desks[1].served_others(seats[1], client) for client in (1, 2)] == [False, True]
+    both.block.close()
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.lists(st.tuples(st.integers(1, 10**5), st.floats(1e-3, 600)), max_size=8), min_size=2, max_size=2), st.integers(0, 50), st.integers(0, 50))
 def test_what_requests_came_to_adds_up_over_workers(firsts, answered, failed):

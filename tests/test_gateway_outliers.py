@@ -163,6 +163,35 @@ def test_what_one_key_breaks_puts_no_replica_out_that_serves_others(tmp_path):
     run(test())
 
 
+def test_what_one_key_kills_puts_no_replica_out_that_serves_others(tmp_path):
+    """A key at whose every request engines break off, each in a session of its own: three in a row, of one client, where the other is answered."""
+
+    async def test():
+        store = Store(tmp_path / "gateway.db")
+        bad, good = (f"Authorization: Bearer {store.add_key(name)}\r\n" for name in ("bad", "good"))
+        store.close()
+        async with fleet(tmp_path, 2, extra="[limits]\nquarantine_seconds = 0\nretry_share = 1\n") as (gateway, engines):
+            await until(lambda: all(e.probes for e in engines))
+            for i in range(8):
+                assert (await ask(gateway, chat(words=i), headers=good))[0] == 200
+            assert all(e.bodies for e in engines)
+            for engine in engines:
+                engine.chokes_on, engine.choked = "choke", "die-before-head"
+            for i in range(12):
+                assert (await ask(gateway, chat(words=i) | {"user": "choke"}, headers=bad))[0] == 502
+                assert states(gateway) == ["up", "up"]
+            # It is the replicas where they break off for the other as well.
+            for engine in engines:
+                engine.chokes_on = "messages"
+            assert not any(health.outs for health in healths(gateway))
+            for i in range(6):
+                await ask(gateway, chat(words=i), headers=good)
+                await ask(gateway, chat(words=i + 100), headers=bad)
+            assert any(health.outs for health in healths(gateway))
+
+    run(test())
+
+
 def test_who_answers_one_client_no_more_is_probed_at_once(tmp_path):
     """One conversation's failures in a row are no proof: the replica is asked for a token, and is out when it gives none."""
 

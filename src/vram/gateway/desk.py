@@ -13,6 +13,7 @@ from vram.admission.need import Need
 from vram.gateway import elsewhere, reasons
 from vram.gateway.ask import AskError
 from vram.gateway.counting import Counting, in_doubt
+from vram.gateway.health import FAILURES
 from vram.gateway.notes import notes
 from vram.gateway.prefix import PREFIX
 from vram.gateway.refusal import Refusal, bad_request
@@ -322,9 +323,15 @@ class Desk:
         now = x.house.now()
         seat = ticket.seat
         death = seat.dies(now) if died and self.suspects.quarantine.seconds > 0 else None
-        if seat.failed(ticket, now, refused=refused):
+        # Asked only where it decides: once failures in a row are enough.
+        others = not refused and seat.replica.health.failures + 1 >= FAILURES and self.served_others(seat, ticket.client)
+        if seat.failed(ticket, now, refused=refused, others=others):
             self.refresh()
         return self.suspects.blame(x, ticket, death, now) if death is not None else None
+
+    def served_others(self, seat: Seat, client: int) -> bool:
+        """Whether a replica answered anybody but this client of late."""
+        return seat.replica.outcomes.served_others(client)
 
     def has_elsewhere(self, x: "Exchange") -> bool:
         """Whether some other replica might take it."""

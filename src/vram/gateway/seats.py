@@ -7,7 +7,6 @@ from vram.admission.learn import EventTokens, OutputTokens, PromptTokens
 from vram.admission.line import Line, Shares
 from vram.admission.need import Need
 from vram.admission.quarantine import ONE_DEATH_SECONDS, Death
-from vram.gateway.health import FAILURES
 
 if TYPE_CHECKING:
     from vram.admission.books import Books
@@ -67,14 +66,16 @@ class Seat:
             sums.answer(ticket.client if ticket is not None else 0)
         self._first(x, need, now, sums)
 
-    def failed(self, ticket: "Ticket", now: float, *, refused: bool) -> bool:
-        """It failed a request; `refused`: no connection came about. Returns whether that changes whether it may be asked."""
-        replica, client = self.replica, ticket.client
+    def failed(self, ticket: "Ticket", now: float, *, refused: bool, others: bool) -> bool:
+        """It failed a request; `refused`: no connection came about; `others`: other clients were answered of late.
+
+        Returns whether that changes whether it may be asked.
+        """
+        replica = self.replica
         replica.failed += 1
-        replica.outcomes.now.fail(client, ticket.group)
-        others = not refused and replica.health.failures + 1 >= FAILURES and replica.outcomes.served_others(client)
+        replica.outcomes.now.fail(ticket.client, ticket.group)
         why = "it cannot be reached" if refused else "answers broke off"
-        return replica.health.bad(now, why, refused=refused, client=client, group=ticket.group, others=others)
+        return replica.health.bad(now, why, refused=refused, client=ticket.client, group=ticket.group, others=others)
 
     def sums(self, now: float) -> "Sums":
         """What its requests came to of late, those that wait for their first tokens among them."""

@@ -17,7 +17,7 @@ from vram.gateway.prefix import PREFIX
 from vram.gateway.seats import Counter
 from vram.gateway.shared_books import SharedBooks
 from vram.gateway.shared_counter import SharedCounter
-from vram.gateway.shared_health import add_outcomes, agree, tell_outcomes
+from vram.gateway.shared_health import add_outcomes, agree, others_answered, tell_outcomes
 
 if TYPE_CHECKING:
     import asyncio
@@ -111,6 +111,19 @@ class SharedDesk(Desk):
         try:
             super().leave(x)
             self._tell()
+        finally:
+            self.ledger.leave()
+
+    def served_others(self, seat: "Seat", client: int) -> bool:
+        """Whether a replica answered anybody but this client of late, at whatever worker: a client keeps to one as long as it keeps its connection."""
+        if super().served_others(seat, client):
+            return True
+        books = seat.books
+        if not isinstance(books, SharedBooks):
+            return False
+        self.ledger.enter()
+        try:
+            return others_answered(self.ledger.block, books, client)
         finally:
             self.ledger.leave()
 

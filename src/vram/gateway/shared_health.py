@@ -96,6 +96,19 @@ def add_outcomes(block: Block, books: SharedBooks, sums: Sums) -> None:
             _add_sources(block, at - OUTCOMES + SOURCES, sums.sources)
 
 
+def others_answered(block: Block, books: SharedBooks, client: int) -> bool:
+    """Whether some other worker told of good answers that were not this client's. Inside the ledger."""
+    for worker in range(block.workers):
+        if worker != books.ledger.number:
+            row = block.row(books.place, worker)
+            told = Sources()
+            _add_sources(block, row + SOURCES, told)
+            # Of more clients than are told of, those who are not told of were answered.
+            if told.served_others(client) or (len(told.clients) >= TOLD_SOURCES and block.words[row + OUTCOMES] > told.good_answers()):
+                return True
+    return False
+
+
 def _tell_sources(block: Block, at: int, sources: Sources) -> None:
     """Those who were failed most: verdicts hang on none but the worst. Of others, who asked is told, to whom good answers belong."""
     words = block.words

@@ -93,6 +93,10 @@ class Sources:
         """Whether anybody but this client was answered well."""
         return any(other != client and asked.requests > asked.failed for other, asked in self.clients.items())
 
+    def good_answers(self) -> int:
+        """Requests of these clients that were answered."""
+        return sum(asked.requests - asked.failed for asked in self.clients.values())
+
     def rests(self, requests: int, failed: int) -> list[tuple[int, int]]:
         """What is left of all these requests, and how many of that were failed, without one source: each that a verdict may hang on.
 
