@@ -21,6 +21,7 @@ from vram.admission.residency import Load, Resident, Unload, Wanted, next_step
 from vram.api import load_model, parse_gpus, plan
 from vram.cli.render.up import board, ready_text
 from vram.engines.base import Settings
+from vram.errors import ExitCode
 from vram.hardware.probe.nvml import held_by_process
 from vram.memory.part import Part, Parts
 from vram.planner.plan import GpuPlan
@@ -325,3 +326,23 @@ def test_a_pool_of_a_gpu_keeps_its_plan():
     unit = SimpleNamespace(handle=handle, placed=SimpleNamespace(plan=made, gpus=fleet.gpus))
     assert held(unit) is None
     assert Settings().kv_pool_bytes is None
+
+
+def test_what_was_seen_to_hold_less_than_its_plan_fits_where_its_plan_does_not(env, tmp_path):  # noqa: F811  (fixtures)
+    """A budget below the plan's expected total is refused until it was measured; then it is served within it, and no screen says that it does not fit."""
+    words = ("m=demo", "--gpu", "cpu", "--context", "1k")
+    document = json.loads(vram("up", *words, "--dry-run", "--json", env=env).stdout)
+    planned = sum(part["bytes"] for part in document["models"][0]["plan"]["gpus"][0]["parts"].values())
+    small = (*words, "--budget", str(planned * 9 // 10))
+    assert vram("up", *small, "--dry-run", env=env).returncode == ExitCode.DOES_NOT_FIT
+    with up(tmp_path, *words, env=env) as running:
+        running.until("serving m")
+    for both in (small, ("n=demo", *small)):
+        shown = vram("up", *both, "--dry-run", env=env)
+        assert shown.returncode == ExitCode.OK, shown.stdout
+        assert "fits as measured" in shown.stdout
+        assert "does not fit" not in shown.stdout
+        assert "what would mend" not in shown.stdout
+    with up(tmp_path, *small, env=env) as running:
+        running.until("serving m")
+        assert running.post("/v1/completions", {"model": "m", "prompt": "x", "max_tokens": 2})[0] == 200

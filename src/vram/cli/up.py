@@ -131,7 +131,7 @@ def command(ctx: click.Context, /, models: tuple[str, ...], **given: Any) -> Non
             household, filed = household_of(models[0], given, Finder(found), models=_demo, progress=report, lessons=lessons, say=print_styled_err)
         else:
             household = _named(models, given, Finder(found), report, lessons)
-    unfit = [p for p in household.placed if p.plan.verdict == "does_not_fit"]
+    unfit = [p for p in household.placed if not p.loadable]
     if dry:
         if given["as_json"]:
             print_json(up_document(household))

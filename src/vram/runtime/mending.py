@@ -35,7 +35,7 @@ def mends_of(household: Household, one: Placed) -> list[str]:
 
     None where nothing is to be mended: it fits, or room for it is reserved by what it was seen to hold.
     """
-    if one.plan.verdict is Verdict.FITS or (one.reserved and one.plan.verdict is not Verdict.DOES_NOT_FIT):
+    if one.plan.verdict is Verdict.FITS or (one.reserved and one.loadable):
         return []
     found = [_budget(household, one)] if household.budget_bytes is not None else []
     found += [m.flag for m in one.plan.mends if m.verdict is not Verdict.DOES_NOT_FIT and _works(household, one, m.flag)]

@@ -9,7 +9,7 @@ from vram.engines.args.base import Beside, Launch
 from vram.hardware.fleet import Fleet, FleetGpu, Origin
 from vram.hardware.remote import REMOTE_VENDOR, reached, remote_of
 from vram.planner.launch import launch_of, layers_dealt
-from vram.planner.plan import Plan
+from vram.planner.plan import Plan, Verdict
 from vram.readers.ollama import is_stored
 from vram.runtime.engines.base import Address, Installed, Line, Program, visible
 from vram.runtime.planning import plan_one
@@ -54,6 +54,13 @@ class Placed:
         """Whoever keeps what was measured is told what was asked for, and by this also who ran it."""
         version = (self.here.release or self.here.version) if self.here is not None else ""
         object.__setattr__(self, "wanted", replace(self.wanted, program=f"{self.engine.name} {version}".strip()))
+
+    @property
+    def loadable(self) -> bool:
+        """Whether there is room for it: by what it was seen to hold, where that is known, else by its plan."""
+        if self.reserved:
+            return all(size <= gpu.free_bytes for size, gpu in zip(self.reserved, self.fleet.gpus, strict=False))
+        return self.plan.verdict is not Verdict.DOES_NOT_FIT
 
     @property
     def alias(self) -> str:

@@ -137,7 +137,7 @@ def place_together(
             return Household(fleet=fleet, ways={one.name: (alone,)}, first={one.name: alone}, pinned=pinned)
         ways[one.name] = _ways(whole, fleet, lessons)
     parcels = [
-        Parcel(name=name, ways=tuple(_way(w) for w in found if w.plan.verdict != "does_not_fit"), priority=len(wanted) * (name in pinned) + len(wanted) - k)
+        Parcel(name=name, ways=tuple(_way(w) for w in found if w.loadable), priority=len(wanted) * (name in pinned) + len(wanted) - k)
         for k, (name, found) in enumerate(ways.items())
     ]
     slots = [Slot(free_bytes=g.free_bytes, group=_group(fleet, i)) for i, g in enumerate(fleet.gpus)]
@@ -148,7 +148,7 @@ def place_together(
             # It fits nowhere: its plan says so, and how that could be mended.
             first[p.name] = ways[p.name][0]
         elif p.name in packing.placed:
-            chosen = [w for w in ways[p.name] if w.plan.verdict != "does_not_fit"][packing.placed[p.name].way]
+            chosen = [w for w in ways[p.name] if w.loadable][packing.placed[p.name].way]
             first[p.name] = chosen
     return Household(fleet=fleet, ways=ways, first=_beside_each_other(first, fleet, lessons), pinned=pinned)
 
@@ -180,7 +180,7 @@ def _ways(whole: Placed, fleet: Fleet, lessons: Lessons | None) -> tuple[Placed,
                 # Heads that so many GPUs cannot share, say.
                 break
             found.append(learned_of(_modest(replace(whole, fleet=part, plan=made, on=chosen[: len(made.gpus)])), lessons))
-    fit = [p for p in found if p.plan.verdict != "does_not_fit"]
+    fit = [p for p in found if p.loadable]
     # Where it fits on fewer GPUs, those that need more are not kept: each GPU more costs its own share of what is not split.
     fewest = min((len(p.on) for p in fit), default=0)
     return tuple(p for p in fit if len(p.on) == fewest) or tuple(found[-1:]) or (whole,)
@@ -212,11 +212,11 @@ def _beside_each_other(first: dict[str, Placed], fleet: Fleet, lessons: Lessons 
     found, order = {}, list(Verdict)
     for name, placed in first.items():
         found[name] = placed
-        if placed.plan.verdict != "does_not_fit":
+        if placed.loadable:
             made = replan(replace(placed, fleet=fleet.only(placed.on)), placed.wanted)
             # What was measured holds for the same deal of layers, and says nothing of another one.
             made = replace(made, reserved=placed.reserved) if signature(made.plan) == signature(placed.plan) else held_of(made, lessons)
-            after = [gpu_bytes(p, len(fleet)) for n, p in first.items() if n not in found and p.plan.verdict != "does_not_fit"]
+            after = [gpu_bytes(p, len(fleet)) for n, p in first.items() if n not in found and p.loadable]
             room = [g.free_bytes - sum(sizes[i] for sizes in after) for i, g in enumerate(fleet.gpus)]
             fits = all(size <= room[i] for i, size in zip(made.on, reserved_of(made), strict=True))
             if fits and order.index(made.plan.verdict) <= order.index(placed.plan.verdict):

@@ -41,6 +41,8 @@ PARTS = {
     "runtime": "runtime",
     "communication": "communication",
 }
+MEASURED = "✔ fits as measured"
+"""Of a plan whose parts may take more than there is, where the model was seen to take less."""
 TIGHT = f"{VERDICTS[Verdict.TIGHT][0]}: it fits as planned, not with every part at its most or a fifth of the weights to spare"
 
 
@@ -58,7 +60,7 @@ def board(household: "Household", width: int) -> str:
         whole, total = (member.gpu.capacity_bytes, member.used_bytes) if budget is None else (min(budget, member.free_bytes), 0)
         segments = [Segment(total, *MARKS["used"])]
         for k, one in enumerate(placed):
-            if i in one.on and one.wanted.name in household.first and (len(placed) == 1 or one.plan.verdict is not Verdict.DOES_NOT_FIT):
+            if i in one.on and one.wanted.name in household.first and (len(placed) == 1 or one.loadable):
                 place = one.on.index(i)
                 kept = reserved_of(one)[place]
                 planned = min(one.plan.gpus[place].total_bytes, kept)
@@ -74,7 +76,7 @@ def board(household: "Household", width: int) -> str:
         lines += [style(f"{name}{f' {i}' if len(fleet.gpus) > 1 and name == member.gpu.name else ''}", bold=True), f"  ▕{bar}▏ {sizes}"]
     lines += _legend(shown, width, measured=any(one.reserved for one in household.first.values()))
     lines += ["", _models(placed, width)]
-    if any(one.plan.verdict is Verdict.TIGHT for one in placed):
+    if any(one.plan.verdict is Verdict.TIGHT and not one.reserved for one in placed):
         lines += _filled(TIGHT, width)
     for told in _told(household):
         lines += _filled(told, width)
@@ -109,7 +111,7 @@ def _models(placed: "Sequence[Placed]", width: int) -> str:
                 f"{plan.workload.concurrency}",
                 gib(plan.total_bytes),
                 gib(sum(reserved_of(one))),
-                VERDICTS[plan.verdict][0],
+                VERDICTS[plan.verdict][0] if plan.verdict is Verdict.FITS or not (one.reserved and one.loadable) else MEASURED,
                 _parts(one),
             )
         )
@@ -154,7 +156,7 @@ def _told(household: "Household") -> "Iterator[str]":
             mends = mends_of(household, one)
             if mends:
                 mended.setdefault(", or ".join(mends), []).append(printable(one.wanted.name))
-            elif one.plan.verdict is Verdict.DOES_NOT_FIT:
+            elif not one.loadable:
                 yield f"{printable(one.wanted.name)}: nothing that this machine has makes it fit; vram plan --gpu says what would"
     if whole_budget := all_at_once(household):
         yield f"all of them at once: {whole_budget}"
