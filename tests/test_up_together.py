@@ -42,6 +42,21 @@ def test_two_small_models_share_a_card_and_the_large_one_comes_when_it_is_asked_
     assert most_held(found)[0] <= found.capacity[0]
 
 
+@pytest.mark.parametrize("context", [2048, 8192, 16384, 24576])
+@pytest.mark.parametrize("held", [0, 2 * GB])
+def test_shares_of_one_card_are_never_more_than_is_free_of_it(context, held):
+    """vLLM refuses to start where less than its share of the whole card is free (`request_memory`): whoever is loaded first leaves that to the others."""
+    models = {"a": "Qwen/Qwen3-4B", "b": "Qwen/Qwen3-1.7B", "c": "Qwen/Qwen3-0.6B"}
+    fleet = parse_gpus("RTX 4090")
+    fleet = replace(fleet, gpus=(replace(fleet.gpus[0], used_bytes=held),))
+    wanted = [Wanted(name=n, model=m, engine="vllm", context_tokens=context) for n, m in models.items()]
+    found = place_together(wanted, fleet, Finder(settings()), dry=True, offline=True)
+    shares = [p.wanted.gpu_memory_utilization for p in found.first.values()]
+    print(context, held, found.first.keys(), shares)
+    if len(shares) > 1:
+        assert sum(shares) * fleet.gpus[0].gpu.capacity_bytes <= fleet.gpus[0].free_bytes
+
+
 def test_the_fewest_gpus_that_do_and_all_models_at_once():
     found = household({"a": "Qwen/Qwen3-4B", "b": "Qwen/Qwen3-14B", "c": "Qwen/Qwen3-8B"}, "4x RTX 4090")
     assert {n: len(p.on) for n, p in found.first.items()} == {"a": 1, "b": 2, "c": 1}

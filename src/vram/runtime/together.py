@@ -84,8 +84,12 @@ def gpu_bytes(placed: Placed, gpus: int) -> tuple[int, ...]:
 
 
 def reserved_of(placed: Placed) -> tuple[int, ...]:
-    """What is reserved for a model on each of its own GPUs."""
-    return placed.reserved or tuple(map(planned_bytes, placed.plan.gpus))
+    """What is reserved for a model on each of its own GPUs.
+
+    An engine with a share of its own starts only where that share of the whole card is free, though it is planned to hold a little less.
+    """
+    share = placed.plan.settings.gpu_memory_utilization if placed.engine.rules == "vllm" and placed.plan.gpus[0].pool is not None else None
+    return placed.reserved or tuple(max(planned_bytes(g), ceil(g.capacity_bytes * (share or 0))) for g in placed.plan.gpus)
 
 
 def within(fleet: Fleet, budget_bytes: int) -> Fleet:
@@ -199,7 +203,7 @@ def _modest(placed: Placed) -> Placed:
         return replan(placed, replace(wanted, kv_pool_bytes=max(g.kv_needed_bytes for g in gpus) * 21 // 20))
     if placed.engine.rules != "vllm":
         return placed
-    share = ceil(max((g.parts.high_bytes - g.parts.kv_cache.high + g.kv_needed_bytes) / g.capacity_bytes for g in gpus) * 100) / 100
+    share = ceil(max((g.parts.high_bytes - g.parts.kv_cache.high + g.kv_needed_bytes) / g.capacity_bytes for g in gpus) * 1000) / 1000
     return replan(placed, replace(wanted, gpu_memory_utilization=share)) if 0 < share < 1 else placed
 
 
