@@ -77,11 +77,13 @@ class Outcomes:
         now: sums of the part of the window that runs.
     """
 
-    __slots__ = ("_old", "_since", "now")
+    __slots__ = ("_old", "_past", "_since", "now")
 
     def __init__(self) -> None:
         self.now = Sums()
         self._old: list[Sums] = []
+        # All of the old ones together: of many clients that is much to add up, and workers ask each second, inside their ledger.
+        self._past = Sums()
         self._since = float("-inf")
 
     def move_on(self, now: float, window_seconds: float) -> bool:
@@ -93,21 +95,23 @@ class Outcomes:
         self._since = now
         self._old = [*self._old, self.now][-(SLOTS - 1) :]
         self.now = Sums()
+        self._past = Sums()
+        for part in self._old:
+            self._past.add(part)
         return True
 
     def sums(self) -> Sums:
         """Of the whole window."""
         found = Sums()
-        for part in self._old:
-            found.add(part)
+        found.add(self._past)
         found.add(self.now)
         return found
 
     def served_others(self, client: int) -> bool:
         """Whether anybody but this client was answered in the window."""
-        return any(part.sources.served_others(client) for part in (self.now, *self._old))
+        return self.now.sources.served_others(client) or self._past.sources.served_others(client)
 
     def clear(self) -> None:
         """Forget all: whoever comes back is judged by what it does then."""
-        self.now = Sums()
+        self.now, self._past = Sums(), Sums()
         self._old = []

@@ -35,11 +35,13 @@ class Sources:
         groups: failures of each group of requests.
     """
 
-    __slots__ = ("clients", "groups")
+    __slots__ = ("_faultless", "clients", "groups")
 
     def __init__(self) -> None:
         self.clients: dict[int, Asked] = {}
         self.groups: dict[int, int] = {}
+        # How many of the clients were failed never: where none is, nobody makes way, and nobody is looked for.
+        self._faultless = 0
 
     def answered(self, client: int) -> None:
         """A request was answered well enough. Once a request: one look into a dictionary."""
@@ -49,6 +51,7 @@ class Sources:
         elif client and len(self.clients) < MOST_SOURCES:
             self.clients[client] = asked = Asked()
             asked.requests = 1
+            self._faultless += 1
 
     def failed(self, client: int, group: int) -> None:
         """A request was failed."""
@@ -64,6 +67,9 @@ class Sources:
             if len(self.clients) >= MOST_SOURCES and not (failed and self._makes_way()):
                 return
             asked = self.clients[client] = Asked()
+            self._faultless += 1
+        if failed and not asked.failed:
+            self._faultless -= 1
         asked.requests += requests
         asked.failed += failed
 
@@ -76,9 +82,12 @@ class Sources:
             self.groups[group] = failed
 
     def _makes_way(self) -> bool:
+        if not self._faultless:
+            return False
         for client, asked in self.clients.items():
             if not asked.failed:
                 del self.clients[client]
+                self._faultless -= 1
                 return True
         return False
 
