@@ -24,7 +24,7 @@ from test_gateway import ENGINE_METRICS, pools
 from test_gateway_admin import check
 
 from vram.errors import UsageError
-from vram.gateway.block import Block
+from vram.gateway.block import LAYOUT, Block
 from vram.gateway.limits import WireLimits
 from vram.gateway.options import Options
 from vram.gateway.server import Gateway
@@ -418,6 +418,26 @@ def test_workers_where_ports_cannot_be_shared(monkeypatch, tmp_path):
     with pytest.raises(UsageError, match="SO_REUSEPORT") as told:
         Supervisor(Options(pools=tmp_path / "pools.toml"), 2)
     assert "--workers" in told.value.hint
+
+
+def test_a_worker_of_another_version_touches_no_ledger(tmp_path, caplog):
+    """What is installed was upgraded meanwhile, and lays the memory that all share out otherwise: a worker that starts then says so and ends."""
+
+    async def test():
+        async with MockEngine(chunks=1) as engine, crew(tmp_path, pools(engine), workers=2) as supervisor:
+            words = supervisor._block.words
+            words[LAYOUT] += 1
+            os.kill(supervisor.workers[0].process.pid, signal.SIGKILL)
+
+            async def told():
+                return "another version" in caplog.text
+
+            await until(told)
+            assert (await ask(supervisor.port, {"model": "m", "messages": []}))[0] == 200
+            words[LAYOUT] -= 1
+            await until(lambda: _is(lambda: metric(supervisor, "vram_workers"), 2))
+
+    run(test())
 
 
 def test_what_killed_two_engines_is_kept_from_all_workers(tmp_path):

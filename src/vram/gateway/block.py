@@ -13,9 +13,11 @@ import os
 import sys
 import tempfile
 from typing import Final
+from zlib import crc32
 
 from vram.admission.learn import LENGTH_EDGES, RATIO_EDGES
 from vram.admission.life_table import CELLS
+from vram.errors import VramError
 from vram.gateway.lock import MUTEX_BYTES, make_lock
 from vram.gateway.outcomes import CLASSES
 
@@ -24,7 +26,7 @@ _WORD: Final = 8
 _BITS: Final = 2**64 - 1
 
 # Words of the header.
-WORKERS, PLACES, SLOTS, KEYS, CHANGES, FREED, RESTARTS, HOLDER, HUNG, FLOOR, MODELS, VISITS = range(12)
+WORKERS, PLACES, SLOTS, KEYS, CHANGES, FREED, RESTARTS, HOLDER, HUNG, FLOOR, MODELS, VISITS, LAYOUT = range(13)
 _LOCK: Final = 16
 _HEADER: Final = _LOCK + MUTEX_BYTES // 8
 
@@ -69,6 +71,14 @@ _MODEL: Final = CUT + CELLS
 WAITING, RUNNING = range(2)
 MODEL_ROW: Final = RUNNING + CELLS
 
+_LAYOUT: Final = crc32(
+    repr(
+        (_HEADER, _WORKER, GOOD, CAUSE, TILL, _PLACE, LOOKED, OUTCOMES, CLASSES, SOURCES, TOLD_SOURCES, ROW, SLOT, _KEY, RATIOS, CUT, _MODEL, MODEL_ROW)
+    ).encode()
+)
+"""Where things stand, as a number. A worker that is started after an upgrade in place may see it otherwise than those who run: it would
+write into what is theirs."""
+
 
 class Block:
     """The words. Offsets are in words of eight bytes.
@@ -81,12 +91,18 @@ class Block:
     """
 
     def __init__(self, descriptor: int, *, new: bool = False) -> None:
-        """Map the file behind a descriptor, which `make` made in this process or in the one that handed it on."""
+        """Map the file behind a descriptor, which `make` made in this process or in the one that handed it on.
+
+        Raises:
+            VramError: who made it lays it out otherwise: it is of another version.
+        """
         self.descriptor = descriptor
         self._map = mmap.mmap(descriptor, 0)
         raw = memoryview(self._map)
         self.words = raw.cast("q")
         self.reals = raw.cast("d")
+        if self.words[LAYOUT] != _LAYOUT:
+            raise VramError("the gateway that runs is of another version than what is installed now", hint="start it anew")
         # Wait until no other process is in; let others in.
         self.lock, self.unlock = make_lock(self._map, _LOCK * _WORD, descriptor, new=new)
         self.workers = self.words[WORKERS]
@@ -110,7 +126,7 @@ class Block:
             with tempfile.TemporaryFile(prefix="vram-ledger-") as file:
                 descriptor = os.dup(file.fileno())
         os.ftruncate(descriptor, words * _WORD)
-        for at, value in ((WORKERS, workers), (PLACES, places), (SLOTS, slots), (KEYS, keys), (MODELS, models)):
+        for at, value in ((WORKERS, workers), (PLACES, places), (SLOTS, slots), (KEYS, keys), (MODELS, models), (LAYOUT, _LAYOUT)):
             os.pwrite(descriptor, value.to_bytes(_WORD, sys.byteorder), at * _WORD)
         return cls(descriptor, new=True)
 

@@ -109,7 +109,13 @@ async def _serve(line: socket.socket, order: Order, told: Told) -> None:
     reader, writer = await asyncio.open_unix_connection(sock=line)
     crew = Crew(order.number, planned_of(order.planned))
     crew.channel = channel = Channel(reader, writer, crew.answer)
-    block = Block(order.block)
+    loop = asyncio.get_running_loop()
+    running = loop.create_task(channel.run())
+    try:
+        block = Block(order.block)
+    except VramError as e:
+        await _failed(channel, e)
+        return
     options = Options(
         pools=Path(order.pools),
         read=lambda: crew.planned,
@@ -126,17 +132,12 @@ async def _serve(line: socket.socket, order: Order, told: Told) -> None:
         ledger=SharedLedger(block, order.number),
         crew=crew,
     )
-    loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, crew.stops.set)
-    running = loop.create_task(channel.run())
     gateway = crew.gateway = Gateway(options)
     try:
         await gateway.start()
     except (VramError, OSError) as e:
-        why = [e.message, e.hint] if isinstance(e, VramError) else [str(e), ""]
-        with contextlib.suppress(VramError):
-            await channel.ask("failed", why)
-        gc.unfreeze()
+        await _failed(channel, e)
         return
     # From here on it is expected to go on.
     beat(block, order.number)
@@ -155,6 +156,14 @@ async def _serve(line: socket.socket, order: Order, told: Told) -> None:
         task.cancel()
     beat(block, order.number, END_SECONDS)
     writer.close()
+
+
+async def _failed(channel: Channel, e: VramError | OSError) -> None:
+    """Tell why this worker does not come to serve."""
+    why = [e.message, e.hint] if isinstance(e, VramError) else [str(e), ""]
+    with contextlib.suppress(VramError):
+        await channel.ask("failed", why)
+    gc.unfreeze()
 
 
 def _end_hard() -> None:
