@@ -574,6 +574,21 @@ def test_what_one_source_fails_at_all_workers_is_one_sources(requests):
     both.block.close()
 
 
+def test_of_a_replica_that_is_given_up_no_outcome_stays():
+    """A replica that no file names any more, and one does later: what its requests came to then says nothing of it now."""
+    both = Seats()
+    of = Sums()
+    of.fail(1, 1)
+    of.first(10, 3.0)
+    tell_outcomes(both.block, both.books[1], of)
+    both.ledgers[1].seated(set())
+    both.sit(1)
+    rest = Sums()
+    add_outcomes(both.block, both.books[0], rest)
+    assert (rest.requests, sum(rest.firsts), sum(rest.logs), rest.sources.clients, rest.sources.groups) == (0, 0, 0.0, {}, {})
+    both.block.close()
+
+
 @pytest.mark.parametrize("failing", [0, 12])
 def test_whom_another_worker_answers_is_another_client_as_well(failing):
     """One client's connection is at one worker, all others' are at another: there they are answered, though more clients fail than are told of."""

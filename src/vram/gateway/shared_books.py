@@ -20,6 +20,7 @@ from vram.gateway.block import (
     LOOKED,
     OUTCOMES,
     PROMISED,
+    ROW,
     SEQUENCES,
     SLOT,
     STEPS,
@@ -217,6 +218,9 @@ class SharedBooks(Books):
         self.keep()
         # Nobody asks for it here any more: the others would go on giving way.
         self.tell_waiting(0)
+        # Where it is asked for again, later, what its requests came to now is long over.
+        for at in range(self._row + OUTCOMES, self._row + ROW):
+            words[at] = 0
 
     def _list(self, lease: Lease) -> None:
         words = self.ledger.block.words
