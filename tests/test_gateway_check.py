@@ -45,7 +45,8 @@ def test_a_gpu_that_nobody_knows_is_an_error(tmp_path, name):
     (tmp_path / "pools.toml").write_text(POOL.replace("RTX 4090", name) + 'replicas = ["http://127.0.0.1:8000"]\n')
     for args in (("--check",), ("--check", "--json"), ("--port", "0", "--admin-port", "0")):
         done = vram("serve", str(tmp_path / "pools.toml"), "--offline", *args)
-        assert (done.returncode, done.stdout) == (2, "")
+        said = json.loads(done.stdout)["error"]["message"] if "--json" in args else done.stdout
+        assert (done.returncode, "pools[0].gpu" in said) == (2, "--json" in args)
         assert "pools[0].gpu" in done.stderr
         assert "hint: " in done.stderr
     if name != "0x H100":
