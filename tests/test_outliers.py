@@ -338,6 +338,17 @@ def test_failures_in_a_row_of_one_source_are_probed(failed, others):
         assert (health.failures, health.doubted) == (1, False)
 
 
+@pytest.mark.parametrize("refused", [False, True])
+def test_what_breaks_off_at_one_that_was_stopped_is_no_failure(refused):
+    """Its engine was ended, by hand or for another model: what was cut takes nothing out, then or when it is there again."""
+    health = Health()
+    health.good(1.0)
+    health.leave(State.STOPPED)
+    assert [health.bad(2.0, "no", refused=refused, client=n, group=n) for n in range(1, 5)] == [False] * 4
+    health.come()
+    assert (health.out, health.outs, health.failures, health.state(3.0)) == (False, {}, 0, State.UP)
+
+
 def test_refusals_count_whoever_asks():
     """Nobody listens: three requests of one conversation are enough, as they are with two that broke off."""
     for refused in ([True] * 3, [False, False, True], [True, True, False]):

@@ -211,6 +211,9 @@ class Health:
             group: with which of that client's it goes together; 0: nobody knows.
             others: whether other clients were answered well of late.
         """
+        if self.away is not None:
+            # Whoever ended its engine cut what ran there.
+            return False
         if refused or probe:
             client = group = 0
         if not self.failures:
