@@ -193,3 +193,12 @@ def test_a_failed_command_with_json_prints_its_error_as_a_document(env, args, co
     assert error["exit_code"] == code
     assert f"error: {error['message']}\n" in done.stderr
     assert f"hint: {error['hint']}\n" in done.stderr
+
+
+def test_each_of_several_commands_of_one_process_prints_its_own_error(capsys):
+    """What one printed is not what the next one has printed."""
+    from vram.cli.main import run
+
+    for _ in range(2):
+        assert run(["plan", "nothing.gguf", "--gpu", "RTX 4090", "--json"]) == ExitCode.MODEL_UNREADABLE
+        assert json.loads(capsys.readouterr().out)["schema"] == "vram.error/1"

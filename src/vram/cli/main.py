@@ -117,6 +117,10 @@ def _usage_hint(error: click.UsageError, args: "Sequence[str]") -> str:
 def run(args: "Sequence[str] | None" = None) -> int:
     """Run the command line and give its exit code; never raises for what a user can cause."""
     as_json = "--json" in (sys.argv[1:] if args is None else args)
+    if as_json:
+        from vram.cli.output import begin_json
+
+        begin_json()
 
     def failed(code: ExitCode, message: str, hint: str = "") -> int:
         complain(message, hint)

@@ -68,6 +68,11 @@ def print_json(document: Any) -> None:
 _printed: list[bool] = []
 
 
+def begin_json() -> None:
+    """A command that is asked for one document begins: it has printed none."""
+    _printed.clear()
+
+
 def print_trouble(message: str, hint: str, exit_code: int) -> None:
     """The document of a command that was asked for one and failed, schema vram.error/1; none where it printed its own already."""
     if not _printed:
