@@ -114,6 +114,14 @@ def test_two_failures_of_others_are_enough_where_nobody_else_is_failed():
     assert found(asked((100, 1, 1, True), (100, 1, 3, True), (2, 2, 2, True)), good) == [(0, Cause.FAILING)]
 
 
+@pytest.mark.parametrize("groups", [1, 50])
+def test_what_one_source_breaks_everywhere_hides_nobody_who_fails_others(groups):
+    """One client's every request fails at all replicas. One of these fails a third of the others' as well, and is found: its peers fail none of theirs."""
+    broken = [(50 // groups, 1, 1 + i, True) for i in range(groups)]
+    others = [*((1, 2 + i % 4, 100 + i, True) for i in range(40)), (80, 6, 0, False)]
+    assert found(asked(*broken, *others), asked(*broken, (120, 6, 0, False))) == [(0, Cause.FAILING)]
+
+
 def test_who_fails_as_often_as_all_do_hides_nobody_who_fails_everything():
     """All replicas fail 150 of 1,000 requests of a large client. Another is failed 149 times at one of them: without it that one is like all."""
     large = [*((1, 2, 1000 + i, True) for i in range(150)), (850, 2, 0, False)]

@@ -123,7 +123,7 @@ def _share(sums: Sequence[Sums]) -> float:
 
 def _fails_without(one: Sums, share: float) -> bool:
     """Whether it fails such a share whichever source is left out: no fewer requests of it than put out a replica when they fail in a row."""
-    return all(failed >= FAILURES and failed >= share * requests for requests, failed in one.sources.rests(one.requests, one.failed))
+    return all(rest.failed >= max(FAILURES, share * rest.requests) for rest in one.sources.rests(one.requests, one.failed))
 
 
 def _stands_out(one: Sums, others: Sequence[Sums]) -> float:
@@ -139,8 +139,13 @@ def _stands_out_without(one: Sums, others: Sequence[Sums], deviations: float) ->
     """Whether it fails more than the others do, by more than chance, whichever source is left out."""
     theirs, asked = sum(other.failed for other in others), sum(other.requests for other in others)
     chance = erfc(deviations / sqrt(2)) / 2
-    for requests, failed in one.sources.rests(one.requests, one.failed):
-        if requests <= 0 or failed / requests - theirs / asked < LEAST_GAP or by_chance(failed, requests, theirs, asked) > chance:
+    for rest in one.sources.rests(one.requests, one.failed):
+        # What the same source breaks at the others says nothing of these: it would hide one that fails everybody.
+        broken = sum(other.sources.failed_of(rest.client, rest.group) for other in others)
+        bad, of = theirs - broken, asked - broken
+        if rest.requests <= 0 or of <= 0 or rest.failed / rest.requests - bad / of < LEAST_GAP:
+            return False
+        if by_chance(rest.failed, rest.requests, bad, of) > chance:
             return False
     return True
 

@@ -106,27 +106,57 @@ class Sources:
         """Requests of these clients that were answered."""
         return sum(asked.requests - asked.failed for asked in self.clients.values())
 
-    def rests(self, requests: int, failed: int) -> list[tuple[int, int]]:
-        """What is left of all these requests, and how many of that were failed, without one source: each that a verdict may hang on.
+    def rests(self, requests: int, failed: int) -> list["Rest"]:
+        """What is left of all these requests without one source, for each that a verdict may hang on.
 
         Without the group that was failed most (of one group alone nothing is left), without the client that was failed most, and without the
         one whose leaving lowers the share of failures most: whoever fails as many as all do hides one who fails everything. A client that
         alone asked hides nobody's good answers, so it may speak for itself.
         """
-        most = 0
-        for of_group in self.groups.values():
-            most = max(most, of_group)
-        found: list[tuple[int, int]] = [(requests - most, failed - most)] if most else []
-        worst: Asked | None = None
-        heaviest: Asked | None = None
-        least = 2.0
-        for asked in self.clients.values():
+        most = worst_group = 0
+        for group, of_group in self.groups.items():
+            if of_group > most:
+                most, worst_group = of_group, group
+        found = [Rest(0, worst_group, requests - most, failed - most)] if most else []
+        worst = heaviest = 0
+        fails, least = 0, 2.0
+        for client, asked in self.clients.items():
             rest = requests - asked.requests
             if not asked.failed or rest <= 0:
                 continue
-            if worst is None or asked.failed > worst.failed:
-                worst = asked
+            if asked.failed > fails:
+                fails, worst = asked.failed, client
             share = (failed - asked.failed) / rest
             if share < least:
-                least, heaviest = share, asked
-        return found + [(requests - one.requests, failed - one.failed) for one in (worst, heaviest) if one is not None]
+                least, heaviest = share, client
+        for client in (worst, heaviest):
+            if client:
+                asked = self.clients[client]
+                found.append(Rest(client, 0, requests - asked.requests, failed - asked.failed))
+        return found
+
+    def failed_of(self, client: int, group: int) -> int:
+        """Failures of a client, or of a group; the other is 0."""
+        if client:
+            asked = self.clients.get(client)
+            return asked.failed if asked is not None else 0
+        return self.groups.get(group, 0)
+
+
+class Rest:
+    """Requests without those of one source.
+
+    Attributes:
+        client: which one; 0: it is a group.
+        group: which one; 0: it is a client.
+        requests: what is left.
+        failed: how many of that were failed.
+    """
+
+    __slots__ = ("client", "failed", "group", "requests")
+
+    def __init__(self, client: int, group: int, requests: int, failed: int) -> None:
+        self.client = client
+        self.group = group
+        self.requests = requests
+        self.failed = failed
