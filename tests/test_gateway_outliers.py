@@ -192,8 +192,9 @@ def test_what_one_key_kills_puts_no_replica_out_that_serves_others(tmp_path):
     run(test())
 
 
-def test_who_answers_one_client_no_more_is_probed_at_once(tmp_path):
-    """One conversation's failures in a row are no proof: the replica is asked for a token, and is out when it gives none."""
+@pytest.mark.parametrize("busy", [False, True])
+def test_who_answers_one_client_no_more_is_probed_at_once(tmp_path, busy):
+    """One conversation's failures in a row are no proof: the replica is asked for a token, and is out when it gives none, also while it answers somebody."""
 
     async def test():
         async with fleet(tmp_path, 2, extra="[limits]\nquarantine_seconds = 0\nretry_share = 1\n") as (gateway, engines):
@@ -201,12 +202,20 @@ def test_who_answers_one_client_no_more_is_probed_at_once(tmp_path):
             topic = {"model": "m", "messages": [{"role": "user", "content": "all the same"}]}
             assert (await ask(gateway, topic))[0] == 200
             home = next(i for i, e in enumerate(engines) if e.bodies)
+            stream = None
+            if busy:
+                engines[home].chunks, engines[home].delay_seconds = 400, 0.05
+                stream = asyncio.create_task(ask(gateway, topic | {"stream": True}))
+                await until(lambda: gateway.assembled.seats["p0"][home].books.sequences)
             engines[home].behaviour = "die-before-head"
             for _ in range(4):
                 assert (await ask(gateway, topic))[0] == 200
             await until(lambda: healths(gateway)[home].out, 5.0)
             assert healths(gateway)[home].cause.value == "probe"
             assert not healths(gateway)[1 - home].out
+            if stream is not None:
+                assert not stream.done()
+                stream.cancel()
 
     run(test())
 
