@@ -574,6 +574,18 @@ def test_what_one_source_fails_at_all_workers_is_one_sources(requests):
     both.block.close()
 
 
+@pytest.mark.parametrize("good_at", [999.0, 1010.0])
+def test_failures_in_a_row_are_none_with_another_workers_answer_between(good_at):
+    """A worker with few requests saw two failures, another an answer after them: a failure an hour later is the first. One before them breaks no row."""
+    both = Seats()
+    for at in (1000.0, 1001.0):
+        both.healths[0].bad(at, "no", client=int(at), group=int(at))
+    both.healths[1].good(good_at)
+    both.tick()
+    assert both.healths[0].bad(4600.0, "no", client=1, group=1) == (good_at < 1000.0)
+    both.block.close()
+
+
 def test_of_a_replica_that_is_given_up_no_outcome_stays():
     """A replica that no file names any more, and one does later: what its requests came to then says nothing of it now."""
     both = Seats()

@@ -102,6 +102,7 @@ class Health:
         "_backoff",
         "_client",
         "_draining",
+        "_failed_at",
         "_group",
         "_until",
         "away",
@@ -142,6 +143,7 @@ class Health:
         self._draining = False
         # Whose the failures in a row are; 0: of several, or nobody knows.
         self._client = self._group = 0
+        self._failed_at = 0.0
 
     def state(self, now: float) -> State:
         """The state at `now`."""
@@ -223,6 +225,7 @@ class Health:
         if group != self._group:
             self._group = 0
         self.failures += 1
+        self._failed_at = now
         cause = Cause.PROBE if probe else Cause.REFUSED if refused else Cause.FAILURES
         if self.out:
             # Of those whom it served when it went, each tells of the same failure: only a probe tells of one more.
@@ -250,6 +253,12 @@ class Health:
         self.figures = (own, others)
         self.held = self._until = now + min(seconds * self.times, max(seconds, LONGEST_HELD_SECONDS))
         self._counted(cause)
+
+    def hear(self, good: float) -> None:
+        """Another worker was answered well, at that time: what failed before it is no row any more."""
+        self.last_good = good
+        if good > self._failed_at:
+            self.failures = 0
 
     def take_over(self, changed: float, cause: Cause, why: str, *, held: float = 0.0, times: int = 0) -> None:
         """Another worker found it out of service."""

@@ -42,7 +42,7 @@ def agree(block: Block, books: SharedBooks, health: Health) -> None:
         elif cause in PROOF and not health.proven:
             health.prove(cause, _why(word))
     elif theirs > good and not health.out:
-        health.last_good = theirs / 1e9
+        health.hear(theirs / 1e9)
     books.was_out = health.cause
 
 
