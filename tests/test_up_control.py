@@ -117,6 +117,20 @@ def test_a_stop_says_at_once_what_it_waits_for_and_a_cut_stream_that_it_was_stop
     assert json.loads(events[-1][6:])["error"]["code"] == "model_stopped"
 
 
+def test_one_that_is_stopped_amid_its_start_and_started_at_once_comes_when_it_is_asked_for(env, tmp_path):
+    """The start that was under way is over when the stop has ended: it is no failure of the model that was let in again, nor the end of the run."""
+    with up(tmp_path, "one=demo", "--gpu", "cpu", "--no-probe", env={**env, "STAND_IN_NEVER_READY": "1"}) as running:
+        (run,) = until(lambda: [r for r in runs(tmp_path / "state/vram/run") if r.socket.exists()])
+        until(lambda: processes_with("--alias one"))
+        for _ in range(3):
+            assert "stopped" in run.ask({"do": "stop", "name": "one"})
+            assert run.ask({"do": "start", "name": "one"}) == {"started": "one"}
+            time.sleep(1.0)
+            assert running.process.poll() is None, running.said
+            assert state_of(env, "one")["state"] == "asleep"
+        assert not processes_with("--alias one")
+
+
 def test_detached_it_goes_on_until_it_is_told_to_end(env):
     """--detach returns once all is ready; what fails to start is told, with its exit code."""
     done = vram("up", "calm=demo", "--gpu", "cpu", "--port", "0", "--admin-port", "0", "-d", "--json", env=env)

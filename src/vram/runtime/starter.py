@@ -32,6 +32,7 @@ class Starter:
     Attributes:
         options: of the run.
         say: told what people should read.
+        bringing: names of the units that are on their way up.
     """
 
     def __init__(self, options: Up, say: Callable[[str], None], replanned: Callable[[], Awaitable[object]]) -> None:
@@ -39,6 +40,7 @@ class Starter:
         self.options = options
         self.say = say
         self._replanned = replanned
+        self.bringing: set[str] = set()
 
     async def bring_up(self, unit: Unit, *, first: bool = True) -> None:
         """Start, prove, let clients in. Where memory runs out though the plan fits, one setting goes down and it is tried again.
@@ -46,6 +48,13 @@ class Starter:
         Raises:
             StartError: it did not start, or failed what its plan admits, and no setting helps.
         """
+        self.bringing.add(unit.name)
+        try:
+            await self._bring_up(unit, first=first)
+        finally:
+            self.bringing.discard(unit.name)
+
+    async def _bring_up(self, unit: Unit, *, first: bool) -> None:
         asked, told = unit.placed.plan, ""
         for _ in range(MOST_STEPS):
             try:

@@ -244,6 +244,9 @@ class Supervisor:
         try:
             await self._emptied(name)
             await kept.unit.end()
+            # A start that was under way sees on its next look that it was stopped: until then it would take a model that is let in again for its own.
+            while name in self.starter.bringing:  # noqa: ASYNC110  (a few looks, once for a stop)
+                await asyncio.sleep(0.05)
         finally:
             self._ending[name] -= 1
 
