@@ -76,8 +76,8 @@ class Fake(Unit):
 
 
 def unit(tmp_path, driver, name="m"):
-    engine = SimpleNamespace(name="e", ready_path="/health", grace_seconds=1.0, short_of=lambda _: None, loads=lambda _: ())
-    plan = SimpleNamespace(gpus=[SimpleNamespace(total_bytes=6, pool=True)])
+    engine = SimpleNamespace(name="e", rules="llama.cpp", ready_path="/health", grace_seconds=1.0, short_of=lambda _: None, loads=lambda _: ())
+    plan = SimpleNamespace(gpus=[SimpleNamespace(total_bytes=6, capacity_bytes=6, pool=True)])
     return Fake(
         SimpleNamespace(wanted=SimpleNamespace(name=name), alias=name, reserved=(), engine=engine, plan=plan, on=(0,)), driver, tmp_path, ready_seconds=20
     )
