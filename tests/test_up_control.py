@@ -17,8 +17,9 @@ import jsonschema
 import pytest
 from upping import Running, alive, environment, gone, processes_with, stand_in, up, vram
 
+from vram.cli import main
 from vram.errors import ExitCode
-from vram.runtime.runs import Entry, runs
+from vram.runtime.runs import Entry, Run, runs
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="engines are started on POSIX systems")
 
@@ -129,6 +130,22 @@ def test_one_that_is_stopped_amid_its_start_and_started_at_once_comes_when_it_is
             assert running.process.poll() is None, running.said
             assert state_of(env, "one")["state"] == "asleep"
         assert not processes_with("--alias one")
+
+
+def test_a_run_that_begins_while_others_are_ended_is_waited_for_by_nobody(monkeypatch, capsys):
+    """It was asked nothing, and goes on: waiting for its end would be in vain."""
+
+    class Told(Run):
+        def ask(self, request, **_):
+            asked.append((self.pid, request["do"]))
+            return {"pid": self.pid, "models": []}
+
+    old, new = (Told(pid=pid, socket=Path(), file=Path()) for pid in (1, 2))
+    asked: list[tuple[int, str]] = []
+    monkeypatch.setattr("vram.runtime.runs.runs", lambda _: [new] if (1, "down") in asked else [old])
+    assert main.run(["down", "--seconds", "0.5", "--json"]) == ExitCode.OK
+    assert [e["pid"] for e in json.loads(capsys.readouterr().out)["ended"]] == [1]
+    assert all(pid == 1 for pid, _ in asked)
 
 
 def test_detached_it_goes_on_until_it_is_told_to_end(env):

@@ -35,7 +35,7 @@ def command(seconds: float, *, as_json: bool) -> None:
     began = time.monotonic()
     ended: dict[int, dict[str, Any]] = {}
     while True:
-        left = {r.pid for r in runs(folder)}
+        left = {r.pid for r in runs(folder)} & {r.pid for r in found}
         for run in found:
             if run.pid not in left and run.pid not in ended:
                 ended[run.pid] = {"pid": run.pid, "models": models.get(run.pid, []), "seconds": round(time.monotonic() - began, 3)}
