@@ -146,10 +146,10 @@ def command(
         for one in found:
             click.echo(one_line(one))
     else:
-        from vram.cli.output import print_styled, terminal_width
+        from vram.cli.output import print_styled, table_width, terminal_width
         from vram.cli.render.cost import picture
 
-        print_styled(picture(found, terminal_width()))
+        print_styled(picture(found, terminal_width(), table_columns=table_width()))
     ctx.exit(ExitCode.DOES_NOT_FIT if all(c.verdict == "does_not_fit" for c in found) else ExitCode.OK)
 
 

@@ -100,7 +100,7 @@ def listed(*, as_json: bool) -> None:
 
         print_json({"schema": "vram.keys/1", "keys": [_row(t) for t in terms]})
         return
-    from vram.cli.output import print_styled
+    from vram.cli.output import print_styled, table_width
     from vram.cli.render.table import table
     from vram.costs.money import show_usd
     from vram.gateway.sums import iso
@@ -125,7 +125,8 @@ def listed(*, as_json: bool) -> None:
         click.echo("no keys; to make one: vram keys add NAME", err=True)
         return
     titles = ("key", "made", "models", "priority", "requests/min", "tokens/min", "spent this month", "of")
-    print_styled(table(titles, rows, right=titles[3:]))
+    below = {"priority": "priority {}", "made": "made {}", "requests/min": "{} requests/min", "tokens/min": "{} tokens/min", "models": "models: {}"}
+    print_styled(table(titles, rows, right=titles[3:], width=table_width(), cut=("key", "models"), below=below))
 
 
 def _row(t: "KeyTerms") -> dict[str, object]:

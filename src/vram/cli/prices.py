@@ -45,12 +45,14 @@ def command(words: tuple[str, ...], kind: str | None, provider: str | None, *, a
 
         print_json(prices_document(found, notes))
         return
-    from vram.cli.output import print_styled
+    from vram.cli.output import print_styled, table_width
     from vram.cli.render.table import table
 
     rows = [(p.gpu, f"{p.usd_per_gpu_hour:.4g}", p.provider, p.kind, p.as_of or "-", "" if p.dated == "stated" else "read", p.note) for p in found]
     if rows:
-        print_styled(table(("GPU", "$/hour", "provider", "kind", "as of", "", "note"), rows, right=("$/hour",)))
+        print_styled(
+            table(("GPU", "$/hour", "provider", "kind", "as of", "", "note"), rows, right=("$/hour",), width=table_width(), cut=("GPU",), below={"note": "{}"})
+        )
         print_styled("\nfrom")
         for source in dict.fromkeys(p.source for p in found):
             print_styled(f"  {source}")

@@ -78,7 +78,7 @@ def command(
     \b
     vram simulate requests.csv --pools pools.toml
     vram simulate requests.csv.gz --model Qwen/Qwen3-8B --gpu L40S --replicas 2 --policy engine --policy kv-learned --html replay.html
-    vram simulate --rate 5 --prompt 800~0.9 --output 200~0.8 --model Qwen/Qwen3-8B --gpu "RTX 4090"
+    vram simulate --rate 1 --prompt 200-2000 --output 200~0.8 --model Qwen/Qwen3-8B --gpu "RTX 4090"
     """  # noqa: D301  (click's own mark, a real backspace, keeps the lines below it as they are)
     from vram.cli.loads import arrivals
     from vram.planner.simulate.policies import DEFAULT, policy_of
@@ -114,10 +114,10 @@ def command(
         for o in outcomes:
             click.echo(f"{o.policy}\t{o.summary.goodput_per_second:.6g}")
     else:
-        from vram.cli.output import print_styled, terminal_width
+        from vram.cli.output import print_styled, table_width, terminal_width
         from vram.cli.render.simulate import picture
 
-        print_styled(picture(outcomes, terminal_width(), told=found.told))
+        print_styled(picture(outcomes, terminal_width(), told=found.told, table_columns=table_width()))
 
 
 _OWN = (

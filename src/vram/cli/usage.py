@@ -71,7 +71,7 @@ def _csv(made: "Report") -> None:
 
 
 def _table(made: "Report") -> None:
-    from vram.cli.output import print_styled
+    from vram.cli.output import print_styled, table_width
     from vram.cli.render.amounts import seconds
     from vram.cli.render.table import table
     from vram.costs.money import show_usd
@@ -101,7 +101,8 @@ def _table(made: "Report") -> None:
         if made.by:
             rows[-1] = ("total", *[""] * (len(made.by) - 1), *rows[-1])
         titles = (*made.by, "requests", "failed", "prompt tokens", "output tokens", "KV GiB·s", "GPU time", "cost")
-        print_styled(table(titles, rows, right=titles[len(made.by) :]))
+        below = {"KV GiB·s": "{} KV GiB·s", "GPU time": "{} of GPU time", "failed": "{} failed"}
+        print_styled(table(titles, rows, right=titles[len(made.by) :], width=table_width(), cut=made.by, below=below))
         print_styled(when)
     for rent in made.idle:
         if rent.rent_nano_dollars:

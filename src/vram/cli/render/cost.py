@@ -13,14 +13,15 @@ from vram.errors import printable
 from vram.speed.figure import Figure
 from vram.units import gib
 
-TITLES = ("model", "replicas", "seqs", "KV/token", "tokens/s in", "out", "$/M in", "$/M out", "$/M by VRAM-time", "idle")
+TITLES = ("model", "replicas", "seqs", "KV/token", "tok/s in", "out", "$/M in", "$/M out", "by VRAM-time", "idle")
+BELOW = {"idle": "{} idle", "KV/token": "{} of KV a token", "by VRAM-time": "{} a million by VRAM-time", "seqs": "{} sequences"}
 BAR_WIDTH = 50
 
 
-def picture(costs: Sequence[Cost], width: int) -> str:
-    """All costs in lines, with ANSI styles that the caller may strip."""
+def picture(costs: Sequence[Cost], width: int, *, table_columns: int = 0) -> str:
+    """All costs in lines, with ANSI styles that the caller may strip; the table takes `table_columns`, 0: as many as it needs."""
     first = costs[0]
-    lines = [*_head(first, width), "", table(TITLES, [row(c) for c in costs], right=TITLES[1:])]
+    lines = [*_head(first, width), "", table(TITLES, [row(c) for c in costs], right=TITLES[1:], width=table_columns, cut=("model",), below=BELOW)]
     if drawn := [c for c in costs if c.vram_time is not None]:
         lines += ["", style("where the rent goes, by bytes x time", bold=True), *_bars(drawn, width)]
     if told := why_dearer(drawn):
@@ -102,7 +103,9 @@ def _spread(cost: Cost) -> str:
 
 def _bars(costs: Sequence[Cost], width: int) -> list[str]:
     names = max(len(short(c.model)) for c in costs)
-    room = min(BAR_WIDTH, max(width - names - 60, 20))
+    # What stands behind a bar goes below it where there is no room for both.
+    beside = width >= names + 84
+    room = min(BAR_WIDTH, max(width - names - (60 if beside else 6), 20))
     lines = []
     for cost in costs:
         parts = cost.vram_time
@@ -113,7 +116,9 @@ def _bars(costs: Sequence[Cost], width: int) -> list[str]:
         taken = sum(s.bytes for s in drawn)
         bar = "".join(style(s.mark * s.bytes, fg=s.color) for s in drawn) + style(MARKS["free"][0] * max(room - taken, 0), fg=MARKS["free"][1])
         told = ", ".join(f"{MARKS[mark][0]} {name} {share:.0%}" for name, share, mark in shares)
-        lines.append(f"  {short(cost.model):<{names}}  ▕{bar}▏ {told}, {MARKS['free'][0]} idle {parts.idle_share:.0%}")
+        told += f", {MARKS['free'][0]} idle {parts.idle_share:.0%}"
+        head = f"  {short(cost.model):<{names}}  ▕{bar}▏"
+        lines += [f"{head} {told}"] if beside else [head, " " * (names + 4) + told]
     return lines
 
 

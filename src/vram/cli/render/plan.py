@@ -48,7 +48,7 @@ def picture(plan: Plan, width: int, *, price: str = "") -> str:
         lines += [*_hanging("host memory  ", host_words(plan), width), ""]
     lines += _verdict(plan, width)
     for name, told in (*limit_rows(plan), *(speed_rows(plan) if plan.speed is not None else ())):
-        lines.append(f"  {name:<15}  {told}")
+        lines += [row.rstrip() for row in wrap(f"  {name:<15}  {told}", max(width, 40), subsequent_indent=" " * 19, break_on_hyphens=False)]
     for name, told in speed_remarks(plan) if plan.speed is not None else speed_rows(plan):
         lines += _hanging(f"  {name:<15}  ", told, width)
     lines += _price(price, width)

@@ -12,17 +12,19 @@ from vram.errors import printable
 from vram.planner.simulate.outcome import Outcome, PoolOutcome
 from vram.units import gib
 
-TITLES = ("policy", "good/s", "good", "refused", "TTFT p50", "p99", "TPOT p50", "p99", "preempted", "KV mean", "peak", "tokens/s")
+TITLES = ("policy", "good/s", "good", "refused", "TTFT p50", "p99", "TPOT p50", "p99", "preempted", "KV mean", "peak", "tok/s")
+BELOW = {"preempted": "{} preempted", "KV mean": "KV mean {}", "peak": "peak {}", "tok/s": "{} tokens/s", "refused": "{} refused"}
 SPARK = 60
 
 
-def picture(outcomes: Sequence[Outcome], width: int, *, told: str = "") -> str:
+def picture(outcomes: Sequence[Outcome], width: int, *, told: str = "", table_columns: int = 0) -> str:
     """All replays in lines, with ANSI styles that the caller may strip.
 
     Args:
         outcomes: replays of the same requests.
         width: columns to draw for.
         told: what was replayed, in a few words.
+        table_columns: the same for the table; 0: as many as it needs.
     """
     first = outcomes[0]
     span = first.served[-1].arrival_seconds - first.served[0].arrival_seconds
@@ -31,23 +33,22 @@ def picture(outcomes: Sequence[Outcome], width: int, *, told: str = "") -> str:
     lines = [
         style(printable(told or "requests", 100), bold=True)
         + f"  {n:,} requests in {seconds(span)}, {prompts / n:,.0f} + {answers / n:,.0f} tokens on average",
-        *(f"{_pool(o)}" for o in first.pools),
+        *(row for o in first.pools for row in wrap(_pool(o), max(width, 40), subsequent_indent="  ", break_on_hyphens=False)),
         f"good: {asked(first)}",
         "",
-        table(TITLES, [row(o) for o in outcomes], right=TITLES[1:]),
+        table(TITLES, [row(o) for o in outcomes], right=TITLES[1:], width=table_columns, below=BELOW),
         "",
-        style("KV cache in use over time", bold=True),
+        style("KV cache in use over time; how many wait in engines at the busiest", bold=True),
     ]
     name = max(len(o.policy) for o in outcomes)
-    spark = min(SPARK, max(width - name - 40, 10))
+    spark = min(SPARK, max(width - name - 36, 10))
     longest = max(p.buckets * p.width_seconds for o in outcomes for p in o.pools)
     for o in outcomes:
         values = over_time(o)
         shown = max(round(spark * len(values) * o.pools[0].width_seconds / longest), 1) if values else 1
-        waits = max((resample([sum(x) for x in zip(*(p.waiting for p in o.pools), strict=False)], spark)), default=0.0)
-        lines.append(
-            f"{o.policy:<{name}}  ▕{sparkline(values, shown, high=1.0):<{spark}}▏ {seconds(o.summary.seconds)}, about {f'{waits:,.0f}' if waits >= 10 else f'{waits:.2g}'} waiting in engines at the busiest"
-        )
+        waits = max((resample([sum(x) for x in zip(*(p.waiting for p in o.pools), strict=False)], SPARK)), default=0.0)
+        waiting = f"about {f'{waits:,.0f}' if waits >= 10 else f'{waits:.2g}'} waiting"
+        lines.append(f"{o.policy:<{name}}  ▕{sparkline(values, shown, high=1.0):<{spark}}▏ {seconds(o.summary.seconds)}, {waiting}")
     for note in notes(outcomes):
         lines += [style(r, dim=True) for r in wrap(f"note: {note}", max(width, 40), subsequent_indent="      ")]
     return "\n".join(lines)

@@ -63,15 +63,16 @@ def _pool(p: PoolSizing, width: int) -> list[str]:
         *_row("one more", p.more),
         *(_told("unsure", slow_told(p), width) if p.slow else []),
     ]
-    spark = min(SPARK, max(width - 40, 10))
+    spark = min(SPARK, max(width - 53, 10))
     pool = p.chosen.pool
     steps = _until(p.chosen)
     lines.append(f"  KV use    ▕{sparkline(pool.kv_share[:steps], spark, high=1.0)}▏ mean {share(s.kv_share_mean)}, peak {share(s.kv_share_peak)}")
-    most = max(resample(pool.running[:steps], spark), default=0.0)
+    # Of as many stretches whatever the window: a figure does not hang on its width.
+    most = max(resample(pool.running[:steps], SPARK), default=0.0)
     lines.append(f"  running   ▕{sparkline(pool.running[:steps], spark)}▏ about {round(most):,} at the busiest" + _preempted(p.chosen))
     if any(w >= 0.05 for w in pool.waiting[:steps]):
         lines.append(
-            f"  waiting   ▕{sparkline(pool.waiting[:steps], spark)}▏ about {max(1, round(max(resample(pool.waiting[:steps], spark)))):,} at the busiest"
+            f"  waiting   ▕{sparkline(pool.waiting[:steps], spark)}▏ about {max(1, round(max(resample(pool.waiting[:steps], SPARK)))):,} at the busiest"
         )
     if p.price_told:
         lines += [style(row, dim=True) for row in _told("price", printable(p.price_told, 400), width)]
