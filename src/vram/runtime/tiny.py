@@ -5,6 +5,7 @@ the words are not. Format: github.com/ggml-org/ggml/blob/master/docs/gguf.md; na
 """
 
 import math
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,8 @@ def write_tiny(path: Path, shape: Shape | None = None, *, seed: int = 0) -> Path
         data += bytes(-len(data) % _ALIGNMENT)
     top = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys)) + b"".join(keys) + bytes(head)
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.new")
+    # Of this process alone: another one may be writing the same model.
+    draft = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         draft.write_bytes(top + bytes(-len(top) % _ALIGNMENT) + bytes(data))
         draft.replace(path)
