@@ -167,6 +167,23 @@ def test_detached_it_goes_on_until_it_is_told_to_end(env):
     assert ps(env) == []
 
 
+def test_two_that_are_detached_in_one_second_speak_for_themselves(env):
+    """What each says, and its document, lie in files of its own."""
+    time.sleep(1.0 - time.time() % 1.0)
+    words = (sys.executable, "-m", "vram", "up", "--gpu", "cpu", "--port", "0", "--admin-port", "0", "--no-probe", "--detach", "--json")
+    asking = [subprocess.Popen([*words, f"{name}=demo"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for name in ("one", "two")]
+    try:
+        for name, one in zip(("one", "two"), asking, strict=True):
+            out, err = one.communicate(timeout=60)
+            assert one.returncode == ExitCode.OK, err
+            assert [m["name"] for m in json.loads(out)["models"]] == [name]
+            assert f"serving {name} on" in err
+    finally:
+        for one in asking:
+            one.kill()
+        assert vram("down", env=env).returncode == ExitCode.OK
+
+
 def test_logs_are_there_while_it_runs_and_after(env, tmp_path):
     """The last lines of an engine's log, followed as they come; control characters of its lines reach no terminal."""
     says = tmp_path / "says"

@@ -13,8 +13,20 @@ import click
 LOOK_SECONDS: Final = 0.2
 
 
-def _own(path: Path) -> BinaryIO:
-    return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")  # noqa: PTH123  (a descriptor; the caller closes it)
+def _own(path: Path, *, new: bool = False) -> BinaryIO:
+    return open(os.open(path, os.O_WRONLY | os.O_CREAT | (os.O_EXCL if new else os.O_TRUNC), 0o600), "wb")  # noqa: PTH123  (a descriptor; the caller closes it)
+
+
+def _new(folder: Path) -> tuple[Path, BinaryIO]:
+    """A file for what one says, open: two that begin in the same second have one each."""
+    name, number = f"up-{int(time.time())}", 1
+    path = folder / f"{name}.txt"
+    while True:
+        try:
+            return path, _own(path, new=True)
+        except FileExistsError:
+            number += 1
+            path = folder / f"{name}-{number}.txt"
 
 
 def in_background(state: Path, *, as_json: bool = False) -> int:
@@ -32,12 +44,12 @@ def in_background(state: Path, *, as_json: bool = False) -> int:
 
     words = [w for w in sys.argv[1:] if w not in {"--detach", "-d"}]
     folder = own_folder(own_folder(state, hint=ELSEWHERE) / "logs", hint=ELSEWHERE)
-    said = folder / f"up-{int(time.time())}.txt"
+    # For its owner alone: an engine's last lines may stand in it.
+    said, err = _new(folder)
     # It has no terminal, but what it says is shown on ours.
     env = {**os.environ, "COLUMNS": str(error_width())}
-    # For its owner alone: an engine's last lines may stand in it.
     data = said.with_suffix(".json") if as_json else said
-    with _own(said) as err, _own(data) if as_json else nullcontext(err) as out:
+    with err, _own(data) if as_json else nullcontext(err) as out:
         child = subprocess.Popen([sys.executable, "-m", "vram", *words], stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=env, start_new_session=True)  # noqa: S603  (our own command line, word for word)
     shown = 0
     try:
