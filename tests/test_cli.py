@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from importlib.resources import files
@@ -166,3 +168,43 @@ def test_a_plan_with_a_drafter_says_that_its_speeds_count_none(capsys):
         assert run(["plan", "Qwen/Qwen3-8B", "--gpu", "RTX 4090", "--engine", "llama.cpp", "--offline", *draft]) == 0
         said.append("not counted in these speeds" in capsys.readouterr().out)
     assert said == [False, True]
+
+
+def examples():
+    """The commands that the help texts show and that need no file of the reader's."""
+    import click
+
+    from vram.cli.main import COMMANDS
+    from vram.cli.main import vram as group
+
+    shown = [line.strip() for name in COMMANDS for line in (group.get_command(click.Context(group), name).help or "").split("\b")[-1].splitlines()]
+    return [
+        one
+        for one in shown
+        if one.split()[:2] in [["vram", name] for name in ("plan", "pick", "cost", "args", "size", "simulate")]
+        and not re.search(r"\./|\.(csv|gguf|toml|gz|jsonl|log)\b", one)
+    ]
+
+
+@pytest.mark.parametrize("shown", examples())
+def test_what_help_shows_can_be_typed(shown, capsys):
+    """An example of a help text is no error: what it asks is answered, if only with that it does not fit."""
+    more = ["--duration", "60"] if shown.startswith("vram size") else []
+    assert run([*shlex.split(shown)[1:], "--offline", *more]) in {ExitCode.OK, ExitCode.DOES_NOT_FIT}, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--html", "--svg"])
+def test_a_page_into_a_folder_that_is_not_there_says_so(option, tmp_path, capsys):
+    """What is missing is named, not where in our code it was missed."""
+    assert run(["plan", "Qwen/Qwen3-8B", "--gpu", "RTX 4090", "--offline", option, str(tmp_path / "gone" / "a")]) == ExitCode.ERROR
+    said = " ".join(capsys.readouterr().err.split())
+    assert "there is no folder" in said
+    assert "VRAM_DEBUG" not in said
+
+
+def test_a_slip_in_the_name_of_a_schema_is_met_with_the_name(capsys):
+    """As for commands and engines; and the message does not print all names twice."""
+    assert run(["schema", "simulat"]) == ExitCode.USAGE
+    said = capsys.readouterr().err
+    assert "did you mean simulate?" in said
+    assert said.count("gateway-admin") <= 1

@@ -210,3 +210,19 @@ def test_an_encoder_has_to_spare_what_its_parts_leave():
     plan = vram.plan("BAAI/bge-m3", gpu="RTX 4090", engine="vllm", context_tokens=512, offline=True)
     gpu = plan.gpus[0]
     assert plan.spare_bytes == gpu.usable_bytes - gpu.parts.total_bytes > 10 * GIB
+
+
+def test_a_share_that_leaves_no_pool_is_mended_by_a_larger_one_and_called_so():
+    """SGLang takes less of the card than there is: what its flag then gives is a larger pool, and no pool has no part that is needed."""
+    from vram.cli.render.plan import pool_reason
+
+    def asked(**more):
+        return vram.plan("meta-llama/Llama-3.1-70B-Instruct", gpu="2x H100 SXM 80GB", engine="sglang", offline=True, **more)
+
+    plan = asked()
+    mend = next(m for m in plan.mends if m.flag.startswith("--gpu-memory-utilization"))
+    again = asked(gpu_memory_utilization=float(mend.flag.split()[1]))
+    assert again.kv_pool.bytes_per_gpu > plan.kv_pool.bytes_per_gpu == 0
+    assert "smaller" not in mend.why
+    assert "larger pool" in mend.why
+    assert pool_reason(plan.gpus[0]) == "1.25 GiB are needed, the pool has none"

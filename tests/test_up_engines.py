@@ -274,3 +274,21 @@ def test_what_is_proposed_in_place_of_tp_is_an_option_of_up(tmp_path, engine):
         plan_one(Wanted(name="m", model=str(gguf), engine=engine, tp=2), load_model(str(gguf)), parse_gpus("2x RTX 4090"), program(engine), None)
     known = {opt for p in command.params for opt in p.opts}
     assert set(re.findall(r"--[a-z-]+", refused.value.hint)) <= known
+
+
+def test_a_card_is_named_by_its_number_as_elsewhere(monkeypatch):
+    """`--gpu 4090` means the card here too; `--gpu 3` is the fourth of this machine, and where there is none it says what can be done."""
+    from vram.errors import HardwareNotFoundError
+    from vram.hardware import probe
+    from vram.runtime import choosing
+
+    def none():
+        raise HardwareNotFoundError("none")
+
+    monkeypatch.setattr(probe, "detect", none)
+    assert choosing.fleet_of("4090", dry=True).gpus[0].gpu.name == "RTX 4090 24GB"
+    with pytest.raises(UsageError, match="no RTX 4090 24GB"):
+        choosing.fleet_of("4090", dry=False)
+    with pytest.raises(UsageError, match="no 3") as refused:
+        choosing.fleet_of("3", dry=False)
+    assert "--gpu cpu" in refused.value.hint

@@ -157,7 +157,9 @@ def run(args: "Sequence[str] | None" = None) -> int:
     except OSError as e:
         if os.environ.get("VRAM_DEBUG") == "1":
             raise
-        return failed(ExitCode.ERROR, f"{e.strerror or e}{f': {e.filename}' if e.filename else ''}", "set VRAM_DEBUG=1 to see where")
+        folder = os.path.dirname(str(e.filename)) if isinstance(e, FileNotFoundError) and e.filename else ""  # noqa: PTH120  (pathlib would be loaded for this alone)
+        told = f"there is no folder {folder}: make it, or name another" if folder and not os.path.isdir(folder) else "set VRAM_DEBUG=1 to see where"  # noqa: PTH112
+        return failed(ExitCode.ERROR, f"{e.strerror or e}{f': {e.filename}' if e.filename else ''}", told)
     except Exception as e:
         # A defect of ours; still no traceback on a user's screen unless it is asked for.
         if os.environ.get("VRAM_DEBUG") == "1":

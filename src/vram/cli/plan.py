@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     "--context",
     "context_tokens",
     type=TOKENS,
-    help="Tokens of one sequence, prompt and output together (32768, 32k). Default: 8192, or the model's limit if that is less.",
+    help="Tokens of one sequence, prompt and output together (32768, 32k). Default: 8192, or the model's limit if that is less; for ollama its own.",
 )
 @click.option("--concurrency", type=click.IntRange(min=1), default=1, show_default=True, help="Sequences held at the same time.")
 @click.option("--quant", metavar="NAME", help="Plan the model as if its weights were stored so: fp8, int8, awq, nvfp4, Q4_K_M ...")

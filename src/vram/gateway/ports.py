@@ -38,7 +38,7 @@ def check_ports(host: str, port: int, admin_host: str, admin_port: int) -> None:
     else:
         used = {number for *_, number in asked}
         words = [f"{flag} {_free(where, number, used)}" for flag, where, number in taken]
-        hint = f"is another vram running? vram ps says so; choose {'another port' if len(words) == 1 else 'other ports'}: {' '.join(words)}"
+        hint = f"is another vram running? vram ps shows what vram up runs, vram top a gateway; choose {'another port' if len(words) == 1 else 'other ports'}: {' '.join(words)}"
     raise UsageError(f"cannot listen on {told}", hint=hint)
 
 

@@ -161,7 +161,7 @@ def _quants(plan: Plan) -> tuple[str, ...]:
 def _candidates(plan: Plan) -> Iterator[Candidate]:
     """Changes from the gentlest to the dearest, each planned."""
     w, limits = plan.workload, plan.limits
-    yield from _smaller_share(plan)
+    yield from _other_share(plan)
     small_kv = _small_kv(plan)
     if small_kv and (changed := _again(plan, kv_dtype=small_kv)):
         yield f"--kv-dtype {small_kv}", "half the KV cache, hardly any loss", changed
@@ -184,8 +184,11 @@ def _candidates(plan: Plan) -> Iterator[Candidate]:
     yield from _other_gpus(plan)
 
 
-def _smaller_share(plan: Plan) -> Iterator[Candidate]:
-    """A smaller share of the card for an engine that fills whatever share it is given, where that leaves too little beside it."""
+def _other_share(plan: Plan) -> Iterator[Candidate]:
+    """Another share of the card for an engine that fills whatever share it is given.
+
+    A smaller one where that leaves too little beside it, a larger one where what the engine chooses by itself leaves the pool too little.
+    """
     rules = engine(plan.engine)
     heeded = rules.heeds is None or "gpu_memory_utilization" in rules.heeds
     if not rules.pools or not heeded or plan.settings.kv_pool_bytes is not None:
@@ -196,7 +199,9 @@ def _smaller_share(plan: Plan) -> Iterator[Candidate]:
         changed = _again(plan, share=share)
         if changed is None or changed.verdict is Verdict.DOES_NOT_FIT:
             continue
-        made = (f"--gpu-memory-utilization {share:g}", "a smaller pool, and room for what the engine holds beside it", changed)
+        larger = changed.kv_pool.bytes_per_gpu > plan.kv_pool.bytes_per_gpu
+        why = "a larger pool, and less beside it" if larger else "a smaller pool, and room for what the engine holds beside it"
+        made = (f"--gpu-memory-utilization {share:g}", why, changed)
         if changed.verdict is Verdict.FITS:
             yield made
             return

@@ -1,7 +1,7 @@
 """What of this machine is used: which of its GPUs, and which of the engines that are installed. Nothing is planned here."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from vram.engines.args.base import Launch
 from vram.errors import HardwareNotFoundError, UsageError
@@ -14,6 +14,10 @@ from vram.runtime.wanted import Wanted, is_path
 if TYPE_CHECKING:
     from vram.model.model import Model
     from vram.settings import Settings
+
+
+FIRST_CARD_DIGITS: Final = 4
+"""A number of so many digits names a card (4090), a shorter one is a GPU's place in this machine."""
 
 
 @dataclass(slots=True)
@@ -61,10 +65,15 @@ def fleet_of(text: str | None, *, dry: bool) -> Fleet:
     if text is None and here is not None:
         return here
     words = [w.strip() for w in (text or "").split(",")]
-    if all(w.isdecimal() for w in words):
+    if all(w.isdecimal() and len(w) < FIRST_CARD_DIGITS for w in words):
         numbers = [int(w) for w in words]
         if here is None or any(n >= len(here) for n in numbers):
-            raise UsageError(f"this machine has {len(here) if here is not None else 'no'} GPUs: no {text}", hint="vram gpus shows them")
+            raise UsageError(
+                f"this machine has {len(here) if here is not None else 'no'} GPUs: no {text}",
+                hint="vram gpus shows them"
+                if here is not None
+                else '--gpu cpu takes main memory; --dry-run --gpu "RTX 4090" plans for GPUs that are elsewhere',
+            )
         return here.only(numbers)
     from vram.api import parse_gpus  # noqa: PLC0415  (reads the catalogue)
 

@@ -164,6 +164,8 @@ def pool_reason(gpu: GpuPlan) -> str:
     """How much of an engine's KV pool is needed; empty where it has none."""
     if gpu.pool is None or not (gpu.pool.bytes or gpu.kv_needed_bytes):
         return ""
+    if gpu.kv_needed_bytes > gpu.pool.bytes:
+        return f"{gib(gpu.kv_needed_bytes)} are needed, the pool has {gib(gpu.pool.bytes) if gpu.pool.bytes else 'none'}"
     return f"{gib(gpu.kv_needed_bytes)} of the pool's {gib(gpu.pool.bytes)} are needed"
 
 
