@@ -323,6 +323,7 @@ def test_a_budget_holds_over_restarts_and_ends_with_the_month(tmp_path):
             assert [s[0] for s in said.values()] == [429, 200, 200]
             error = json.loads(said[poor][2])["error"]
             assert (error["type"], error["code"]) == ("insufficient_quota", "budget_exceeded")
+            assert error["message"] == "this key's budget of the month is spent"
             # A month later: the spent one may ask again.
             ring = gateway.house.keys
             ring.replace({d: replace(t, month=t.month + 1, nano_dollars_spent=0) for d, t in store.keys().items()})

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from importlib.resources import files
@@ -86,3 +87,27 @@ def test_an_empty_file_of_rows_is_said(tmp_path):
     (tmp_path / "rows.jsonl").write_text("")
     done = vram("accuracy", str(tmp_path / "rows.jsonl"))
     assert (done.returncode, "has no rows" in done.stderr) == (0, True)
+
+
+def test_a_file_that_is_not_there_is_told_before_a_port_that_is_taken(tmp_path):
+    """Who mistypes the file is not sent after another port first."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = vram("serve", str(tmp_path / "gone.toml"), "--port", str(taken.getsockname()[1]), "--admin-port", "0")
+    assert done.returncode == 2
+    assert "gone.toml" in done.stderr
+    assert "cannot listen" not in done.stderr
+
+
+def test_how_many_replicas_may_be_put_out_is_said_so(tmp_path):
+    """Below its row, where the title is not seen, a number says what it counts."""
+    (tmp_path / "pools.toml").write_text(POOL + 'replicas = ["http://127.0.0.1:8000", "http://127.0.0.1:8001"]\n')
+    said = " ".join(vram("serve", str(tmp_path / "pools.toml"), "--check", "--offline", columns=80).stdout.split())
+    assert "at most 1 put out for failing" in said
+
+
+def test_one_request_is_one():
+    """One a second is no plural."""
+    done = vram("simulate", "--rate", "1", "--duration", "20", "--model", "Qwen/Qwen3-8B", "--gpu", "L40S", "--offline")
+    assert done.stdout.startswith("1 request a second  ")

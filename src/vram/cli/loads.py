@@ -97,7 +97,7 @@ def arrivals(
         from vram.planner.simulate.generate import Load, generate
 
         load = Load(per_second=rate, seconds=duration, prompt=lengths(prompt, "--prompt"), output=lengths(output, "--output"), variation=burst, seed=seed)
-        return [Arrivals(requests=tuple(generate(load)), told=f"{rate:g} requests a second")]
+        return [Arrivals(requests=tuple(generate(load)), told=f"{rate:g} {'request' if rate == 1 else 'requests'} a second")]
 
     from vram.sizing import requests_of
 

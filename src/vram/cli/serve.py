@@ -77,7 +77,10 @@ def command(
     from vram.gateway.run import Started, run
     from vram.gateway.telling import set_up
     from vram.gateway.token import admin_token
+    from vram.sources.pools import read_pools
 
+    # A file that is not there, or says nothing that can be understood, is the first thing to know.
+    read_pools(Path(pools))
     check_ports(host, port, admin_host, admin_port)
     found = settings()
     # Requests are told of where they are served.
@@ -155,7 +158,14 @@ def _check(pools: "Path", *, offline: bool | None, as_json: bool) -> None:
 
         titles = ("pool", "model", "engine", "GPU", "replicas", "out at most", "KV cache each", "longest", "at once")
         right = ("replicas", "out at most", "longest", "at once")
-        below = {"out at most": "at most {} out", "engine": "{}", "GPU": "on {}", "at once": "{} at once", "replicas": "replicas: {}", "model": "{}"}
+        below = {
+            "out at most": "at most {} put out for failing",
+            "engine": "{}",
+            "GPU": "on {}",
+            "at once": "{} at once",
+            "replicas": "replicas: {}",
+            "model": "{}",
+        }
         print_styled(table(titles, check_rows(file, plans), right=right, width=table_width(), cut=("pool", "model"), below=below))
         for route in file.all_routes:
             print_styled(f"{route.model}: {', then '.join(route.pools)}")

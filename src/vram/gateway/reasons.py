@@ -31,7 +31,7 @@ def over_limit(over: "OverLimit") -> Refusal:
         status=429,
         kind="insufficient_quota" if over.what == "budget" else "rate_limit_error",
         code=f"{over.what}_exceeded",
-        message=f"this key's limit of {over.what} is reached",
+        message="this key's budget of the month is spent" if over.what == "budget" else f"this key's limit of {over.what} a minute is reached",
         retry_after_seconds=over.retry_after_seconds,
     )
 
