@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from llama_cpp_runs import LOGS, devices_of, dry_buffers, from_config, log_buffers, model_of, plans
 
+import vram
 from vram.engines.base import Settings
 from vram.engines.llama_cpp_build import build_of
 from vram.engines.registry import engine
@@ -19,6 +20,7 @@ from vram.model.quantization.named import requantize
 from vram.planner.document import plan_document
 from vram.planner.make import make_plan
 from vram.planner.plan import Plan
+from vram.runtime.choosing import fleet_of
 from vram.units import GIB, MIB
 
 
@@ -248,3 +250,18 @@ def test_the_one_log_that_differs_had_an_importance_matrix() -> None:
     assert wrong.model.startswith("Yi-34B")
     layers = 60 // 8
     assert wrong.planned - wrong.real == pytest.approx(layers * 7168 * 20480 * (5.5 - 4.25) / 8, abs=0.1 * MIB)
+
+
+@pytest.mark.parametrize(("engine", "draft"), [("llama.cpp", None), ("llama.cpp@b5000", None), ("ollama", None), ("llama.cpp", "Qwen/Qwen3-0.6B")])
+@pytest.mark.parametrize("settings", [{"kv_offload": False}, {"gpu_layers": 7}, {"gpu_layers": 0}, {"gpu_layers": 7, "kv_offload": False}])
+@pytest.mark.parametrize("gpu", ["M4 Pro 48GB", "cpu"])
+def test_a_cache_takes_as_much_of_one_memory_whoever_works_on_it(engine: str, draft: str | None, settings: dict[str, Any], gpu: str) -> None:
+    """Where the GPU's memory is the host's, no layer's cache leaves it by being kept on the host; on a card it does."""
+
+    def kept(fleet: Fleet, **asked: Any) -> int:
+        made = vram.plan("Qwen/Qwen3-8B", gpu=fleet, engine=engine, draft=draft, context_tokens=8192, offline=True, **asked)
+        return made.gpus[0].parts.kv_cache.bytes
+
+    fleet = fleet_of("cpu", dry=True) if gpu == "cpu" else vram.parse_gpus(gpu)
+    assert kept(fleet, **settings) == kept(fleet) > 2**30
+    assert kept(vram.parse_gpus("H100 SXM 80GB"), **settings) < kept(vram.parse_gpus("H100 SXM 80GB"))

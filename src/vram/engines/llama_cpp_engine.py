@@ -77,15 +77,18 @@ class LlamaCpp(Engine):
         return settings.draft
 
     def kv_bytes(self, demand: Demand, stage: int, context_tokens: int, sequences: int) -> int:
-        """Cells in multiples of 256, slot by slot or shared, of the layers that lie on this GPU."""
+        """Cells in multiples of 256, slot by slot or shared, of the layers that lie on this GPU; and of those on the host where that is the same memory."""
         if not demand.model.caches_known:
             return 0
         reservation = self._reservation(demand, context_tokens, sequences)
         beside = 0 if self.draft_of(demand.settings) is None else self._draft_kv(demand, stage, context_tokens, sequences)
+        where, layers = self.where(demand), reservation.layer_bytes
+        if _shared(demand) and (None in where.layers or not demand.settings.kv_offload):
+            spread = cache_spread(reservation, where, offload_kqv=demand.settings.kv_offload)
+            return beside + spread.devices[stage] + spread.host
         if not demand.settings.kv_offload:
             return beside
-        layers = reservation.layer_bytes
-        return beside + sum([layers[i] for i in _layers_on(self.where(demand), stage) if i < len(layers)])
+        return beside + sum([layers[i] for i in _layers_on(where, stage) if i < len(layers)])
 
     def _draft_kv(self, demand: Demand, stage: int, context_tokens: int, sequences: int) -> int:
         """Caches of the drafter on one GPU."""
@@ -93,7 +96,8 @@ class LlamaCpp(Engine):
         if own.layers is None:
             return self.kv_bytes(own.demand, stage, context_tokens, sequences)
         reservation = self._reservation(own.demand, context_tokens, sequences)
-        return cache_spread(reservation, own.layers, offload_kqv=demand.settings.kv_offload).devices[stage]
+        spread = cache_spread(reservation, own.layers, offload_kqv=demand.settings.kv_offload)
+        return spread.devices[stage] + (spread.host if _shared(demand) else 0)
 
     def capacity(self, demand: Demand, stage: int, pool_bytes: int) -> Capacity:
         """What `pool_bytes` hold when all slots are in use: slots of their own come all at once."""
