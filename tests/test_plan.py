@@ -226,3 +226,14 @@ def test_a_share_that_leaves_no_pool_is_mended_by_a_larger_one_and_called_so():
     assert "smaller" not in mend.why
     assert "larger pool" in mend.why
     assert pool_reason(plan.gpus[0]) == "1.25 GiB are needed, the pool has none"
+
+
+@pytest.mark.parametrize(
+    ("engine", "told"),
+    [("vllm@9.9", "0.33"), ("vllm@0.34.1", "0.33"), ("llama.cpp@b99999", "b11434"), ("sglang@0.6.0", "0.5.10"), ("vllm@0.33.1", None), ("vllm@0.19.0", None), ("vllm", None),
+     ("llama.cpp@b11434", None), ("llama.cpp@9000", None), ("sglang@v0.5.9", None), ("vllm@2026-03", None)],
+)  # fmt: skip
+def test_rules_of_a_version_that_nobody_knows_yet_are_told_to_be_older(engine, told):
+    """A plan for a version later than all that is known rests on older rules, and says on which; others say nothing of it."""
+    notes = [n for n in vram.plan("Qwen/Qwen3-8B", gpu="RTX 4090", engine=engine, offline=True).notes if "newest" in n]
+    assert [told in n for n in notes] == ([True] if told else [])

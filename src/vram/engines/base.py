@@ -140,6 +140,9 @@ class Engine(ABC):
     kv_dtype: ClassVar[str | None] = None
     """Type of a KV cache that nobody asked a type for; None: the model's own."""
 
+    newest: ClassVar[str | None] = None
+    """The newest version whose rules are known, None where versions do not matter; a plan says so of one that is later."""
+
     def default_context(self, model: Model, fleet: Fleet, settings: Settings) -> int | None:  # noqa: ARG002  (engines that have one look at them)
         """Tokens of a context that nobody asked a length for; None: the planner's own."""
         return None

@@ -7,14 +7,14 @@ measured band: compute buffers (llama_cpp_compute.py). Bands alone: the driver's
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Final
+from typing import ClassVar, Final
 
 from vram.engines.base import Capacity, Demand, Engine, Settings
 from vram.engines.draft import Draft
 from vram.engines.generic import RUNTIME, RUNTIME_REMOTE, RUNTIME_UNIFIED, UNKNOWN_WORKING
 from vram.engines.llama_cpp import PADDING, KvReservation, is_gguf, layer_kinds, reserve_kv
 from vram.engines.llama_cpp_buffers import Offload, Spread, cache_spread, offload, weight_spread
-from vram.engines.llama_cpp_build import Build, build_of
+from vram.engines.llama_cpp_build import NEWEST, Build, build_of
 from vram.engines.llama_cpp_checkpoints import CELL_BYTES, HEAD_BYTES, LEAST, checkpoint_bytes, checkpoints_part
 from vram.engines.llama_cpp_compute import compute_spread, head_bytes, streamed_bytes, widths
 from vram.engines.llama_cpp_draft import DRAFT_TOKENS, Drafter, drafter, rolls_back
@@ -65,6 +65,7 @@ class LlamaCpp(Engine):
     """llama-server and, with one slot, llama-cli: layers dealt to GPUs, the rest on the host."""
 
     name = "llama.cpp"
+    newest: ClassVar[str | None] = f"b{NEWEST}"
     layer_split = True
     kv_dtype = "f16"
 

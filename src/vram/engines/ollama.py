@@ -53,6 +53,7 @@ class Ollama(LlamaCpp):
     """One model of an Ollama server: every slot has a cache of its own."""
 
     name = "ollama"
+    newest = None
     # Ollama starts its runner without a draft; adapters stand in a Modelfile (ADAPTER).
     heeds = frozenset(f.name for f in fields(Settings)) - {"draft"}
 

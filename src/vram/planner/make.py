@@ -1,12 +1,13 @@
 """Making a plan: the engine's rules asked for every rank, the verdict, and the limits solved."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
 from vram.engines.base import Capacity, Demand, Engine, Settings
 from vram.engines.registry import engine as engine_named
-from vram.errors import PlacementError, UsageError
+from vram.errors import PlacementError, UsageError, printable
 from vram.hardware.fleet import Fleet
 from vram.memory.kv import growth_bytes, sequence_bytes, state_bytes
 from vram.memory.part import Part
@@ -364,4 +365,15 @@ def _notes(
         unheeded = [flag for name, flag in FLAGS.items() if name not in rules.heeds and getattr(settings, name) != getattr(_DEFAULTS, name)]
         if unheeded:
             notes.append(f"the {rules.name} engine does not heed {', '.join(unheeded)}")
+    if rules.newest is not None and settings.version and _later(settings.version, rules.newest):
+        notes.append(f"{rules.name} {printable(settings.version, 40)} is later than {rules.newest}, the newest whose rules are known: those are taken")
     return tuple(notes)
+
+
+def _later(version: str, newest: str) -> bool:
+    """Whether a version is later than another, to as many places as that one has; words and dates are not."""
+    found, known = (re.fullmatch(r"[vb]?(\d{1,6}(?:\.\d{1,6})*)", text.strip()) for text in (version, newest))
+    if found is None or known is None:
+        return False
+    numbers, most = ([int(n) for n in match[1].split(".")] for match in (found, known))
+    return numbers[: len(most)] > most

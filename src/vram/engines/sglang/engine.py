@@ -14,7 +14,7 @@ from vram.engines.sglang import constants as c
 from vram.engines.sglang.budget import Batches, batches, decode_graphs, default_share, static_pool
 from vram.engines.sglang.draft import GRAPHS, drafter_of
 from vram.engines.sglang.pools import STATE_RATIO, Layout, layout
-from vram.engines.sglang.release import Release, release
+from vram.engines.sglang.release import NEWEST, Release, release
 from vram.memory.part import Part, Parts
 from vram.memory.placement import layer_count
 from vram.memory.weights import rank_weights, unlisted_bytes, unlisted_ear
@@ -28,6 +28,7 @@ class Sglang(Engine):
 
     name = "sglang"
     pools = True
+    newest = ".".join(map(str, NEWEST))
     copies_in_tp = True
     dense_over_all = True
     heeds = frozenset({"version", "gpu_memory_utilization", "max_num_seqs", "max_batched_tokens", "block_size", "kv_pool_bytes", "enforce_eager", "draft"})

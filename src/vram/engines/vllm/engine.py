@@ -21,7 +21,7 @@ from vram.engines.vllm.kv_layout import MOST_TOKENS, Layout, LayoutError, lay_ou
 from vram.engines.vllm.kv_layout import Settings as LayoutSettings
 from vram.engines.vllm.lora import lora_bytes, slots_of
 from vram.engines.vllm.quirks import formats_of, kept
-from vram.engines.vllm.release import Release, release_of
+from vram.engines.vllm.release import NEWEST, Release, release_of
 from vram.engines.vllm.weights import Resident, resident
 from vram.hardware.gpu import Gpu
 from vram.memory.curve import KvCurve, KvRoom
@@ -80,6 +80,7 @@ class Vllm(Engine):
 
     name = "vllm"
     pools: ClassVar[bool] = True
+    newest = ".".join(map(str, NEWEST))
 
     def __init__(self) -> None:
         # The planner asks for the same demand some twenty times in a row; hashing all of it each time costs more than the answer.
