@@ -42,8 +42,7 @@ def test_two_small_models_share_a_card_and_the_large_one_comes_when_it_is_asked_
     assert most_held(found)[0] <= found.capacity[0]
 
 
-@pytest.mark.parametrize("context", [2048, 8192, 16384, 24576])
-@pytest.mark.parametrize("held", [0, 2 * GB])
+@pytest.mark.parametrize(("context", "held"), [(2048, 0), (8192, 0), (16384, 0), (2048, 2 * GB), (8192, 2 * GB)])
 def test_shares_of_one_card_are_never_more_than_is_free_of_it(context, held):
     """vLLM refuses to start where less than its share of the whole card is free (`request_memory`): whoever is loaded first leaves that to the others."""
     models = {"a": "Qwen/Qwen3-4B", "b": "Qwen/Qwen3-1.7B", "c": "Qwen/Qwen3-0.6B"}
@@ -52,9 +51,19 @@ def test_shares_of_one_card_are_never_more_than_is_free_of_it(context, held):
     wanted = [Wanted(name=n, model=m, engine="vllm", context_tokens=context) for n, m in models.items()]
     found = place_together(wanted, fleet, Finder(settings()), dry=True, offline=True)
     shares = [p.wanted.gpu_memory_utilization for p in found.first.values()]
-    print(context, held, found.first.keys(), shares)
-    if len(shares) > 1:
-        assert sum(shares) * fleet.gpus[0].gpu.capacity_bytes <= fleet.gpus[0].free_bytes
+    assert len(shares) > 1
+    assert sum(shares) * fleet.gpus[0].gpu.capacity_bytes <= fleet.gpus[0].free_bytes
+
+
+def test_the_share_that_vllm_asks_of_a_card_is_reserved_where_it_is_planned_to_hold_less():
+    """Asked when it starts, held or not: another that is loaded into the rest would keep it from being started again."""
+    fleet = parse_gpus("L40S 48GB")
+    fleet = replace(fleet, gpus=(replace(fleet.gpus[0], used_bytes=GB),))
+    models = {"a": "google/gemma-3-12b-it", "b": "Qwen/Qwen3-0.6B"}
+    wanted = [Wanted(name=n, model=m, engine="vllm", context_tokens=24576, concurrency=4) for n, m in models.items()]
+    one = place_together(wanted, fleet, Finder(settings()), dry=True, offline=True).first["a"]
+    asked = one.wanted.gpu_memory_utilization * fleet.gpus[0].gpu.capacity_bytes
+    assert one.plan.gpus[0].total_bytes < asked <= gpu_bytes(one, 1)[0] <= fleet.gpus[0].free_bytes
 
 
 def test_the_fewest_gpus_that_do_and_all_models_at_once():
