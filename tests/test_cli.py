@@ -208,3 +208,27 @@ def test_a_slip_in_the_name_of_a_schema_is_met_with_the_name(capsys):
     said = capsys.readouterr().err
     assert "did you mean simulate?" in said
     assert said.count("gateway-admin") <= 1
+
+
+@pytest.mark.parametrize(
+    ("args", "whole"),
+    [
+        (("plan", "Qwen/Qwen3-8B"), "4090 + 3090"),
+        (("args", "Qwen/Qwen3-8B", "--target", "vllm"), "4090 + 3090"),
+        (("cost", "Qwen/Qwen3-8B"), "4090 + 3090"),
+        (("pick", "chat"), "4090 + 3090"),
+        (("simulate", "--rate", "1", "--model", "Qwen/Qwen3-8B"), "4090 + 3090"),
+        (("up", "demo", "--dry-run"), "4090,3090"),
+    ],
+)
+def test_gpus_named_twice_are_not_forgotten_without_a_word(args, whole):
+    """The last --gpu counts, so that a mend can be typed behind a command: who meant several cards is told how they are named."""
+    done = vram(*args, "--gpu", "4090", "--gpu", "3090")
+    assert f'the last counts; all of them together are --gpu "{whole}"' in " ".join(done.stderr.split())
+
+
+def test_a_mend_behind_a_command_counts(model):
+    """What a plan that does not fit advises is typed behind it as it stands."""
+    first = vram("plan", model, "--gpu", "1GiB")
+    assert first.returncode == 3
+    assert vram("plan", model, "--gpu", "1GiB", "--gpu", "2x RTX 4090", "-q").stdout == "fits\n"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vram.cli.types import BYTES, TOKENS, shares
+from vram.cli.types import BYTES, TOKENS, last_fleet, shares
 from vram.engines.args.registry import TARGETS
 from vram.errors import ExitCode
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 @click.command(name="args", short_help="The launch command that makes a plan true.")
 @click.argument("model")
 @click.option("--target", metavar="NAME[@VERSION]", default="vllm", show_default=True, help=f"What to write: {', '.join(TARGETS)}.")
-@click.option("--gpu", "gpu", metavar="NAME", help='GPUs to plan for: "4090", "2x H100 SXM 80GB". This machine\'s when not given.')
+@click.option(
+    "--gpu", "gpu", metavar="NAME", multiple=True, callback=last_fleet, help='GPUs to plan for: "4090", "2x H100 SXM 80GB". This machine\'s when not given.'
+)
 @click.option("--context", "context_tokens", type=TOKENS, help="Tokens of one sequence, prompt and output together (32768, 32k).")
 @click.option("--concurrency", type=click.IntRange(min=1), default=1, show_default=True, help="Sequences held at the same time.")
 @click.option("--quant", metavar="NAME", help="Weights stored so: fp8, awq, Q4_K_M ...")

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vram.cli.types import TOKENS
+from vram.cli.types import TOKENS, last_fleet
 from vram.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.command(name="cost", short_help="What models cost on a fleet, by the hour and by the token.")
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
-@click.option("--gpu", metavar="NAME", help='All GPUs that are paid: "4090", "8x H100". This machine\'s when not given.')
+@click.option("--gpu", metavar="NAME", multiple=True, callback=last_fleet, help='All GPUs that are paid: "4090", "8x H100". This machine\'s when not given.')
 @click.option("--prompt", "prompt_tokens", type=TOKENS, default=1024, show_default=True, help="Tokens of a request's prompt.")
 @click.option("--output", "output_tokens", type=TOKENS, default=256, show_default=True, help="Tokens of its answer.")
 @click.option("--load", type=float, default=1.0, show_default=True, help="Share of the time in which the replicas are busy (0.6).")

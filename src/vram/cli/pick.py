@@ -2,13 +2,19 @@
 
 import click
 
-from vram.cli.types import TOKENS
+from vram.cli.types import TOKENS, last_fleet
 from vram.errors import ExitCode
 
 
 @click.command(name="pick", short_help="Which models serve a need best on some GPUs, or which GPUs a model.")
 @click.argument("need", required=False)
-@click.option("--gpu", metavar="NAME", help='GPUs to choose for: "4090", "2x H100 SXM 80GB". This machine\'s when neither they nor a model are named.')
+@click.option(
+    "--gpu",
+    metavar="NAME",
+    multiple=True,
+    callback=last_fleet,
+    help='GPUs to choose for: "4090", "2x H100 SXM 80GB". This machine\'s when neither they nor a model are named.',
+)
 @click.option("--model", metavar="NAME", help="A path, hub id or catalogue name: only its rows; without --gpu, the cheapest and the fastest GPUs for it.")
 @click.option(
     "--context",

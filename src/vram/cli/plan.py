@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vram.cli.types import BYTES, TOKENS, shares
+from vram.cli.types import BYTES, TOKENS, last_fleet, shares
 from vram.errors import ExitCode, VramError
 
 if TYPE_CHECKING:
@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 @click.command(name="plan", short_help="How many bytes a model takes on which GPU.")
 @click.argument("model")
 @click.option(
-    "--gpu", "gpu", metavar="NAME", help='GPUs to plan for, as you would say them: "4090", "2x H100 SXM 80GB", "a100-40". This machine\'s when not given.'
+    "--gpu",
+    "gpu",
+    metavar="NAME",
+    multiple=True,
+    callback=last_fleet,
+    help='GPUs to plan for, as you would say them: "4090", "2x H100 SXM 80GB", "a100-40". This machine\'s when not given.',
 )
 @click.option(
     "--context",

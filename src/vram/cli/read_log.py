@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from vram.cli.types import last_fleet
 from vram.errors import UsageError, VramError
 
 if TYPE_CHECKING:
@@ -19,7 +20,13 @@ MAX_BYTES: Final = 512 * 2**20
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option("--engine", metavar="NAME", help="Whose log it is. Default: the engine whose lines it holds.")
 @click.option("--model", metavar="MODEL", help="The model, where the log does not name it or names a path of another machine.")
-@click.option("--gpu", metavar="NAME", help='The GPUs that the engine ran on, as for vram plan: "2x H100". Default: the total that the log prints.')
+@click.option(
+    "--gpu",
+    metavar="NAME",
+    multiple=True,
+    callback=last_fleet,
+    help='The GPUs that the engine ran on, as for vram plan: "2x H100". Default: the total that the log prints.',
+)
 @click.option("--save", is_flag=True, help="Keep the figures: later plans of the same model, engine, GPU and settings on this machine use them.")
 @click.option("--offline", is_flag=True, help="Touch no network when the model is looked up.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, schema vram.read-log/1.")

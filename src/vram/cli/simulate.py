@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vram.cli.loads import load_options
-from vram.cli.types import BYTES, SECONDS, TOKENS
+from vram.cli.types import BYTES, SECONDS, TOKENS, last_fleet
 from vram.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.argument("trace", required=False)
 @click.option("--pools", "pools_file", metavar="FILE", help="The pools file that vram size writes and the gateway reads (pools.toml).")
 @click.option("--model", metavar="MODEL", help="Instead of a file: this model, as vram plan reads it.")
-@click.option("--gpu", metavar="NAME", help='On these GPUs, those of one replica: "L40S", "2x H100".')
+@click.option("--gpu", metavar="NAME", multiple=True, callback=last_fleet, help='On these GPUs, those of one replica: "L40S", "2x H100".')
 @click.option("--replicas", type=click.IntRange(1, 4096), default=1, show_default=True, help="So many replicas.")
 @click.option(
     "--policy",

@@ -17,6 +17,15 @@ class BadValue(click.BadParameter):
         self.hint = error.hint
 
 
+def last_fleet(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> str | None:
+    """The last value of an option that names GPUs, so that a mend can be typed behind a command; that it alone counts is said."""
+    if len(values) > 1:
+        # vram up counts this machine's GPUs off, the others name what is meant.
+        whole = (",", " + ")[ctx.info_name != "up"].join(values)
+        click.echo(f'note: {param.opts[0]} is given {len(values)} times and the last counts; all of them together are {param.opts[0]} "{whole}"', err=True)
+    return values[-1] if values else None
+
+
 class Tokens(click.ParamType[int]):
     """`32768`, `32k`."""
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vram.cli.types import BYTES, SECONDS, TOKENS
+from vram.cli.types import BYTES, SECONDS, TOKENS, last_fleet
 from vram.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 @click.option(
     "--gpu",
     metavar="NAME",
+    multiple=True,
+    callback=last_fleet,
     help='GPUs of this machine to use: numbers ("0,1"), names ("RTX 4090"), or cpu for its main memory. Default: all, or main memory where there is none.',
 )
 @click.option(
