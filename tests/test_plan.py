@@ -13,6 +13,7 @@ from vram.model.families.config import Config
 from vram.model.families.registry import build
 from vram.model.model import Model
 from vram.planner.make import make_plan
+from vram.planner.plan import Verdict
 from vram.units import GIB
 
 LLAMA_8B = {
@@ -237,3 +238,22 @@ def test_rules_of_a_version_that_nobody_knows_yet_are_told_to_be_older(engine, t
     """A plan for a version later than all that is known rests on older rules, and says on which; others say nothing of it."""
     notes = [n for n in vram.plan("Qwen/Qwen3-8B", gpu="RTX 4090", engine=engine, offline=True).notes if "newest" in n]
     assert [told in n for n in notes] == ([True] if told else [])
+
+
+@pytest.mark.parametrize(
+    ("model", "gpu", "engine"),
+    [
+        ("meta-llama/Llama-3.1-8B-Instruct", "A100 80GB", "vllm@0.19.0"),
+        ("Qwen/Qwen3-8B", "2x RTX 3090", "vllm"),
+        ("meta-llama/Llama-3.1-8B-Instruct", "24GiB", "sglang"),
+    ],
+)
+def test_what_no_length_lets_start_has_no_longest_context(model, gpu, engine):
+    """A share of 1.0 leaves nothing for what lies outside the engine's budget: the plan does not fit, and names no length and no number that would."""
+    for share in (1.0, 0.85):
+        asked = {"gpu": gpu, "engine": engine, "gpu_memory_utilization": share, "offline": True}
+        made = vram.plan(model, context_tokens=1, **asked)
+        assert (made.verdict is Verdict.DOES_NOT_FIT) == (share == 1.0)
+        assert bool(made.limits.max_context_tokens) == bool(made.limits.max_concurrency) == (share < 1.0)
+        if share < 1.0:
+            assert vram.plan(model, context_tokens=made.limits.max_context_tokens, **asked).verdict is not Verdict.DOES_NOT_FIT

@@ -286,7 +286,11 @@ def limits_of(rules: Engine, ranks: Sequence[_Rank], workload: Workload, stated:
     for gpu, demand in ranks:
         stage, parts = gpu.stage, gpu.parts
         pool = gpu.pool is not None
-        room = gpu.pool.bytes if gpu.pool is not None else gpu.usable_bytes - parts.total_bytes + parts.kv_cache.bytes + parts.activations.bytes
+        if gpu.pool is None:
+            room = gpu.usable_bytes - parts.total_bytes + parts.kv_cache.bytes + parts.activations.bytes
+        else:
+            # A pool that the card has no room for serves nobody, however little of it is needed.
+            room = 0 if gpu.overfull else gpu.pool.bytes
         if not pool and (kept := rules.kept(demand, workload.context_tokens, workload.concurrency)) is not None:
             room += kept.bytes
         context = largest(_by_context(rules, demand, stage, workload.concurrency, pool=pool), rules.breakpoints(demand, stage), room, context)

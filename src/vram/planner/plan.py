@@ -66,6 +66,11 @@ class GpuPlan:
         return min(left, self.pool.bytes - self.kv_needed_bytes)
 
     @property
+    def overfull(self) -> bool:
+        """Whether an engine's pool, which takes its share of the card whatever is needed, leaves too little beside it: it would not start."""
+        return self.pool is not None and self.usable_bytes < self.parts.total_bytes
+
+    @property
     def short_bytes(self) -> int:
         """What would be missing if every part took its most (and the pool came out at its least); 0 or less: nothing."""
         over = self.parts.high_bytes - self.usable_bytes

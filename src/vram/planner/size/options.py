@@ -45,11 +45,13 @@ class Rejected:
         gpu: its GPUs.
         why: in words.
         max_context_tokens: the longest request that it holds; 0 for none, None when that is not known.
+        overfull: whether it is the engine's pool alone that leaves too little beside it, so that a smaller share would serve.
     """
 
     gpu: str
     why: str
     max_context_tokens: int | None
+    overfull: bool = False
 
 
 def options(
@@ -157,7 +159,7 @@ def _replica(
     if plan.placement.gpus != count:
         return Rejected(gpu=name, why=f"{plan.placement.gpus} of its {count} GPUs would be used", max_context_tokens=None)
     if plan.verdict is Verdict.DOES_NOT_FIT:
-        return Rejected(gpu=name, why=_short(plan), max_context_tokens=plan.limits.max_context_tokens)
+        return Rejected(gpu=name, why=_short(plan), max_context_tokens=plan.limits.max_context_tokens, overfull=_overfull(plan))
     try:
         return plan, spec_of(plan)
     except UsageError as e:
@@ -166,8 +168,7 @@ def _replica(
 
 def _overfull(plan: Plan) -> bool:
     """Whether it is the engine's pool, which takes its share of the card whatever is needed, that leaves too little beside it."""
-    most = plan.limits.max_context_tokens
-    return plan.verdict is Verdict.DOES_NOT_FIT and most is not None and most >= plan.workload.context_tokens
+    return any(g.overfull for g in plan.gpus) and all(g.pool is not None and g.kv_needed_bytes <= g.pool.bytes for g in plan.gpus)
 
 
 def _short(plan: Plan) -> str:

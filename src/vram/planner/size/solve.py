@@ -123,13 +123,13 @@ def _nothing_fits(load: Load, rejected: Sequence[Rejected]) -> UnmetError:
         return UnmetError(f"no GPU to serve {load.model} with", hint='name some: --gpu "H100 SXM 80GB" --gpu L40S')
     share = sum(r.prompt_tokens + r.answered_tokens > most for r in load.requests) / len(load.requests)
     larger = 'more GPUs a replica (--gpu "8x H200"), smaller weights (--quant fp8), a smaller KV type (--kv-dtype fp8)'
-    if not most:
-        return UnmetError(f"{load.model} fits on none of {len(rejected)} kinds of GPUs that were considered; on {near.gpu}: {near.why}", hint=larger)
-    if most >= longest:
+    if (full := next((r for r in rejected if r.overfull), None)) is not None:
         return UnmetError(
-            f"{load.model} does not fit on any of {len(rejected)} kinds of GPUs that were considered; on {near.gpu}: {near.why}",
+            f"{load.model} does not fit on any of {len(rejected)} kinds of GPUs that were considered; on {full.gpu}: {full.why}",
             hint=f"{larger}, or a smaller share for the engine's pool where it overfills the card: --gpu-memory-utilization 0.85",
         )
+    if not most:
+        return UnmetError(f"{load.model} fits on none of {len(rejected)} kinds of GPUs that were considered; on {near.gpu}: {near.why}", hint=larger)
     if share == 1:
         shortest = min(r.prompt_tokens + r.answered_tokens for r in load.requests)
         return UnmetError(
