@@ -67,3 +67,16 @@ def test_a_name_cannot_smuggle_markup_into_the_page(tmp_path):
     assert "<script" not in page
     assert "&lt;script&gt;" in page
     assert "default-src 'none'" in page
+
+
+def test_a_pool_that_is_too_small_misses_something_in_the_picture():
+    """An engine's own pool may be too small on a card with room: what it lacks goes past the mark."""
+    model, asked = CASES["stages"]
+    made = plan(model, **asked, offline=True)
+    assert made.gpus[0].total_bytes < made.gpus[0].capacity_bytes
+    picture = chart(made)
+    assert ">missing<" in picture
+    root = ET.fromstring(picture)  # noqa: S314  (our own picture)
+    bars = [r for r in root.iter(f"{SVG}rect") if r.get("height") == "18"]
+    (first, _) = [p for p in root.iter(f"{SVG}path") if p.get("class") == "v-limit"]
+    assert max(float(r.get("x")) + float(r.get("width")) for r in bars) > float(re.match(r"M([\d.]+)", first.get("d"))[1])

@@ -45,6 +45,9 @@ def chart(plan: Plan) -> str:
     for gpus in alike(plan):
         gpu = gpus[0]
         pieces = [*_parts(gpu), *([("spare", gpu.spare_bytes)] if gpu.spare_bytes > 0 else [])]
+        # Where parts alone are too much, the bar passes the mark; where an engine's pool is too small, nothing in it would show that.
+        if gpu.spare_bytes < 0 and gpu.used_bytes + gpu.total_bytes <= gpu.capacity_bytes:
+            pieces.append(("missing", -gpu.spare_bytes))
         low, high = (gpu.used_bytes + sum(getattr(part, end) for _, part in gpu.parts.items()) for end in ("low", "high"))
         bars.append(
             Bar(
