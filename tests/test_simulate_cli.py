@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 import vram
 from vram.cli.simulate import command
-from vram.errors import UsageError
+from vram.errors import UnmetError, UsageError, VramError
 
 TRACE = Path(__file__).parents[1] / "truth" / "traces" / "azure_llm_2023_conv.csv.gz"
 SCHEMA = json.loads((files("vram") / "schemas" / "simulate.json").read_text())
@@ -41,9 +41,9 @@ def run(*words: str) -> Result:
     return CliRunner().invoke(command, words)
 
 
-def failed(*words: str) -> UsageError:
+def failed(*words: str) -> VramError:
     error = run(*words).exception
-    assert isinstance(error, UsageError)
+    assert isinstance(error, (UsageError, UnmetError))
     assert error.hint
     return error
 
@@ -118,8 +118,10 @@ def test_tables_and_pictures(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_replayed_is_one_error_with_a_hint(words: list[str], told: str) -> None:
-    """What is wrong, and what would make it possible."""
-    assert told in failed(*words).message
+    """What is wrong, and what would make it possible; what has no room fits as little as a plan that does not (exit code 3)."""
+    error = failed(*words)
+    assert told in error.message
+    assert (error.exit_code == 3) == ("no room" in told)
 
 
 def test_oversize_requests_can_be_counted_as_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from vram.engines.base import Demand
 from vram.engines.vllm import profile
 from vram.engines.vllm.engine import Vllm
 from vram.engines.vllm.release import release_of
-from vram.errors import UsageError
+from vram.errors import UnmetError
 from vram.planner.plan import Plan
 from vram.planner.simulate.blocks import BlockRule, Group
 from vram.planner.simulate.spec import ReplicaSpec
@@ -32,7 +32,8 @@ def replica_of(plan: Plan, clock: StepClock | None = None) -> ReplicaSpec:
         clock: how long a step takes; None: as `vram.speed` predicts it.
 
     Raises:
-        UsageError: there is no room for one sequence of the plan's context, or the card's speed is not known.
+        UnmetError: there is no room for a cache.
+        UsageError: the card's speed is not known.
     """
     demand = Demand(model=plan.model, gpu=plan.fleet.gpus[0].gpu, placement=plan.placement, workload=plan.workload, settings=plan.settings)
     settings, longest = plan.settings, plan.workload.context_tokens
@@ -48,7 +49,7 @@ def replica_of(plan: Plan, clock: StepClock | None = None) -> ReplicaSpec:
         sequences, tokens, asynchronous = settings.max_num_seqs or SEQUENCES, settings.max_batched_tokens or BATCHED_TOKENS, False
         tokens = max(tokens, sequences)
     if blocks < 1:
-        raise UsageError(
+        raise UnmetError(
             f"{plan.model.name} leaves no room for a KV cache on {plan.fleet.name}",
             hint="vram plan says what would make room: a larger card, a smaller --quant",
         )

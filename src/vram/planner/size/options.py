@@ -6,7 +6,7 @@ from typing import Final
 
 from vram.engines.base import Settings
 from vram.engines.supports import ENGINES, supported
-from vram.errors import PlacementError, UsageError
+from vram.errors import PlacementError, UnmetError, UsageError
 from vram.hardware.fleet import Fleet
 from vram.model.model import Model
 from vram.planner.make import make_plan
@@ -162,7 +162,7 @@ def _replica(
         return Rejected(gpu=name, why=_short(plan), max_context_tokens=plan.limits.max_context_tokens, overfull=_overfull(plan))
     try:
         return plan, spec_of(plan)
-    except UsageError as e:
+    except (UnmetError, UsageError) as e:
         return Rejected(gpu=name, why=e.message, max_context_tokens=None)
 
 
