@@ -58,7 +58,10 @@ def test_a_model_is_served_and_nothing_is_left_when_it_ends(env, tmp_path):
 
 def test_taken_ports_are_said_before_anything_starts(env, tmp_path):
     """One clear error that names both, with free ones; no engine was started, no file was made. What is wrong with the words comes first."""
-    counter = tmp_path / "starts"
+    counter, file = tmp_path / "starts", tmp_path / "pools.toml"
+    file.write_text(
+        '[[pools]]\nname = "p"\nmodel = "m"\nengine = "vllm"\ngpu = "24GiB"\nreplicas = ["http://127.0.0.1:9"]\ncapacity = { kv_bytes = 1000000 }\n'
+    )
     with socket.socket() as one, socket.socket() as two:
         for other in (one, two):
             other.bind(("127.0.0.1", 0))
@@ -66,7 +69,7 @@ def test_taken_ports_are_said_before_anything_starts(env, tmp_path):
         ports = [other.getsockname()[1] for other in (one, two)]
         words = ("demo", "--gpu", "cpu", "--port", str(ports[0]))
         both = vram("up", *words, "--admin-port", str(ports[1]), env={**env, "STAND_IN_COUNTER": str(counter)})
-        served = vram("serve", "nothing.toml", "--port", str(ports[0]), "--admin-port", str(ports[1]), env=env)
+        served = vram("serve", str(file), "--port", str(ports[0]), "--admin-port", str(ports[1]), env=env)
         admin = vram("up", "demo", "--gpu", "cpu", "--port", "0", "--admin-port", str(ports[1]), env=env)
         wrong = [
             vram("up", *words, *more, env=env) for more in (("--pin", "x"), ("--quant", "Q9"), ("--kv-dtype", "q9"), ("--engine", "nosuch"), ("nothing.gguf",))
