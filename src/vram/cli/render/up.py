@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from click import style
 
 from vram.cli.render.bar import MARKS, Segment, cells
-from vram.cli.render.plan import VERDICTS
+from vram.cli.render.plan import TITLES, VERDICTS
 from vram.cli.render.table import filled, table
 from vram.cli.top import watching
 from vram.errors import printable
@@ -33,14 +33,6 @@ if TYPE_CHECKING:
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 BAR_WIDTH = 60
-PARTS = {
-    "weights": "weights",
-    "kv_cache": "KV cache",
-    "activations": "activations",
-    "cuda_graphs": "CUDA graphs",
-    "runtime": "runtime",
-    "communication": "communication",
-}
 MEASURED = "✔ fits as measured"
 """Of a plan whose parts may take more than there is, where the model was seen to take less."""
 TIGHT = f"{VERDICTS[Verdict.TIGHT][0]}: it fits as planned, not with every part at its most or a fifth of the weights to spare"
@@ -125,7 +117,7 @@ def _parts(one: "Placed") -> str:
     for gpu in one.plan.gpus:
         for name, part in gpu.parts.items():
             sizes[name] = sizes.get(name, 0) + part.bytes
-    return " + ".join(f"{PARTS[name]} {gib(size)}" for name, size in sizes.items() if size)
+    return " + ".join(f"{TITLES[name]} {gib(size)}" for name, size in sizes.items() if size)
 
 
 def _told(household: "Household") -> "Iterator[str]":
